@@ -1,0 +1,69 @@
+"""Sphinx extension: say on every page what it was built from, and on the status page with what.
+
+Gives the pages three substitutions, `commit`, `versions` and `hardware`, and a line at the foot.
+All of them describe the build itself; when each page was executed is myst-nb's `nb-exec-table`.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+PACKAGES = ("torch", "numpy", "matplotlib", "xarray", "mlxtend", "myst-nb")
+"""What the pages' outputs depend on, besides the library itself."""
+
+
+def installed_versions() -> dict[str, str]:
+    """Python's version and that of every one of PACKAGES."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+def commit(folder: str | Path) -> str:
+    """The short hash that is checked out, with "-dirty" if files differ; "unknown" outside git."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return run.stdout.strip()
+
+
+def hardware() -> str:
+    """Processor, cores and memory of this machine, as far as the system tells."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")  # where platform knows only the architecture: Linux
+    if cpuinfo.is_file():
+        rows = (line.partition(":") for line in cpuinfo.read_text().splitlines())
+        processor = next((v.strip() for k, _, v in rows if k.strip() == "model name"), processor)
+    facts = [processor, f"{os.cpu_count()} cores"]
+    if "SC_PHYS_PAGES" in os.sysconf_names:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        facts.append(f"{memory / 2**30:.0f} GiB of memory")
+    return ", ".join(facts)
+
+
+def _tell(app: Sphinx, config: Config) -> None:
+    revision = commit(app.srcdir)
+    rows = [f"| {name} | {number} |" for name, number in installed_versions().items()]
+    facts = {
+        "commit": f"`{revision}`",
+        "hardware": hardware(),
+        "versions": "\n".join(["| package | version |", "|---|---|", *rows]),
+    }
+    config.myst_substitutions = {**config.myst_substitutions, **facts}
+    parameters = os.environ.get("VAENOTES_PARAMETERS", "").strip() or "their default parameters"
+    line = f"Built from commit {revision}; pages executed with {parameters}."
+    config.html_theme_options = {**config.html_theme_options, "extra_footer": html.escape(line)}
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.connect("config-inited", _tell)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

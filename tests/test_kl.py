@@ -1,0 +1,493 @@
+"""KLs against torch.distributions, an independent chain rule, Monte Carlo, mpmath and the gauge."""
+
+import itertools
+import math
+
+import mpmath
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, distributions
+
+from vaenotes.errors import ParameterError
+from vaenotes.kl import (
+    Diagonal,
+    Full,
+    Gaussian,
+    kl_nats,
+    kl_parts,
+    log_density,
+    monte_carlo,
+    sample,
+)
+
+NODE, DIM = 3, 2
+N = NODE * DIM
+KINDS = ("diagonal", "full")
+PAIRS = list(itertools.product(KINDS, KINDS))
+seeds = st.integers(0, 2**31 - 1)
+quick = settings(max_examples=40, deadline=None)
+
+
+def draw(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def randn(*shape: int, rng: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=rng, dtype=torch.float64)
+
+
+def random_factor(*lead: int, rng: torch.Generator) -> Tensor:
+    raw = randn(*lead, N, N, rng=rng)
+    return 0.4 * raw.tril(-1) + torch.diag_embed((0.5 * raw.diagonal(dim1=-2, dim2=-1)).exp())
+
+
+def random_gaussian(
+    kind: str, rng: torch.Generator, lead: tuple[int, ...] = (), scale_lead: tuple | None = None
+) -> Gaussian:
+    scale_lead = lead if scale_lead is None else scale_lead
+    mean = randn(*lead, NODE, DIM, rng=rng)
+    if kind == "diagonal":
+        return Diagonal(mean, randn(*scale_lead, NODE, DIM, rng=rng))
+    return Full(mean, random_factor(*scale_lead, rng=rng))
+
+
+def factor(gaussian: Gaussian) -> Tensor:
+    if isinstance(gaussian, Full):
+        return gaussian.cholesky
+    return torch.diag_embed((0.5 * gaussian.logvar).exp().flatten(-2))
+
+
+def torch_gaussian(gaussian: Gaussian) -> distributions.MultivariateNormal:
+    return distributions.MultivariateNormal(gaussian.mean.flatten(-2), scale_tril=factor(gaussian))
+
+
+def total(q: Gaussian, p: Gaussian) -> Tensor:
+    return kl_nats(q, p).sum((-2, -1))
+
+
+# --- values -------------------------------------------------------------------------------------
+
+LEADS = [
+    ((), (), (), ()),
+    ((4,), (4,), (4,), (4,)),
+    ((4,), (4,), (), ()),  # a prior shared by all images
+    ((4,), (4,), (4,), ()),  # its mean differs, its covariance is shared
+    ((), (), (4,), (4,)),
+    ((2, 1), (4,), (4,), (2, 4)),
+]
+
+
+@pytest.mark.parametrize("leads", LEADS)
+@pytest.mark.parametrize("kinds", PAIRS)
+def test_total_equals_torch_distributions(kinds, leads):
+    rng = draw(0)
+    q = random_gaussian(kinds[0], rng, *leads[:2])
+    p = random_gaussian(kinds[1], rng, *leads[2:])
+    lead = torch.broadcast_shapes(*leads)
+    kl = kl_nats(q, p)
+    assert kl.shape == (*lead, NODE, DIM) and kl.dtype == torch.float64
+    # kl_divergence does not broadcast one batch against another: expand for it.
+    wide = [
+        distributions.MultivariateNormal(
+            g.mean.flatten(-2).expand(*lead, N), scale_tril=factor(g).expand(*lead, N, N)
+        )
+        for g in (q, p)
+    ]
+    torch.testing.assert_close(
+        kl.sum((-2, -1)), distributions.kl_divergence(*wide), rtol=1e-11, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("leads", LEADS)
+def test_each_diagonal_entry_equals_torch_distributions(leads):
+    rng = draw(1)
+    q = random_gaussian("diagonal", rng, *leads[:2])
+    p = random_gaussian("diagonal", rng, *leads[2:])
+    normals = [distributions.Normal(g.mean, (0.5 * g.logvar).exp()) for g in (q, p)]
+    expected = distributions.kl_divergence(*normals)
+    torch.testing.assert_close(kl_nats(q, p), expected, rtol=1e-11, atol=1e-12)
+
+
+def conditional(mean: Tensor, cov: Tensor, j: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Schur complements: z_j | z_<j ~ N(intercept + slope . z_<j, variance)."""
+    slope = torch.linalg.solve(cov[:j, :j], cov[:j, j])
+    return mean[j] - slope @ mean[:j], slope, cov[j, j] - slope @ cov[:j, j]
+
+
+@pytest.mark.parametrize("kinds", PAIRS)
+def test_each_term_is_the_chain_rules_by_schur_complements(kinds):
+    rng = draw(2)
+    q, p = (random_gaussian(kind, rng) for kind in kinds)
+    terms = kl_nats(q, p).flatten()
+    q_mean, p_mean = q.mean.flatten(), p.mean.flatten()
+    q_cov, p_cov = (factor(g) @ factor(g).mT for g in (q, p))
+    for j in range(N):
+        q_at, q_slope, q_var = conditional(q_mean, q_cov, j)
+        p_at, p_slope, p_var = conditional(p_mean, p_cov, j)
+        slope = q_slope - p_slope
+        gap = q_at - p_at + slope @ q_mean[:j]  # E_q of the difference of conditional means
+        square = gap**2 + slope @ q_cov[:j, :j] @ slope
+        expected = 0.5 * ((q_var + square) / p_var - 1 - (q_var / p_var).log())
+        torch.testing.assert_close(terms[j], expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("kinds", PAIRS)
+def test_monte_carlo_agrees_within_5_sigma(kinds):
+    rng = draw(3)
+    q, p = (random_gaussian(kinds[0], rng, (3,)), random_gaussian(kinds[1], rng))
+    estimate = monte_carlo(q, p, 20_000, rng)
+    assert estimate.mean.shape == estimate.standard_error.shape == (3,)
+    error = (estimate.mean - total(q, p)).abs()
+    assert (error < 5 * estimate.standard_error).all()
+    assert (estimate.standard_error < 0.05 * total(q, p)).all()
+
+
+def test_monte_carlo_standard_error_is_the_spread_of_estimates():
+    rng = draw(4)
+    q, p = random_gaussian("diagonal", rng), random_gaussian("full", rng)
+    runs = [monte_carlo(q, p, 50, rng) for _ in range(400)]
+    spread = torch.stack([run.mean for run in runs]).std()
+    claimed = torch.stack([run.standard_error for run in runs]).square().mean().sqrt()
+    # The std of 400 nearly normal numbers is known to 1/sqrt(800) = 3.5%: five sigmas.
+    assert abs(spread / claimed - 1) < 5 * 0.04
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_log_density_and_sample_moments(kind):
+    rng = draw(5)
+    gaussian = random_gaussian(kind, rng)
+    z = randn(7, NODE, DIM, rng=rng)
+    expected = torch_gaussian(gaussian).log_prob(z.flatten(-2))
+    torch.testing.assert_close(log_density(gaussian, z), expected)
+    count = 100_000
+    drawn = sample(gaussian, randn(count, NODE, DIM, rng=rng)).flatten(-2)
+    cov = factor(gaussian) @ factor(gaussian).mT
+    sigma = cov.diagonal().sqrt()
+    assert ((drawn.mean(0) - gaussian.mean.flatten()).abs() < 5 * sigma / math.sqrt(count)).all()
+    cov_error = torch.sqrt((sigma[:, None] * sigma) ** 2 + cov**2) / math.sqrt(count)
+    assert ((torch.cov(drawn.T) - cov).abs() < 5 * cov_error).all()
+
+
+# --- precision ----------------------------------------------------------------------------------
+
+
+def exact_excess(d: float) -> mpmath.mpf:
+    with mpmath.workdps(60):
+        return (mpmath.expm1(mpmath.mpf(d)) - mpmath.mpf(d)) / 2
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("d", [1e-9, 1e-7, 1e-5, 1e-4, 1e-3, 0.02, 0.3, 1.0, 4.0, 8.0])
+def test_near_collapse_in_float32(d, sign):
+    logvar = torch.full((1, 1), sign * d, dtype=torch.float32, requires_grad=True)
+    zero = torch.zeros(1, 1)
+    kl = kl_nats(Diagonal(zero, logvar), Diagonal(zero, zero))
+    kl.sum().backward()
+    exact = logvar.item()
+    assert kl.dtype == torch.float32
+    assert kl.item() == pytest.approx(float(exact_excess(exact)), rel=1e-6)
+    assert logvar.grad.item() == pytest.approx(0.5 * math.expm1(exact), rel=1e-6)
+
+
+def test_the_known_value_near_collapse():
+    zero = torch.zeros(1, 1)
+    q, p = Diagonal(zero, zero + 1e-4), Diagonal(zero, zero)
+    assert kl_nats(q, p).item() == pytest.approx(2.5e-9, rel=1e-4)
+    identity = Full(zero, torch.eye(1))
+    assert kl_nats(q, identity).item() == pytest.approx(2.5e-9, rel=1e-4)
+
+
+@pytest.mark.parametrize("d", [1e-6, -1e-4, 1e-2])
+def test_near_collapse_in_float64(d):
+    zero = torch.zeros(1, 1, dtype=torch.float64)
+    for p in (Diagonal(zero, zero), Full(zero, torch.ones_like(zero))):
+        kl = kl_nats(Diagonal(zero, zero + d), p).item()
+        assert kl == pytest.approx(float(exact_excess(d)), rel=2**-51 / abs(d) + 1e-14)
+
+
+def test_full_near_collapse_in_float32():
+    rng = draw(6)
+    p = random_factor(rng=rng).float()
+    q = p + 1e-4 * randn(N, N, rng=rng).tril().float()
+    zero = torch.zeros(NODE, DIM)
+    kl = kl_nats(Full(zero, q), Full(zero, p))
+    m = torch.linalg.solve(p.double(), q.double())
+    d = 2 * m.diagonal().log()
+    expected = 0.5 * (torch.expm1(d) - d + m.tril(-1).square().sum(-1)).view(NODE, DIM)
+    assert kl.dtype == torch.float32 and kl.max() < 1e-5
+    torch.testing.assert_close(kl.double(), expected, rtol=1e-6, atol=1e-20)
+
+
+@pytest.mark.parametrize("kinds", PAIRS)
+def test_log_variances_of_minus_120_in_float32(kinds):
+    std = math.exp(-60)
+    gap = torch.linspace(-2, 2, N).view(NODE, DIM)  # in units of the std
+    tensors = []
+    for kind, mean in zip(kinds, (gap * std, torch.zeros(NODE, DIM)), strict=True):
+        scale = torch.full((NODE, DIM), -120.0) if kind == "diagonal" else std * torch.eye(N)
+        tensors.append((mean.requires_grad_(), scale.requires_grad_()))
+    build = {"diagonal": Diagonal, "full": Full}
+    q, p = (build[kind](*pair) for kind, pair in zip(kinds, tensors, strict=True))
+    kl = kl_nats(q, p)
+    torch.testing.assert_close(kl, 0.5 * gap.square(), rtol=1e-5, atol=1e-9)
+    kl.sum().backward()
+    torch.testing.assert_close(q.mean.grad * std, gap.detach(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(p.mean.grad * std, -gap.detach(), rtol=1e-5, atol=1e-5)
+    # d KL / d logvar_p = -w^2 / 2; per std, times 2 / std; of q, zero.
+    scale_grad = p[1].grad if kinds[1] == "diagonal" else 0.5 * std * p[1].grad.diagonal()
+    torch.testing.assert_close(
+        scale_grad.flatten(), -0.5 * gap.detach().square().flatten(), rtol=1e-4, atol=1e-5
+    )
+    assert q[1].grad.isfinite().all() and p[1].grad.isfinite().all()
+    parts = kl_parts(
+        q,
+        Diagonal(*(t.expand(4, NODE, DIM) for t in p))
+        if kinds[1] == "diagonal"
+        else Full(p.mean.expand(4, NODE, DIM), p.cholesky),
+    )
+    torch.testing.assert_close(parts.offset, 0.5 * gap.square(), rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("kinds", PAIRS)
+def test_half_precision_and_autocast_only_round_the_inputs(kinds):
+    rng = draw(7)
+    q, p = (random_gaussian(kind, rng, (4,)) for kind in kinds)
+    half_q, half_p = (type(g)(*(t.bfloat16() for t in g)) for g in (q, p))
+    expected = kl_nats(*(type(g)(*(t.double() for t in g)) for g in (half_q, half_p)))
+    noise = randn(4, NODE, DIM, rng=rng).float()
+    single_q = type(q)(*(t.float() for t in half_q))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        kl, drawn = kl_nats(half_q, half_p), sample(single_q, noise)
+        log_p = log_density(half_p, noise)
+    assert kl.dtype == drawn.dtype == log_p.dtype == torch.float32
+    torch.testing.assert_close(kl.double(), expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(drawn, sample(single_q, noise))
+    assert torch.equal(log_p, log_density(half_p, noise))
+
+
+# --- properties ---------------------------------------------------------------------------------
+
+
+@quick
+@given(seeds, st.sampled_from(PAIRS), st.floats(-9, 1))
+def test_never_negative_and_zero_only_at_equality(seed, kinds, exponent):
+    rng = draw(seed)
+    p = random_gaussian(kinds[1], rng)
+    if kinds[0] == kinds[1]:
+        q: Gaussian = p
+        assert (kl_nats(q, p).abs() < 1e-28).all()
+        field = seed % 2
+        nudge = 10**exponent * torch.rand(p[field].shape, generator=rng).double()
+        nudge = nudge.tril() if p._fields[field] == "cholesky" else nudge
+        changed = list(q)
+        changed[field] = changed[field] + nudge
+        q = type(p)(*changed)
+        assert total(q, p) > 0
+    else:
+        q = random_gaussian(kinds[0], rng)
+    assert (kl_nats(q, p) > -1e-28).all()
+
+
+def mapped(gaussian: Gaussian, signs: Tensor, order: list[int], scale: Tensor, shift: Tensor):
+    """z -> A z + b on every node: A permutes the dims, flips and scales them."""
+    mean = (gaussian.mean * signs * scale)[..., order] + shift
+    if isinstance(gaussian, Diagonal):
+        return Diagonal(mean, (gaussian.logvar + 2 * scale.log())[..., order])
+    matrix = torch.block_diag(*[torch.diag(signs * scale)[order]] * NODE)
+    moved = matrix @ gaussian.cholesky
+    return Full(mean, torch.linalg.cholesky(moved @ moved.mT))
+
+
+@quick
+@given(seeds, st.sampled_from(PAIRS), st.sampled_from([[0, 1], [1, 0]]))
+def test_gauge_invariance(seed, kinds, order):
+    rng = draw(seed)
+    q, p = (random_gaussian(kind, rng, (3,)) for kind in kinds)
+    signs = torch.where(randn(DIM, rng=rng) > 0, 1.0, -1.0).double()
+    scale, shift = (3 * randn(DIM, rng=rng)).exp(), randn(NODE, DIM, rng=rng)
+    gauge = [mapped(g, signs, order, scale, shift * scale[order]) for g in (q, p)]
+    torch.testing.assert_close(total(*gauge), total(q, p), rtol=1e-8, atol=1e-8)
+    if kinds == ("diagonal", "diagonal") or order == [0, 1]:  # else the chain's order changes
+        close = {"rtol": 1e-7, "atol": 1e-7}
+        torch.testing.assert_close(kl_nats(*gauge), kl_nats(q, p)[..., order], **close)
+        for before, after in zip(kl_parts(q, p), kl_parts(*gauge), strict=True):
+            torch.testing.assert_close(after, before[..., order], **close)
+
+
+@quick
+@given(seeds, st.booleans())
+def test_any_lower_triangular_or_permuting_map_leaves_the_full_total(seed, permute):
+    rng = draw(seed)
+    q, p = (random_gaussian("full", rng) for _ in KINDS)
+    a, b = random_factor(rng=rng), randn(N, rng=rng)
+    if permute:
+        a = a[torch.randperm(N, generator=rng)]
+    gauge = [
+        Full(
+            (a @ g.mean.flatten() + b).view(NODE, DIM),
+            torch.linalg.cholesky(a @ g.cholesky @ g.cholesky.mT @ a.mT),
+        )
+        for g in (q, p)
+    ]
+    torch.testing.assert_close(total(*gauge), total(q, p), rtol=1e-7, atol=1e-7)
+    if not permute:  # a lower triangular map keeps each z_<j, hence each term
+        torch.testing.assert_close(kl_nats(*gauge), kl_nats(q, p), rtol=1e-6, atol=1e-6)
+
+
+@quick
+@given(seeds, st.sampled_from(PAIRS), st.booleans())
+def test_parts_are_nonnegative_and_sum_to_the_kl(seed, kinds, shared):
+    rng = draw(seed)
+    q = random_gaussian(kinds[0], rng, (5,))
+    p = random_gaussian(kinds[1], rng, () if shared else (5,))
+    parts = kl_parts(q, p)
+    assert all((part >= 0).all() and part.shape == (NODE, DIM) for part in parts)
+    torch.testing.assert_close(sum(parts), kl_nats(q, p).mean(-3), rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("kinds", [("diagonal", "diagonal"), ("diagonal", "full"), ("full",) * 2])
+def test_offset_is_what_the_best_constant_shift_saves(kinds, shared):
+    rng = draw(8)
+    q = random_gaussian(kinds[0], rng, (6,))
+    p = random_gaussian(kinds[1], rng, (6,), () if shared else (6,))
+    chained = kinds[1] == "full" and not shared
+
+    def mean_kl(shift: Tensor) -> Tensor:
+        if chained:  # a constant in p's mean of z_j given z_<j moves p's mean by L (c / std)
+            std = p.cholesky.diagonal(dim1=-2, dim2=-1)
+            moved = (p.cholesky @ (shift.flatten() / std).unsqueeze(-1)).view(6, NODE, DIM)
+        else:
+            moved = shift
+        return kl_nats(q, type(p)(p.mean + moved, p[1])).mean(0)
+
+    shift = torch.zeros(NODE, DIM, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS(
+        [shift],
+        max_iter=300,
+        tolerance_grad=1e-12,
+        tolerance_change=0,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        loss = mean_kl(shift).sum()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    with torch.no_grad():
+        saved = mean_kl(torch.zeros_like(shift)) - mean_kl(shift)
+        parts = kl_parts(q, p)
+        torch.testing.assert_close(saved, parts.offset, rtol=1e-6, atol=1e-8)
+        moved_p = mean_kl(shift)
+        torch.testing.assert_close(parts.variance + parts.mean, moved_p, rtol=1e-6, atol=1e-8)
+
+
+def test_parts_of_a_known_case():
+    # Means 0 and 2 against N(0, 1): E[w^2]/2 = 1, of which the shift by 1 saves 1/2.
+    mean = torch.tensor([0.0, 2.0], dtype=torch.float64).view(2, 1, 1)
+    q = Diagonal(mean, torch.zeros_like(mean))
+    p = Diagonal(torch.zeros(1, 1).double(), torch.zeros(1, 1).double())
+    variance, spread, offset = kl_parts(q, p)
+    assert (variance.item(), spread.item(), offset.item()) == (0, 0.5, 0.5)
+    # The same as a full prior, and along another axis.
+    assert kl_parts(q, Full(p.mean, torch.eye(1).double())).offset.item() == 0.5
+    wide = Diagonal(*(t.unsqueeze(1).expand(2, 3, 1, 1) for t in q))
+    assert kl_parts(wide, p, axis=0).mean.squeeze().tolist() == [0.5] * 3
+    assert kl_parts(wide, p).offset.squeeze().tolist() == [0, 2]
+
+
+# --- gradients and vmap -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kinds", PAIRS)
+def test_gradcheck(kinds):
+    rng = draw(9)
+    q, p = random_gaussian(kinds[0], rng, (2,)), random_gaussian(kinds[1], rng)
+    inputs = [tensor.detach().requires_grad_() for tensor in (*q, *p)]
+
+    def call(*tensors: Tensor) -> Tensor:
+        lower = [t.tril() if t.shape[-1] == N else t for t in tensors]
+        return kl_nats(type(q)(*lower[:2]), type(p)(*lower[2:]))
+
+    assert torch.autograd.gradcheck(call, inputs)
+    assert torch.autograd.gradgradcheck(call, inputs)
+    assert torch.autograd.gradcheck(
+        lambda *t: tuple(
+            kl_parts(
+                type(q)(t[0], t[1].tril() if t[1].shape[-1] == N else t[1]),
+                type(p)(t[2], t[3].tril() if t[3].shape[-1] == N else t[3]),
+            )
+        ),
+        inputs,
+    )
+
+
+@pytest.mark.parametrize("kinds", PAIRS)
+def test_vmap_and_grad_agree_with_a_loop(kinds):
+    rng = draw(10)
+    q = random_gaussian(kinds[0], rng, (3, 4))  # (replica, image)
+    p = random_gaussian(kinds[1], rng, (3,))
+    value = torch.func.vmap(kl_nats)(q, p)
+    loop = torch.stack(
+        [kl_nats(type(q)(*(t[i] for t in q)), type(p)(*(t[i] for t in p))) for i in range(3)]
+    )
+    torch.testing.assert_close(value, loop)
+    shared = type(p)(*(t[0] for t in p))
+    torch.testing.assert_close(
+        torch.func.vmap(kl_nats, in_dims=(0, None))(q, shared), kl_nats(q, shared)
+    )
+    gradient = torch.func.vmap(torch.func.grad(lambda q, p: kl_nats(q, p).sum()))(q, p)
+    leaf = type(q)(*(t.clone().requires_grad_() for t in q))
+    wide = type(p)(*(t.unsqueeze(1) for t in p))
+    kl_nats(leaf, wide).sum().backward()
+    for mine, tensor in zip(gradient, leaf, strict=True):
+        torch.testing.assert_close(mine, tensor.grad)
+
+
+# --- bad input ----------------------------------------------------------------------------------
+
+
+def gaussian_of(*shape: int) -> Diagonal:
+    return Diagonal(torch.zeros(shape), torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: kl_nats(gaussian_of(4, 3, 2), gaussian_of(2, 3)),
+            r"p.mean must be \(\.\.\., 3, 2\), got",
+        ),
+        (
+            lambda: kl_nats(gaussian_of(4, 3, 2), gaussian_of(5, 3, 2)),
+            "leading axes of q and p must",
+        ),
+        (lambda: kl_nats(gaussian_of(3), gaussian_of(3)), r"q.mean must be \(\.\.\., node, dim\)"),
+        (
+            lambda: kl_nats(gaussian_of(3, 2), Full(torch.zeros(3, 2), torch.eye(5))),
+            r"p.cholesky must be \(\.\.\., 6, 6\), got \(5, 5\)",
+        ),
+        (
+            lambda: kl_nats(Diagonal(torch.zeros(3, 2), torch.zeros(1, 2)), gaussian_of(3, 2)),
+            r"q.logvar must be \(\.\.\., 3, 2\)",
+        ),
+        (lambda: kl_parts(gaussian_of(3, 2), gaussian_of(3, 2)), "axis must be a leading axis"),
+        (lambda: kl_parts(gaussian_of(4, 3, 2), gaussian_of(3, 2), -1), "got -1"),
+        (lambda: kl_parts(gaussian_of(4, 3, 2), gaussian_of(3, 2), 1), "got 1"),
+        (lambda: sample(gaussian_of(3, 2), torch.zeros(3)), "noise must be"),
+        (lambda: log_density(gaussian_of(3, 2), torch.zeros(2, 2)), "z must be"),
+        (
+            lambda: monte_carlo(gaussian_of(3, 2), gaussian_of(3, 2), 1, draw(0)),
+            "at least 2, got 1",
+        ),
+    ],
+)
+def test_bad_input_is_one_clear_line(call, message):
+    with pytest.raises(ParameterError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)

@@ -1,0 +1,166 @@
+"""The notebook contract: parameters are checked in one line, and papermill reads pages."""
+
+import json
+import re
+import subprocess
+import sys
+import typing
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+
+from vaenotes.errors import ParameterError
+from vaenotes.notebook import Settings, check_parameters
+
+PAGE = """\
+---
+jupytext:
+  text_representation:
+    extension: .md
+    format_name: myst
+kernelspec:
+  name: python3
+  display_name: Python 3
+  language: python
+---
+
+# A page
+
+```{code-cell} python3
+:tags: [parameters]
+
+seeds: int = 1
+data: str = "sprites"
+```
+
+```{code-cell} python3
+import vaenotes as vn
+
+print(vn.check_parameters(globals()))
+```
+"""
+
+
+def test_defaults_are_the_contract():
+    assert list(asdict(Settings()).items()) == [
+        ("profile", "book"),
+        ("data", "sprites"),
+        ("prior", "exogenous"),
+        ("seeds", None),
+        ("first_seed", 0),
+        ("epochs", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"profile": "quick", "data": "mnist5k", "prior": "parents"},
+        {"seeds": 1, "epochs": 1, "first_seed": 2**31 - 1},
+        {"seeds": None, "epochs": None},
+    ],
+)
+def test_allowed_values(values):
+    assert check_parameters(values) == Settings(**values)
+
+
+def test_data_may_be_an_existing_npz(tmp_path):
+    path = tmp_path / "dsprites.npz"
+    with pytest.raises(ParameterError, match="the path of an existing"):
+        Settings(data=str(path))
+    path.touch()
+    assert Settings(data=str(path)).data == str(path)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "message"),
+    [
+        ({"sed": 3}, "unknown parameter 'sed'; did you mean 'seeds'? (allowed: profile, data, "),
+        ({"colour": 3}, "unknown parameter 'colour' (allowed: profile, data, prior, seeds, "),
+        ({"seeds": "abc"}, "seeds must be a whole number of at least 1 or None, got 'abc'"),
+        ({"seeds": 0}, "seeds must be a whole number of at least 1 or None, got 0"),
+        ({"seeds": True}, "seeds must be a whole number of at least 1 or None, got True"),
+        ({"epochs": -1}, "epochs must be a whole number of at least 1 or None, got -1"),
+        ({"epochs": 1.5}, "epochs must be a whole number of at least 1 or None, got 1.5"),
+        ({"first_seed": -1}, "first_seed must be a whole number from 0 to 2147483647, got -1"),
+        ({"first_seed": 2**31}, "first_seed must be a whole number from 0 to 2147483647, got 2147"),
+        ({"first_seed": None}, "first_seed must be a whole number from 0 to 2147483647, got None"),
+        ({"profile": "quik"}, "profile must be one of quick, book, full, paper, got 'quik'"),
+        ({"data": "mnist"}, "data must be one of sprites, mnist5k, "),
+        ({"data": 3}, "data must be one of sprites, mnist5k, "),
+        ({"prior": []}, "prior must be one of exogenous, diagonal, cholesky, standard, "),
+    ],
+)
+def test_refused_in_one_line(namespace, message):
+    with pytest.raises(ParameterError, match=re.escape(message)) as caught:
+        check_parameters(namespace)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_kernel_adds_is_no_parameter():
+    goodbye = object()
+    shell = SimpleNamespace(user_ns_hidden={"exit": goodbye})
+    namespace = {
+        "_private": 1,
+        "module": json,
+        "Optional": typing.Optional,
+        "get_ipython": lambda: shell,
+        "exit": goodbye,
+        "seeds": 4,
+    }
+    shell.user_ns_hidden["get_ipython"] = namespace["get_ipython"]
+    assert check_parameters(namespace) == Settings(seeds=4)
+    with pytest.raises(ParameterError, match="unknown parameter 'exit'"):
+        check_parameters(namespace | {"exit": 3})
+
+
+def test_import_is_light():
+    code = "import sys, vaenotes.notebook; print({'torch', 'papermill'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "set()\n"
+
+
+def test_papermill_reads_pages_and_leaves_other_files_alone(tmp_path):
+    from papermill.iorw import load_notebook_node, papermill_io
+
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    notebook = load_notebook_node(str(page))
+    nbformat.validate(notebook)
+    cells = [(cell.cell_type, cell.metadata.tags) for cell in notebook.cells]
+    assert cells == [("markdown", []), ("code", ["parameters"]), ("code", [])]
+    assert notebook.metadata.kernelspec.name == "python3"
+
+    other = tmp_path / "other.json"
+    other.write_text(PAGE)
+    assert papermill_io.read(str(other)) == PAGE
+
+
+def papermill(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_papermill_runs_a_page_from_another_folder(tmp_path):
+    (tmp_path / "book").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    page = tmp_path / "book" / "page.md"
+    page.write_text(PAGE)
+
+    run = papermill(
+        tmp_path / "elsewhere", str(page), "out.ipynb", "-p", "seeds", "4", "-p", "data", "mnist5k"
+    )
+    assert run.returncode == 0, run.stderr
+    assert "does not end in" not in run.stderr
+    written = nbformat.read(tmp_path / "elsewhere" / "out.ipynb", as_version=4)
+    assert "data='mnist5k'" in written.cells[-1].outputs[0].text
+    assert "seeds=4" in written.cells[-1].outputs[0].text
+
+    run = papermill(tmp_path, "book/page.md", "out.ipynb", "-p", "sed", "3")
+    assert run.returncode == 1
+    last_line = run.stderr.rstrip().splitlines()[-1]
+    assert last_line.startswith("ParameterError: unknown parameter 'sed'; did you mean 'seeds'?")

@@ -1,0 +1,34 @@
+"""vaenotes: why the variances of a VAE with a learned prior do what they do.
+
+`import vaenotes as vn` is all that a notebook needs. Names are looked up when they are first
+used, so that papermill, which imports this package for its handler, does not import torch.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Config": "config",
+    "Dataset": "data",
+    "PROFILES": "experiments",
+    "ParameterError": "errors",
+    "Settings": "notebook",
+    "VAE": "model",
+    "arm": "experiments",
+    "check_parameters": "notebook",
+    "kl_nats": "kl",
+    "load_data": "experiments",
+    "load_model": "experiments",
+    "plots": "plots",
+    "run": "experiments",
+}
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'vaenotes' has no attribute {name!r}")
+    module = import_module(f"vaenotes.{_HOME[name]}")
+    return module if name == _HOME[name] else getattr(module, name)

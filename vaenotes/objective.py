@@ -1,0 +1,61 @@
+"""The loss: three terms, unreduced until `total`, where the weights and the sums are.
+
+    loss = w_r E[-log p(x | z)] + w_kl sum KL(q(z | x) || p(z)) + w_s sum (factor - regression)^2
+
+averaged over the images of a batch. No weight hides inside a term.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vaenotes.kl import kl_nats
+from vaenotes.model import VAE, Output
+
+
+class Terms(NamedTuple):
+    """The terms of the loss, per image."""
+
+    reconstruction_nats: Tensor  # (image,), -log p(x | z), summed over pixels
+    kl_nats: Tensor  # (image, node, dim)
+    squared_error: Tensor  # (image, node), of the standardised factors
+
+
+class Weights(NamedTuple):
+    """What multiplies each term. Defaults: the notes' own."""
+
+    reconstruction: float | Tensor = 0.8
+    kl: float | Tensor = 0.15
+    supervision: float | Tensor = 1.0
+
+
+def terms(model: VAE, output: Output, images: Tensor, factors: Tensor) -> Terms:
+    """images (image, pixel) in 0..1, factors (image, node) standardised."""
+    return Terms(
+        reconstruction_nats(model, output.decoded, images),
+        kl_nats(output.posterior, output.prior),
+        (factors - output.predicted).square(),
+    )
+
+
+def reconstruction_nats(model: VAE, decoded: Tensor, images: Tensor) -> Tensor:
+    """-log p(x | z) in nats, summed over pixels: (image, pixel) twice -> (image,)."""
+    decoded = decoded.float()
+    if model.likelihood == "bernoulli":
+        nats = F.softplus(decoded) - images * decoded  # cross-entropy from logits
+    else:
+        scaled = (images - decoded).square() * torch.exp(-model.noise_logvar)
+        nats = 0.5 * (scaled + model.noise_logvar + math.log(2 * math.pi))
+    return nats.sum(-1)
+
+
+def total(terms: Terms, weights: Weights) -> Tensor:
+    """The loss, a scalar: the one place where terms are weighted, summed and averaged."""
+    return (
+        weights.reconstruction * terms.reconstruction_nats
+        + weights.kl * terms.kl_nats.sum((-2, -1))
+        + weights.supervision * terms.squared_error.sum(-1)
+    ).mean()

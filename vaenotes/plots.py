@@ -1,0 +1,233 @@
+"""Figures, one call each; every function returns a matplotlib Figure.
+
+One visual language: prior orange, posterior blue (Okabe & Ito's palette, safe for the
+colour-blind); a dim in use is drawn full, a dim not in use dashed or hollow; epochs on x.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from vaenotes import summary
+from vaenotes.data import Dataset
+from vaenotes.model import VAE
+
+COLOURS = {"posterior": "#0072B2", "prior": "#D55E00"}
+PARTS = {
+    "kl_variance_nats": ("variances differ", "#009E73"),
+    "kl_mean_nats": ("means vary", "#56B4E9"),
+    "kl_offset_nats": ("constant offset", "#E69F00"),
+}
+STYLE: dict[Any, Any] = {
+    "figure.facecolor": "white",
+    "figure.constrained_layout.use": True,
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "svg.hashsalt": "vaenotes",  # equal figures, equal bytes
+}
+
+
+def images(dataset: Dataset, rows: int = 3, columns: int = 10) -> Figure:
+    """The first images of a data set."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(rows, columns, figsize=(0.75 * columns, 0.75 * rows))
+        for ax, image in zip(axes.flat, dataset.images, strict=False):
+            _image(ax, image)
+        return figure
+
+
+def dag(dataset: Dataset) -> Figure:
+    """The data set's DAG: an arrow runs from parent to child, self-loops are left out."""
+    with plt.rc_context(STYLE):
+        figure, ax = plt.subplots(figsize=(6, 1.8))
+        places = {name: (i, 0.0) for i, name in enumerate(dataset.factor_names)}
+        for parent, child in dataset.edges:
+            bend = -0.35 if abs(places[parent][0] - places[child][0]) > 1 else 0.0
+            ax.annotate(
+                "",
+                xy=places[child],
+                xytext=places[parent],
+                arrowprops={
+                    "arrowstyle": "-|>",
+                    "shrinkA": 24,
+                    "shrinkB": 24,
+                    "connectionstyle": f"arc3,rad={bend}",
+                },
+            )
+        for name, (x, y) in places.items():
+            ax.text(
+                x,
+                y,
+                name,
+                ha="center",
+                va="center",
+                bbox={"boxstyle": "round,pad=0.5", "fc": "white"},
+            )
+        ax.set(xlim=(-0.6, len(places) - 0.4), ylim=(-0.4, 0.8))
+        ax.axis("off")
+        return figure
+
+
+def reconstructions(model: VAE, dataset: Dataset, count: int = 10) -> Figure:
+    """Images, and what the decoder makes of the posterior's mean and of one sample of it."""
+    size = dataset.images.shape[-1]
+    originals = torch.from_numpy(dataset.images[:count]).flatten(1).float() / 255
+    with torch.no_grad():
+        mean, logvar = model.encode(originals)
+        z0 = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
+        decoded = [model.decode(z) for z in (mean, mean + torch.exp(logvar / 2) * z0)]
+        if model.likelihood == "bernoulli":
+            decoded = [logits.sigmoid() for logits in decoded]
+    names = ("image", "from mean", "from sample")
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(3, count, figsize=(0.75 * count, 2.3))
+        for row, name, pictures in zip(axes, names, (originals, *decoded), strict=True):
+            for ax, picture in zip(row, pictures, strict=True):
+                _image(ax, picture.reshape(size, size))
+            row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        return figure
+
+
+def over_epochs(
+    runs: xr.Dataset,
+    names: Sequence[str],
+    ylabel: str,
+    log: bool = True,
+    reference: float | None = None,
+) -> Figure:
+    """Quantities over epochs, a panel per dim (row) and node (column).
+
+    One replica is drawn as lines; of several, the median and the middle 95% as a band.
+    Colours follow the names' beginnings, prior_ and posterior_.
+    """
+
+    def draw(ax: Axes, panel: xr.Dataset) -> None:
+        for name in names:
+            side = name.split("_")[0]
+            colour = COLOURS.get(side, "black")
+            line = panel[name]
+            if line.sizes["replica"] > 1:
+                low, line, high = (
+                    line.quantile(q, "replica", skipna=True) for q in (0.025, 0.5, 0.975)
+                )
+                ax.fill_between(panel.epoch, low, high, color=colour, alpha=0.25, lw=0)
+            else:
+                line = line.isel(replica=0)
+            ax.plot(panel.epoch, line, color=colour, label=side)
+        if log:
+            ax.set_yscale("log")
+        if reference is not None:
+            ax.axhline(reference, color="grey", lw=0.8, ls=":")
+
+    return _grid(runs, draw, "epoch", ylabel)
+
+
+def means_over_epochs(runs: xr.Dataset) -> Figure:
+    """How the means of one replica spread: over images (posterior) and over noise (prior).
+
+    A panel per dim (row) and node (column): the median, the middle half, the middle 95% and,
+    as thin lines, the extremes.
+    """
+
+    def draw(ax: Axes, panel: xr.Dataset) -> None:
+        for side, colour in COLOURS.items():
+            q = panel[f"{side}_quantiles"].isel(replica=0).transpose("quantile", "epoch")
+            ax.fill_between(panel.epoch, q[1], q[5], color=colour, alpha=0.2, lw=0)
+            ax.fill_between(panel.epoch, q[2], q[4], color=colour, alpha=0.35, lw=0)
+            ax.plot(panel.epoch, q[3], color=colour, label=side)
+            for edge in (q[0], q[6]):
+                ax.plot(panel.epoch, edge, color=colour, lw=0.5)
+
+    return _grid(runs, draw, "epoch", "mean (code units)")
+
+
+def fates(runs: xr.Dataset) -> Figure:
+    """Final std_q / std_p of every dim of every replica: near 0 in use, near 1 not in use."""
+    ratio = runs.ratio.isel(epoch=-1)
+    with plt.rc_context(STYLE):
+        figure, ax = plt.subplots(figsize=(7.2, 0.16 * runs.sizes["replica"] + 1.2))
+        for row, replica in enumerate(ratio):
+            for dim, marker in zip(replica.dim.values, "osD^v<>P", strict=False):
+                values = replica.sel(dim=dim).values
+                used = values < summary.ALIVE_RATIO
+                face = [COLOURS["posterior"] if use else "white" for use in used]
+                place = np.full(len(values), row) + 0.12 * (2 * dim - 1 - ratio.sizes["dim"])
+                ax.scatter(
+                    values, place, s=16, marker=marker, c=face, edgecolors=COLOURS["posterior"],
+                    label=f"dim {dim}" if row == 0 else None, lw=0.8,
+                )  # fmt: skip
+        ax.axvline(summary.ALIVE_RATIO, color="grey", lw=0.8, ls=":")
+        ax.set(
+            xscale="log",
+            xlabel="posterior std / prior std at the end (filled: in use)",
+            ylabel="seed",
+            yticks=range(runs.sizes["replica"]),
+            yticklabels=runs.seed.values,
+        )
+        ax.invert_yaxis()
+        ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+        return figure
+
+
+def kl_parts(runs: xr.Dataset) -> Figure:
+    """KL at the end by node, dim and part: medians over replicas, stacked."""
+    final = runs.isel(epoch=-1).median("replica")
+    nodes = final.node.values
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            1,
+            final.sizes["dim"],
+            figsize=(3.6 * final.sizes["dim"], 2.4),
+            sharey=True,
+            squeeze=False,
+        )
+        for ax, dim in zip(axes.flat, final.dim.values, strict=True):
+            bottom = np.zeros(len(nodes))
+            for name, (label, colour) in PARTS.items():
+                height = final[name].sel(dim=dim).values
+                ax.bar(nodes, height, bottom=bottom, color=colour, label=label, width=0.7)
+                bottom += height
+            ax.set_title(f"dim {dim}")
+            ax.tick_params(axis="x", rotation=30)
+        axes[0, 0].set_ylabel("KL (nats)")
+        axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1))
+        return figure
+
+
+def _grid(
+    runs: xr.Dataset, draw: Callable[[Axes, xr.Dataset], None], xlabel: str, ylabel: str
+) -> Figure:
+    """A panel per dim (row) and node (column), filled by draw(ax, panel)."""
+    nodes, dims = runs.node.values, runs.dim.values
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            len(dims), len(nodes), figsize=(1.75 * len(nodes), 1.75 * len(dims) + 0.4),
+            sharex=True, sharey=True, squeeze=False,
+        )  # fmt: skip
+        for row, dim in zip(axes, dims, strict=True):
+            for ax, node in zip(row, nodes, strict=True):
+                draw(ax, runs.sel(node=node, dim=dim))
+            row[0].set_ylabel(f"dim {dim}\n{ylabel}")
+        for ax, node in zip(axes[0], nodes, strict=True):
+            ax.set_title(node)
+        for ax in axes[-1]:
+            ax.set_xlabel(xlabel)
+        handles = [Patch(color=colour, label=side) for side, colour in COLOURS.items()]
+        figure.legend(handles=handles, loc="outside upper right", ncols=2)
+        return figure
+
+
+def _image(ax: Axes, picture: Any) -> None:
+    ax.imshow(picture, cmap="gray", interpolation="nearest")
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)

@@ -1,0 +1,105 @@
+"""Results on disk, each under a key made of what was asked and of the code that answers.
+
+An entry is one .npz file: arrays, and a description as JSON. It is written to a temporary file
+and renamed, so it is there whole or not at all; reading it checks zip's checksums and never
+unpickles. A changed library, torch or numpy changes every key: old entries are never served.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+import zipfile
+import zlib
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from filelock import FileLock
+from platformdirs import user_cache_path
+
+# Every other module of the package counts as behind the results.
+NOT_BEHIND_RESULTS = {"__init__.py", "experiments.py", "notebook.py", "plots.py"}
+PACKAGES_BEHIND_RESULTS = ("torch", "numpy", "mlxtend")
+META = "meta.json"
+
+
+class Entry(NamedTuple):
+    """A stored result: arrays by name, and JSON-like facts about them."""
+
+    arrays: dict[str, np.ndarray]
+    meta: dict[str, Any]
+
+
+@cache
+def code_digest() -> str:
+    """sha256 of the package's sources and the versions of what they compute with."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        if path.name not in NOT_BEHIND_RESULTS:
+            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    for package in PACKAGES_BEHIND_RESULTS:
+        digest.update(f"{package}=={version(package)}\0".encode())
+    return digest.hexdigest()
+
+
+def key(description: Mapping[str, Any]) -> str:
+    """The key of a result, from a JSON-like description of everything that was asked."""
+    asked = json.dumps(description, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(f"{code_digest()}\0{asked}".encode()).hexdigest()
+
+
+def default_folder() -> Path:
+    """VAENOTES_STORE if that is set, else the user's cache folder."""
+    return Path(os.environ.get("VAENOTES_STORE") or user_cache_path("vaenotes"))
+
+
+class Store:
+    """A folder of entries, shared by notebooks, papermill and scripts."""
+
+    def __init__(self, folder: Path | str | None = None):
+        self.folder = Path(folder or default_folder()).expanduser().absolute()
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def lock(self) -> FileLock:
+        """Held while training, so that two builds never train the same thing twice."""
+        return FileLock(self.folder / "training.lock")
+
+    def path(self, key: str) -> Path:
+        return self.folder / f"{key}.npz"
+
+    def load(self, key: str) -> Entry | None:
+        """The entry under this key, or None. A damaged one is set aside with a warning."""
+        path = self.path(key)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            return Entry(arrays, json.loads(str(arrays.pop(META))))
+        except FileNotFoundError:
+            return None
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError) as error:
+            aside = path.with_suffix(".damaged")
+            os.replace(path, aside)
+            warnings.warn(
+                f"stored result {path.name} is damaged ({error}); kept as {aside.name}, "
+                "it will be computed again",
+                stacklevel=2,
+            )
+            return None
+
+    def save(self, key: str, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+        """Write an entry whole or not at all."""
+        handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez(file, allow_pickle=False, **arrays, **{META: np.array(json.dumps(meta))})
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.path(key))
+        except BaseException:
+            os.unlink(temporary)
+            raise

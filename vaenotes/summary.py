@@ -1,0 +1,99 @@
+"""From traces to the numbers that the book states: fates of dims, epochs, lags, intervals."""
+
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from scipy import stats
+
+# std_q / std_p below this is alive: more than three quarters of the code's variance under the
+# prior is then settled by the image. In the end ratios gather near 0 and 1 (T2).
+ALIVE_RATIO = 0.5
+SMALL = 0.05  # "falls to zero" means: below this share of where it started
+FATES = ("collapsed", "one per node", "mixed", "all", "diverged")
+
+
+class Interval(NamedTuple):
+    """An estimate and its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def alive(runs: xr.Dataset) -> xr.DataArray:
+    """Whether each dim is in use at the end: (replica, node, dim) of bool; diverged: False."""
+    return runs.ratio.isel(epoch=-1) < ALIVE_RATIO
+
+
+def fate(runs: xr.Dataset) -> xr.DataArray:
+    """What became of each replica, one of FATES: (replica,).
+
+    collapsed: no dim alive; one per node: just one dim of every node; all: every dim; mixed:
+    anything else; diverged: stopped by a non-finite loss.
+    """
+    living = alive(runs).sum("dim")
+    conditions = [
+        runs.diverged.values >= 0,
+        (living == 0).all("node").values,
+        (living == 1).all("node").values,
+        (living == runs.sizes["dim"]).all("node").values,
+    ]
+    names = np.select(conditions, ["diverged", "collapsed", "one per node", "all"], "mixed")
+    return xr.DataArray(names, dims="replica")
+
+
+def counts(runs: xr.Dataset) -> dict[str, int]:
+    """How many replicas met each of FATES."""
+    fates = fate(runs).values
+    return {name: int((fates == name).sum()) for name in FATES}
+
+
+def representative(runs: xr.Dataset) -> int:
+    """The replica to show: of the most frequent fate, the one with the median final KL.
+
+    Ties go to the earlier fate in FATES and to the lower of two medians.
+    """
+    fates = fate(runs).values
+    found = counts(runs)
+    usual = max(FATES, key=lambda name: found[name])
+    candidates = np.flatnonzero(fates == usual)
+    kl = runs.kl_nats.isel(epoch=-1).sum(("node", "dim")).values[candidates]
+    return int(candidates[np.argsort(kl, kind="stable")[(len(candidates) - 1) // 2]])
+
+
+def weaker_first(runs: xr.Dataset) -> xr.Dataset:
+    """The same runs with every node's dims sorted by their final ratio, the least used first.
+
+    Which dim of a node is used is a coin flip of the seed; sorted, replicas can be averaged.
+    """
+    order = (-runs.ratio.isel(epoch=-1)).argsort(axis=-1)
+    order = order.assign_coords(dim=runs.dim).drop_vars("epoch")
+    return runs.map(lambda v: v.isel(dim=order) if "dim" in v.dims else v, keep_attrs=True)
+
+
+def epoch_below(quantity: xr.DataArray, share: float = SMALL) -> xr.DataArray:
+    """The first epoch from which a quantity stays below a share of its start; NaN: never."""
+    below = quantity < share * quantity.isel(epoch=0)
+    stays = (
+        below.isel(epoch=slice(None, None, -1)).cumprod("epoch").isel(epoch=slice(None, None, -1))
+    )
+    first = stays.argmax("epoch").astype(float)
+    return first.where(stays.isel(epoch=-1) == 1)
+
+
+def median_interval(values: xr.DataArray | np.ndarray) -> Interval:
+    """Median of the replicas' values with a 95% bootstrap interval (BCa), NaNs left out.
+
+    With fewer than three different values the interval is their range.
+    """
+    sample = np.asarray(values, dtype=float).ravel()
+    sample = sample[np.isfinite(sample)]
+    if len(sample) == 0:
+        return Interval(np.nan, np.nan, np.nan)
+    middle = float(np.median(sample))
+    if len(np.unique(sample)) < 3:
+        return Interval(middle, float(sample.min()), float(sample.max()))
+    result = stats.bootstrap((sample,), np.median, rng=np.random.default_rng(0), method="basic")
+    low, high = result.confidence_interval
+    return Interval(middle, float(low), float(high))

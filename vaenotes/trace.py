@@ -1,0 +1,105 @@
+"""What is recorded of a replica at every epoch, and how.
+
+Axes have one order everywhere: (replica, epoch, node, dim); (replica, epoch, image, node, dim)
+for snapshots. QUANTITIES is the list of what there is, with its axes, unit and meaning. Units:
+"z" and "z^2" are in units of the code, which the loss does not fix (a dim can be rescaled at no
+cost); "nats" and "1" do not depend on them.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vaenotes.kl import Diagonal, Full, Gaussian, kl_nats, kl_parts
+from vaenotes.model import VAE, Output
+from vaenotes.objective import reconstruction_nats
+
+EVALUATION_IMAGES = 1024  # measured at every epoch: the first so many of the data set
+SNAPSHOT_IMAGES = 512  # kept image by image at the snapshot epochs
+SNAPSHOTS = 5  # evenly spaced epochs, the first and the last among them
+QUANTILES = (0.0, 0.025, 0.25, 0.5, 0.75, 0.975, 1.0)
+EVALUATION_SEED = 20_231  # noise for evaluation, the same for all replicas and epochs
+
+
+class Quantity(NamedTuple):
+    axes: tuple[str, ...]  # after (replica, epoch) or (replica, snapshot)
+    unit: str
+    meaning: str
+
+
+ND = ("node", "dim")
+QUANTITIES = {
+    "posterior_variance": Quantity(ND, "z^2", "mean over images of the posterior variance"),
+    "prior_variance": Quantity(ND, "z^2", "mean over noise of the prior variance"),
+    "posterior_mean": Quantity(ND, "z", "mean over images of the posterior mean"),
+    "prior_mean": Quantity(ND, "z", "mean over noise of the prior mean"),
+    "posterior_spread": Quantity(ND, "z", "standard deviation over images of the posterior mean"),
+    "prior_spread": Quantity(ND, "z", "standard deviation over noise of the prior mean"),
+    "posterior_quantiles": Quantity(("quantile", *ND), "z", "quantiles of the posterior mean"),
+    "prior_quantiles": Quantity(("quantile", *ND), "z", "quantiles of the prior mean"),
+    "ratio": Quantity(ND, "1", "posterior std / prior std, geometric mean over images"),
+    "kl_nats": Quantity(ND, "nats", "mean over images of KL(posterior || prior)"),
+    "kl_variance_nats": Quantity(ND, "nats", "its part due to unequal variances"),
+    "kl_mean_nats": Quantity(ND, "nats", "its part due to means that vary around a common shift"),
+    "kl_offset_nats": Quantity(ND, "nats", "its part that one constant shift would save"),
+    "r2": Quantity(("node",), "1", "share of the factor's variance that the regression explains"),
+    "reconstruction_nats": Quantity((), "nats", "mean over images of -log p(x | z)"),
+}
+SNAPSHOT_QUANTITIES = {
+    "image_posterior_mean": Quantity(("image", *ND), "z", "posterior mean of each image"),
+    "image_posterior_logvar": Quantity(("image", *ND), "log z^2", "posterior log-variance"),
+    "image_prior_mean": Quantity(("image", *ND), "z", "prior mean, one noise draw per image"),
+    "image_prior_logvar": Quantity(("image", *ND), "log z^2", "prior log-variance"),
+}
+
+
+def snapshot_epochs(epochs: int) -> list[int]:
+    return sorted({round(epochs * k / (SNAPSHOTS - 1)) for k in range(SNAPSHOTS)})
+
+
+def marginal(gaussian: Gaussian) -> Diagonal:
+    """The mean and the log of each dim's own variance, (..., node, dim)."""
+    if isinstance(gaussian, Full):
+        variance = gaussian.cholesky.square().sum(-1)
+        return Diagonal(gaussian.mean, variance.log().reshape(gaussian.mean.shape))
+    return gaussian
+
+
+def quantiles(values: Tensor) -> Tensor:
+    """(image, node, dim) -> (quantile, node, dim), each the value of nearest rank."""
+    last = values.shape[-3] - 1
+    ranks = torch.tensor([round(level * last) for level in QUANTILES], device=values.device)
+    return values.sort(dim=-3).values.index_select(-3, ranks)
+
+
+def measure(model: VAE, output: Output, images: Tensor, factors: Tensor) -> dict[str, Tensor]:
+    """Everything in QUANTITIES and SNAPSHOT_QUANTITIES for one replica, snapshots uncut.
+
+    `output` is the model's on images (image, pixel) and standardised factors (image, node).
+    """
+    posterior, prior = output.posterior, marginal(output.prior)
+    # Added to zeros, not expanded: sums then run in the same order for every prior and company.
+    prior = Diagonal(*(part + torch.zeros_like(posterior.mean) for part in prior))
+    parts = kl_parts(posterior, output.prior, axis=-3)
+    return {
+        "posterior_variance": posterior.logvar.exp().mean(-3),
+        "prior_variance": prior.logvar.exp().mean(-3),
+        "posterior_mean": posterior.mean.mean(-3),
+        "prior_mean": prior.mean.mean(-3),
+        "posterior_spread": posterior.mean.std(-3, correction=0),
+        "prior_spread": prior.mean.std(-3, correction=0),
+        "posterior_quantiles": quantiles(posterior.mean),
+        "prior_quantiles": quantiles(prior.mean),
+        "ratio": (0.5 * (posterior.logvar - prior.logvar)).mean(-3).exp(),
+        "kl_nats": kl_nats(posterior, output.prior).mean(-3),
+        "kl_variance_nats": parts.variance,
+        "kl_mean_nats": parts.mean,
+        "kl_offset_nats": parts.offset,
+        "r2": 1 - (factors - output.predicted).square().mean(-2) / factors.var(-2, correction=0),
+        "reconstruction_nats": reconstruction_nats(model, output.decoded, images).mean(-1),
+        "image_posterior_mean": posterior.mean,
+        "image_posterior_logvar": posterior.logvar,
+        "image_prior_mean": prior.mean,
+        "image_prior_logvar": prior.logvar,
+    }

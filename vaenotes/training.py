@@ -1,0 +1,234 @@
+"""Many replicas trained at once: one step, one epoch, one run.
+
+Replicas whose architecture, data and optimiser agree are stacked along a first axis and trained
+as one batched computation (`torch.func.vmap` over the plain module). Each has its own generator,
+for weights, order and noise in turn, so that it comes out the same alone or in company.
+"""
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import functional_call, stack_module_state, vmap
+from torch.nn import functional as F
+
+from vaenotes import trace
+from vaenotes.config import Config
+from vaenotes.data import Dataset
+from vaenotes.model import VAE
+from vaenotes.objective import Weights, terms, total
+
+REGISTER = 64  # numbers; a multiple of what any vector register holds
+
+# What may differ between replicas that are trained together; all else must agree.
+FREE = {
+    "seed",
+    "edges",
+    "posterior_logvar",
+    "prior_logvar",
+    "reconstruction_weight",
+    "kl_weight",
+    "supervision_weight",
+}
+
+
+@dataclass
+class Result:
+    """One trained replica: its trace (numpy arrays, see trace.QUANTITIES), final weights, the
+    (epoch, step) at which it diverged or None, and its share of the training time in seconds."""
+
+    config: Config
+    trace: dict[str, np.ndarray]
+    weights: dict[str, np.ndarray]
+    diverged: tuple[int, int] | None
+    seconds: float
+
+
+def company(config: Config) -> tuple:
+    """Replicas with equal company can be trained together."""
+    return tuple(getattr(config, f.name) for f in fields(config) if f.name not in FREE)
+
+
+def build(config: Config, dataset: Dataset) -> VAE:
+    """The module of one replica, its weights not yet drawn."""
+    return VAE(
+        nodes=dataset.factor_names,
+        edges=dataset.edges if config.edges is None else config.edges,
+        size=config.size,
+        dims=config.dims,
+        shared=config.shared,
+        prior=config.prior,
+        encoder=config.encoder,
+        hidden=config.hidden,
+        likelihood=config.likelihood,
+        posterior_logvar=config.posterior_logvar,
+        prior_logvar=config.prior_logvar,
+    )
+
+
+class Ensemble:
+    """Replicas in training: stacked parameters, one optimiser, one generator per replica."""
+
+    def __init__(self, configs: Sequence[Config], dataset: Dataset, device: str = "cpu"):
+        if len({company(config) for config in configs}) != 1:
+            raise ValueError("replicas trained together may differ only in " + ", ".join(FREE))
+        self.configs, self.config, self.device = list(configs), configs[0], device
+        self.generators = [torch.Generator().manual_seed(config.seed) for config in configs]
+        replicas = [
+            build(config, dataset).initialise(generator)
+            for config, generator in zip(configs, self.generators, strict=True)
+        ]
+        self.module = replicas[0]
+        stacked, self.buffers = stack_module_state([r.to(device) for r in replicas])
+        # Fused Adam rounds the last few entries of a tensor that fill no vector register
+        # otherwise than the rest. So it is given flat tensors, padded to whole registers, of
+        # which the parameters are views: a replica's place in the stack then changes no bit.
+        self.flat = {name: padded(value.detach().flatten()) for name, value in stacked.items()}
+        self.parameters = {
+            name: self.flat[name][: value.numel()].view(value.shape).requires_grad_()
+            for name, value in stacked.items()
+        }
+        self.optimizer = torch.optim.Adam(
+            self.flat.values(), lr=self.config.learning_rate, fused=True
+        )
+        self.weights = Weights(
+            *(
+                torch.tensor([getattr(c, f"{term}_weight") for c in configs], device=device)
+                for term in Weights._fields
+            )
+        )
+        # uint8 until a batch is gathered: a quarter of the memory
+        self.images = torch.from_numpy(dataset.images).flatten(1).to(device)
+        self.factors = torch.from_numpy(dataset.standard_factors).to(device)
+        self.diverged: list[tuple[int, int] | None] = [None] * len(configs)
+
+    def loss(
+        self,
+        parameters: dict[str, Tensor],
+        buffers: dict[str, Tensor],
+        weights: Weights,
+        images: Tensor,
+        factors: Tensor,
+        noise: Tensor,
+        z0: Tensor,
+    ) -> Tensor:
+        """The loss of one replica; vmap lifts it to all."""
+        inputs = (images, factors, noise, z0)
+        output = functional_call(self.module, (parameters, buffers), inputs)
+        return total(terms(self.module, output, images, factors), weights)
+
+    def step(self, chosen: Tensor) -> Tensor:
+        """One optimiser step on the images `chosen` (replica, image); returns losses (replica,)."""
+        images, factors = pixels(self.images[chosen]), self.factors[chosen]
+        shape = (2, chosen.shape[1], *self.module.node_shape)
+        noise, z0 = torch.stack(
+            [torch.randn(shape, generator=g) for g in self.generators], dim=1
+        ).to(self.device)
+        half = self.config.precision == "bfloat16"
+        with torch.autocast(self.device, dtype=torch.bfloat16, enabled=half):
+            losses = vmap(self.loss)(
+                self.parameters, self.buffers, self.weights, images, factors, noise, z0
+            )
+        losses.sum().backward()  # replicas share no parameter: each gets its own gradient
+        for name, parameter in self.parameters.items():
+            if parameter.grad is not None:
+                self.flat[name].grad = padded(parameter.grad.flatten())
+                parameter.grad = None
+        self.optimizer.step()
+        return losses.detach()
+
+    def epoch(self, number: int) -> None:
+        """One pass over the data, each replica in its own order; a last short batch is left out."""
+        batch = self.config.batch
+        order = torch.stack(
+            [torch.randperm(len(self.images), generator=g) for g in self.generators]
+        ).to(self.device)
+        for step in range(len(self.images) // batch):
+            losses = self.step(order[:, step * batch : (step + 1) * batch])
+            if not losses.isfinite().all():
+                self.stop_diverged(losses, number, step)
+
+    @torch.no_grad()
+    def stop_diverged(self, losses: Tensor, epoch: int, step: int) -> None:
+        """Set every replica with a non-finite loss to NaN for good; the others go on."""
+        for replica in (~losses.isfinite()).nonzero().flatten().tolist():
+            if self.diverged[replica] is None:
+                self.diverged[replica] = (epoch, step)
+                seed = self.configs[replica].seed
+                warnings.warn(
+                    f"replica with seed {seed} diverged in epoch {epoch}, step {step}: "
+                    "its loss is not finite; it is recorded as NaN from here on",
+                    stacklevel=2,
+                )
+                for parameter in self.parameters.values():
+                    parameter[replica] = torch.nan
+
+    @torch.no_grad()
+    def measure(self) -> dict[str, Tensor]:
+        """trace.measure of every replica, on the same images and the same noise."""
+        count = min(trace.EVALUATION_IMAGES, len(self.images))
+        images, factors = pixels(self.images[:count]), self.factors[:count]
+        generator = torch.Generator().manual_seed(trace.EVALUATION_SEED)
+        noise, z0 = torch.randn((2, count, *self.module.node_shape), generator=generator).to(
+            self.device
+        )
+
+        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> dict[str, Tensor]:
+            output = functional_call(
+                self.module, (parameters, buffers), (images, factors, noise, z0)
+            )
+            return trace.measure(self.module, output, images, factors)
+
+        return vmap(one)(self.parameters, self.buffers)
+
+
+def padded(flat: Tensor) -> Tensor:
+    """A flat tensor with zeros appended up to a multiple of REGISTER; itself if it fits."""
+    missing = -len(flat) % REGISTER
+    return F.pad(flat, (0, missing)) if missing else flat
+
+
+def pixels(images: Tensor) -> Tensor:
+    """uint8 0..255 -> float32 0..1."""
+    return images.float().div_(255)
+
+
+def train(
+    configs: Sequence[Config],
+    dataset: Dataset,
+    on_epoch: Callable[[int], None] = lambda images: None,
+    device: str = "cpu",
+) -> list[Result]:
+    """Train replicas of one company together; `on_epoch` hears of the images just trained on
+    (images x replicas). One result per configuration, in order."""
+    start = time.perf_counter()
+    ensemble = Ensemble(configs, dataset, device)
+    epochs = ensemble.config.epochs
+    records: dict[str, list[Tensor]] = {}
+    for epoch in range(epochs + 1):
+        if epoch > 0:
+            ensemble.epoch(epoch)
+            on_epoch(len(configs) * len(dataset.images))
+        for name, value in ensemble.measure().items():
+            if name in trace.QUANTITIES:
+                records.setdefault(name, []).append(value)
+            elif epoch in trace.snapshot_epochs(epochs):
+                records.setdefault(name, []).append(value[:, : trace.SNAPSHOT_IMAGES])
+    traces = {name: torch.stack(values, dim=1).cpu().numpy() for name, values in records.items()}
+    state = {**ensemble.parameters, **ensemble.buffers}
+    weights = {name: value.detach().cpu().numpy() for name, value in state.items()}
+    seconds = (time.perf_counter() - start) / len(configs)
+    return [
+        Result(
+            config,
+            {name: value[i] for name, value in traces.items()},
+            {name: value[i] for name, value in weights.items()},
+            ensemble.diverged[i],
+            seconds,
+        )
+        for i, config in enumerate(configs)
+    ]
