@@ -11,18 +11,21 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Config": "config",
-    "Dataset": "data",
+    "DATASETS": "data",
+    "PRIORS": "priors",
     "PROFILES": "experiments",
     "ParameterError": "errors",
     "Settings": "notebook",
     "VAE": "model",
     "arm": "experiments",
+    "claims": "claims",
     "check_parameters": "notebook",
     "kl_nats": "kl",
     "load_data": "experiments",
     "load_model": "experiments",
     "plots": "plots",
     "run": "experiments",
+    "summary": "summary",
 }
 __all__ = ["__version__", *_HOME]
 

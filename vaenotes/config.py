@@ -42,7 +42,7 @@ class Config:
     learning_rate: float = 1e-3
     batch: int = 64
     epochs: int = 20
-    precision: str = "bfloat16"
+    precision: str = "float32"
     seed: int = 0
 
     def __post_init__(self) -> None:

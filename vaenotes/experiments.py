@@ -43,17 +43,28 @@ class Profile:
 
 
 PROFILES = {
-    "quick": Profile(seeds=2, epochs=4, images=1024, hidden=32),
-    "book": Profile(seeds=16, epochs=40, images=10_000, hidden=128),
-    "full": Profile(seeds=32, epochs=40, images=20_000, hidden=256),
+    "quick": Profile(seeds=3, epochs=4, images=1024, hidden=32),
+    "book": Profile(seeds=16, epochs=20, images=20_000, hidden=128),
+    "full": Profile(seeds=32, epochs=40, images=20_000, hidden=128),
     "paper": Profile(
         seeds=1, epochs=50, images=737_280, hidden=256, size=64, encoder="cnn", learning_rate=1e-4
     ),
 }
 
 
-def arm(settings: Settings, **changes: Any) -> list[Config]:
-    """One configuration per seed: the settings' profile, data and prior, then `changes`."""
+# Departures from the notes' stated setting (Config's defaults) that show what the notes saw.
+REGIMES: dict[str, dict[str, Any]] = {
+    "one dim per node": {"kl_weight": 1.0},
+    "stated weights": {},
+    "both priors shrink": {"kl_weight": 1.0, "supervision_weight": 0.0, "learning_rate": 1e-2},
+}
+
+
+def arm(
+    settings: Settings, regime: str = "stated weights", *, half: bool = False, **changes: Any
+) -> list[Config]:
+    """One configuration per seed: the settings' profile, data and prior, then a regime of
+    REGIMES, then `changes`. `half`: only the first half of the seeds, for arms at the side."""
     profile = PROFILES[settings.profile]
     images = min(profile.images, MNIST5K_IMAGES) if settings.data == "mnist5k" else profile.images
     base = Config(
@@ -66,8 +77,10 @@ def arm(settings: Settings, **changes: Any) -> list[Config]:
         learning_rate=profile.learning_rate,
         epochs=profile.epochs if settings.epochs is None else settings.epochs,
     )
-    base = replace(base, **changes)
+    base = replace(base, **REGIMES[regime] | changes)
     seeds = profile.seeds if settings.seeds is None else settings.seeds
+    if half:
+        seeds = -(-seeds // 2)
     return [replace(base, seed=settings.first_seed + i) for i in range(seeds)]
 
 

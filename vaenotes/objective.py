@@ -44,12 +44,10 @@ def terms(model: VAE, output: Output, images: Tensor, factors: Tensor) -> Terms:
 def reconstruction_nats(model: VAE, decoded: Tensor, images: Tensor) -> Tensor:
     """-log p(x | z) in nats, summed over pixels: (image, pixel) twice -> (image,)."""
     decoded = decoded.float()
-    if model.likelihood == "bernoulli":
-        nats = F.softplus(decoded) - images * decoded  # cross-entropy from logits
-    else:
-        scaled = (images - decoded).square() * torch.exp(-model.noise_logvar)
-        nats = 0.5 * (scaled + model.noise_logvar + math.log(2 * math.pi))
-    return nats.sum(-1)
+    if model.likelihood == "bernoulli":  # cross-entropy from logits
+        return F.softplus(decoded).sum(-1) - (images * decoded).sum(-1)
+    scaled = (images - decoded).square() * torch.exp(-model.noise_logvar)
+    return 0.5 * (scaled + model.noise_logvar + math.log(2 * math.pi)).sum(-1)
 
 
 def total(terms: Terms, weights: Weights) -> Tensor:

@@ -1,4 +1,6 @@
-"""Figures, one call each; every function returns a matplotlib Figure.
+"""Figures, one call each; every function returns a matplotlib Figure, which a notebook shows.
+
+No figure goes through pyplot: nothing stays open, and nothing depends on a backend.
 
 One visual language: prior orange, posterior blue (Okabe & Ito's palette, safe for the
 colour-blind); a dim in use is drawn full, a dim not in use dashed or hollow; epochs on x.
@@ -7,13 +9,15 @@ colour-blind); a dim in use is drawn full, a dim not in use dashed or hollow; ep
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
+import matplotlib as mpl
 import numpy as np
 import torch
 import xarray as xr
+from IPython.core.getipython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from vaenotes import summary
 from vaenotes.data import Dataset
@@ -26,21 +30,24 @@ PARTS = {
     "kl_offset_nats": ("constant offset", "#E69F00"),
 }
 STYLE: dict[Any, Any] = {
-    "figure.facecolor": "white",
     "figure.constrained_layout.use": True,
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
-    "svg.hashsalt": "vaenotes",  # equal figures, equal bytes
 }
+
+mpl.rcParams["svg.hashsalt"] = "vaenotes"  # equal figures, equal bytes
+if get_ipython() is not None:  # sharp at any size in a notebook
+    set_matplotlib_formats("svg", metadata={"Date": None})
 
 
 def images(dataset: Dataset, rows: int = 3, columns: int = 10) -> Figure:
     """The first images of a data set."""
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(rows, columns, figsize=(0.75 * columns, 0.75 * rows))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(0.75 * columns, 0.75 * rows))
+        axes = figure.subplots(rows, columns)
         for ax, image in zip(axes.flat, dataset.images, strict=False):
             _image(ax, image)
         return figure
@@ -48,8 +55,9 @@ def images(dataset: Dataset, rows: int = 3, columns: int = 10) -> Figure:
 
 def dag(dataset: Dataset) -> Figure:
     """The data set's DAG: an arrow runs from parent to child, self-loops are left out."""
-    with plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(6, 1.8))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6, 1.8))
+        ax = figure.subplots()
         places = {name: (i, 0.0) for i, name in enumerate(dataset.factor_names)}
         for parent, child in dataset.edges:
             bend = -0.35 if abs(places[parent][0] - places[child][0]) > 1 else 0.0
@@ -89,8 +97,9 @@ def reconstructions(model: VAE, dataset: Dataset, count: int = 10) -> Figure:
         if model.likelihood == "bernoulli":
             decoded = [logits.sigmoid() for logits in decoded]
     names = ("image", "from mean", "from sample")
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(3, count, figsize=(0.75 * count, 2.3))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(0.75 * count, 2.3))
+        axes = figure.subplots(3, count)
         for row, name, pictures in zip(axes, names, (originals, *decoded), strict=True):
             for ax, picture in zip(row, pictures, strict=True):
                 _image(ax, picture.reshape(size, size))
@@ -107,29 +116,28 @@ def over_epochs(
 ) -> Figure:
     """Quantities over epochs, a panel per dim (row) and node (column).
 
-    One replica is drawn as lines; of several, the median and the middle 95% as a band.
-    Colours follow the names' beginnings, prior_ and posterior_.
+    One replica is drawn as lines; of several, the median and the middle 95% as a band. Names
+    begin with prior_ or posterior_. A line is dashed where no replica uses the dim.
     """
 
+    alone = runs.sizes["replica"] == 1
+
     def draw(ax: Axes, panel: xr.Dataset) -> None:
+        used = panel.ratio.isel(epoch=-1) < summary.ALIVE_RATIO
         for name in names:
-            side = name.split("_")[0]
-            colour = COLOURS.get(side, "black")
-            line = panel[name]
-            if line.sizes["replica"] > 1:
-                low, line, high = (
-                    line.quantile(q, "replica", skipna=True) for q in (0.025, 0.5, 0.975)
-                )
+            colour = COLOURS[name.split("_")[0]]
+            low, middle, high = (
+                panel[name].quantile(q, "replica", skipna=True) for q in (0.025, 0.5, 0.975)
+            )
+            if not alone:
                 ax.fill_between(panel.epoch, low, high, color=colour, alpha=0.25, lw=0)
-            else:
-                line = line.isel(replica=0)
-            ax.plot(panel.epoch, line, color=colour, label=side)
+            ax.plot(panel.epoch, middle, color=colour, ls="-" if used.any() else "--")
         if log:
             ax.set_yscale("log")
         if reference is not None:
             ax.axhline(reference, color="grey", lw=0.8, ls=":")
 
-    return _grid(runs, draw, "epoch", ylabel)
+    return _grid(runs, draw, ylabel, [name.split("_")[0] for name in names])
 
 
 def means_over_epochs(runs: xr.Dataset) -> Figure:
@@ -148,14 +156,15 @@ def means_over_epochs(runs: xr.Dataset) -> Figure:
             for edge in (q[0], q[6]):
                 ax.plot(panel.epoch, edge, color=colour, lw=0.5)
 
-    return _grid(runs, draw, "epoch", "mean (code units)")
+    return _grid(runs, draw, "mean (code units)", list(COLOURS))
 
 
 def fates(runs: xr.Dataset) -> Figure:
     """Final std_q / std_p of every dim of every replica: near 0 in use, near 1 not in use."""
     ratio = runs.ratio.isel(epoch=-1)
-    with plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(7.2, 0.16 * runs.sizes["replica"] + 1.2))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 0.16 * runs.sizes["replica"] + 1.2))
+        ax = figure.subplots()
         for row, replica in enumerate(ratio):
             for dim, marker in zip(replica.dim.values, "osD^v<>P", strict=False):
                 values = replica.sel(dim=dim).values
@@ -164,7 +173,7 @@ def fates(runs: xr.Dataset) -> Figure:
                 place = np.full(len(values), row) + 0.12 * (2 * dim - 1 - ratio.sizes["dim"])
                 ax.scatter(
                     values, place, s=16, marker=marker, c=face, edgecolors=COLOURS["posterior"],
-                    label=f"dim {dim}" if row == 0 else None, lw=0.8,
+                    label=_dim_name(dim) if row == 0 else None, lw=0.8,
                 )  # fmt: skip
         ax.axvline(summary.ALIVE_RATIO, color="grey", lw=0.8, ls=":")
         ax.set(
@@ -183,21 +192,16 @@ def kl_parts(runs: xr.Dataset) -> Figure:
     """KL at the end by node, dim and part: medians over replicas, stacked."""
     final = runs.isel(epoch=-1).median("replica")
     nodes = final.node.values
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            1,
-            final.sizes["dim"],
-            figsize=(3.6 * final.sizes["dim"], 2.4),
-            sharey=True,
-            squeeze=False,
-        )
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.6 * final.sizes["dim"], 2.4))
+        axes = figure.subplots(1, final.sizes["dim"], sharey=True, squeeze=False)
         for ax, dim in zip(axes.flat, final.dim.values, strict=True):
             bottom = np.zeros(len(nodes))
             for name, (label, colour) in PARTS.items():
                 height = final[name].sel(dim=dim).values
                 ax.bar(nodes, height, bottom=bottom, color=colour, label=label, width=0.7)
                 bottom += height
-            ax.set_title(f"dim {dim}")
+            ax.set_title(_dim_name(dim))
             ax.tick_params(axis="x", rotation=30)
         axes[0, 0].set_ylabel("KL (nats)")
         axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1))
@@ -205,24 +209,25 @@ def kl_parts(runs: xr.Dataset) -> Figure:
 
 
 def _grid(
-    runs: xr.Dataset, draw: Callable[[Axes, xr.Dataset], None], xlabel: str, ylabel: str
+    runs: xr.Dataset,
+    draw: Callable[[Axes, xr.Dataset], None],
+    ylabel: str,
+    sides: Sequence[str],
 ) -> Figure:
-    """A panel per dim (row) and node (column), filled by draw(ax, panel)."""
+    """A panel per dim (row) and node (column), filled by draw(ax, panel); epochs on x."""
     nodes, dims = runs.node.values, runs.dim.values
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            len(dims), len(nodes), figsize=(1.75 * len(nodes), 1.75 * len(dims) + 0.4),
-            sharex=True, sharey=True, squeeze=False,
-        )  # fmt: skip
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(1.75 * len(nodes), 1.75 * len(dims) + 0.4))
+        axes = figure.subplots(len(dims), len(nodes), sharex=True, sharey=True, squeeze=False)
         for row, dim in zip(axes, dims, strict=True):
             for ax, node in zip(row, nodes, strict=True):
                 draw(ax, runs.sel(node=node, dim=dim))
-            row[0].set_ylabel(f"dim {dim}\n{ylabel}")
+            row[0].set_ylabel(f"{_dim_name(dim)}\n{ylabel}")
         for ax, node in zip(axes[0], nodes, strict=True):
             ax.set_title(node)
         for ax in axes[-1]:
-            ax.set_xlabel(xlabel)
-        handles = [Patch(color=colour, label=side) for side, colour in COLOURS.items()]
+            ax.set_xlabel("epoch")
+        handles = [Patch(color=COLOURS[side], label=side) for side in sides]
         figure.legend(handles=handles, loc="outside upper right", ncols=2)
         return figure
 
@@ -231,3 +236,7 @@ def _image(ax: Axes, picture: Any) -> None:
     ax.imshow(picture, cmap="gray", interpolation="nearest")
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
+
+
+def _dim_name(dim: Any) -> str:
+    return dim if isinstance(dim, str) else f"dim {dim}"

@@ -67,9 +67,20 @@ def weaker_first(runs: xr.Dataset) -> xr.Dataset:
 
     Which dim of a node is used is a coin flip of the seed; sorted, replicas can be averaged.
     """
-    order = (-runs.ratio.isel(epoch=-1)).argsort(axis=-1)
-    order = order.assign_coords(dim=runs.dim).drop_vars("epoch")
-    return runs.map(lambda v: v.isel(dim=order) if "dim" in v.dims else v, keep_attrs=True)
+    order = (-runs.ratio.isel(epoch=-1, drop=True)).argsort(axis=-1)
+
+    def sort(values: xr.DataArray) -> xr.DataArray:
+        if "dim" not in values.dims:
+            return values
+        last = values.transpose(..., "dim")
+        places = order.broadcast_like(last).transpose(*last.dims)
+        return last.copy(data=np.take_along_axis(last.values, places.values, axis=-1))
+
+    count = runs.sizes["dim"]
+    names = [f"use rank {count - i}" for i in range(count)]  # rank 1: the most used
+    if count == 2:
+        names = ["less used", "more used"]
+    return runs.map(sort, keep_attrs=True).assign_coords(dim=names)
 
 
 def epoch_below(quantity: xr.DataArray, share: float = SMALL) -> xr.DataArray:
@@ -83,7 +94,7 @@ def epoch_below(quantity: xr.DataArray, share: float = SMALL) -> xr.DataArray:
 
 
 def median_interval(values: xr.DataArray | np.ndarray) -> Interval:
-    """Median of the replicas' values with a 95% bootstrap interval (BCa), NaNs left out.
+    """Median of the replicas' values with a 95% percentile bootstrap interval, NaNs left out.
 
     With fewer than three different values the interval is their range.
     """
@@ -94,6 +105,16 @@ def median_interval(values: xr.DataArray | np.ndarray) -> Interval:
     middle = float(np.median(sample))
     if len(np.unique(sample)) < 3:
         return Interval(middle, float(sample.min()), float(sample.max()))
-    result = stats.bootstrap((sample,), np.median, rng=np.random.default_rng(0), method="basic")
+    result = stats.bootstrap(
+        (sample,), np.median, rng=np.random.default_rng(0), method="percentile"
+    )
     low, high = result.confidence_interval
     return Interval(middle, float(low), float(high))
+
+
+def binomial_interval(successes: int, trials: int) -> Interval:
+    """A share with its exact 95% interval (Clopper & Pearson 1934)."""
+    if trials == 0:
+        return Interval(np.nan, 0.0, 1.0)
+    interval = stats.binomtest(successes, trials).proportion_ci(0.95, method="exact")
+    return Interval(successes / trials, float(interval.low), float(interval.high))

@@ -1,0 +1,219 @@
+"""What the notes observed, measured: each observation's quantities with 95% intervals.
+
+A function per chapter turns runs into Measures. Every interval is over replicas: a quantity is
+first averaged within a replica (median over its dims of one kind), then the median over replicas
+is given a bootstrap interval; shares of replicas get an exact binomial interval.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from pandas.io.formats.style import Styler
+from scipy import spatial, stats
+
+from vaenotes.summary import (
+    Interval,
+    alive,
+    binomial_interval,
+    epoch_below,
+    fate,
+    median_interval,
+)
+
+# A number in these units changes when a dim is rescaled, which the loss cannot feel (T2).
+UNITS_OF_CODE = ("z", "z^2")
+
+
+class Measure(NamedTuple):
+    """One measured quantity behind one observation of the notes."""
+
+    claim: str  # V1 ... M5
+    key: str  # the number's name in the prose
+    what: str
+    unit: str
+    interval: Interval
+
+
+def table(measures: Sequence[Measure]) -> Styler:
+    """Measures as a table for reading, with a column that says what is a matter of units."""
+    frame = pd.DataFrame(
+        {
+            "claim": [m.claim for m in measures],
+            "quantity": [m.what for m in measures],
+            "median or share": [f"{m.interval.value:.3g}" for m in measures],
+            "95% interval": [f"{m.interval.low:.3g} to {m.interval.high:.3g}" for m in measures],
+            "unit": [m.unit for m in measures],
+            "matter of units?": ["yes" if m.unit in UNITS_OF_CODE else "no" for m in measures],
+        }
+    )
+    return frame.style.hide(axis="index")
+
+
+def numbers(measures: Sequence[Measure]) -> dict[str, float]:
+    """The measures' numbers by key, with _low and _high for the interval's ends."""
+    found: dict[str, float] = {}
+    for m in measures:
+        found |= {m.key: m.interval.value, f"{m.key}_low": m.interval.low}
+        found[f"{m.key}_high"] = m.interval.high
+    return found
+
+
+def posterior_variance(runs: xr.Dataset, factors: np.ndarray) -> list[Measure]:
+    """V1-V5. `factors`: the standardised factors of the snapshots' images, (image, node)."""
+    final = runs.isel(epoch=-1)
+    used, unused = _kinds(runs)
+    below = epoch_below(runs.posterior_variance)
+    nails = final.posterior_spread / np.sqrt(final.posterior_variance)
+    return [
+        _median("V1", "fallen", "share of dims whose posterior variance fell below 5% of its start",
+                "1", below.notnull().mean(("node", "dim"))),
+        _median("V1", "posterior_epoch_used", "epoch of that fall, dims in use", "epoch",
+                _within(below, used)),
+        _median("V1", "posterior_epoch_unused", "epoch of that fall, dims not in use", "epoch",
+                _within(below, unused)),
+        _median("V1", "posterior_variance_used", "posterior variance at the end, dims in use",
+                "z^2", _within(final.posterior_variance, used)),
+        _median("V1", "posterior_variance_unused",
+                "posterior variance at the end, dims not in use", "z^2",
+                _within(final.posterior_variance, unused)),
+        _median("V2", "nails", "spread of the posterior means / posterior std, dims in use", "1",
+                _within(nails, used)),
+        _median("V3", "matched_back", "share of samples nearer to their own image's mean than to "
+                "any other", "1", matched_back(runs)),
+        _median("V4", "neighbours", "rank correlation of distances between codes and factors",
+                "1", neighbours(runs, factors)),
+        _median("V5", "ratio_used", "posterior std / prior std, dims in use", "1",
+                _within(final.ratio, used)),
+        _median("V5", "ratio_unused", "posterior std / prior std, dims not in use", "1",
+                _within(final.ratio, unused)),
+        _median("V5", "kl_unused", "KL of a dim not in use", "nats",
+                _within(final.kl_nats, unused)),
+    ]  # fmt: skip
+
+
+def prior_variance(runs: xr.Dataset) -> list[Measure]:
+    """P1-P4."""
+    final = runs.isel(epoch=-1)
+    used, unused = _kinds(runs)
+    posterior, prior = epoch_below(runs.posterior_variance), epoch_below(runs.prior_variance)
+    second_moment = final.posterior_spread**2 + final.posterior_variance
+    one_each = runs.isel(replica=np.flatnonzero(fate(runs) == "one per node"))
+    chosen = alive(one_each).argmax("dim")
+    agree = (chosen == chosen.isel(node=0)).all("node")
+    return [
+        _median("P1", "prior_epoch_unused", "epoch at which the prior variance falls below 5% of "
+                "its start, dims not in use", "epoch", _within(prior, unused)),
+        _median("P1", "lag", "epochs by which the prior's fall comes after the posterior's, dims "
+                "not in use", "epoch", _within(prior - posterior, unused)),
+        _median("P1", "prior_variance_unused", "prior variance at the end, dims not in use",
+                "z^2", _within(final.prior_variance, unused)),
+        _median("P2", "prior_variance_used", "prior variance at the end, dims in use", "z^2",
+                _within(final.prior_variance, used)),
+        _median("P2", "prior_std_used", "prior std at the end, dims in use", "z",
+                _within(final.prior_variance, used) ** 0.5),
+        _median("P2", "matching", "prior variance / second moment of the posterior around its "
+                "mean, dims in use", "1", _within(final.prior_variance / second_moment, used)),
+        _share("P3", "agree", "share of replicas (one dim per node in use) whose nodes all use "
+               "the same dim", agree),
+        _share("P3", "second", "share of those that agree in which it is the second dim",
+               chosen.isel(node=0)[agree.values] == 1),
+        _median("P4", "kl_share_used", "share of the KL that the dims in use carry", "1",
+                (final.kl_nats * used).sum(("node", "dim")) / final.kl_nats.sum(("node", "dim"))),
+        _median("P4", "kl_total", "KL, all nodes and dims", "nats",
+                final.kl_nats.sum(("node", "dim"))),
+    ]  # fmt: skip
+
+
+def means(runs: xr.Dataset) -> list[Measure]:
+    """M1-M5."""
+    final = runs.isel(epoch=-1)
+    used, unused = _kinds(runs)
+
+    def reach(side: str) -> xr.DataArray:  # half the distance between the extremes
+        quantiles = final[f"{side}_quantiles"]
+        return (quantiles.isel(quantile=-1) - quantiles.isel(quantile=0)) / 2
+
+    between = final.prior_mean.std("node")
+    within = final.prior_spread
+    carrier = final.kl_mean_nats.where(used).sum(("node", "dim"))
+    return [
+        _median("M1", "posterior_spread_unused", "spread of the posterior means, dims not in use",
+                "z", _within(final.posterior_spread, unused)),
+        _median("M1", "prior_mean_unused", "size of the prior mean, dims not in use", "z",
+                _within(abs(final.prior_mean), unused)),
+        _median("M1", "offset_unused", "KL that a constant shift of the prior would save, dims "
+                "not in use", "nats", _within(final.kl_offset_nats, unused)),
+        _median("M2", "prior_reach", "half the range of the prior means, dims in use", "z",
+                _within(reach("prior"), used)),
+        _median("M3", "posterior_reach", "half the range of the posterior means, dims in use",
+                "z", _within(reach("posterior"), used)),
+        _median("M3", "reach_ratio", "the first of these / the second", "1",
+                _within(reach("prior") / reach("posterior"), used)),
+        _median("M2", "within", "spread of the prior means over noise / prior std, dims in use",
+                "1", _within(within / np.sqrt(final.prior_variance), used)),
+        _median("M2", "between", "spread of the prior means between nodes / prior std, all dims",
+                "1", (between / np.sqrt(final.prior_variance.mean("node"))).median("dim")),
+        _median("M5", "kl_used", "KL of a dim in use", "nats", _within(final.kl_nats, used)),
+        _median("M5", "kl_unused", "KL of a dim not in use", "nats",
+                _within(final.kl_nats, unused)),
+        _median("M5", "kl_mean_share", "share of the KL that comes from the varying means of the "
+                "dims in use", "1", carrier / final.kl_nats.sum(("node", "dim"))),
+    ]  # fmt: skip
+
+
+def matched_back(runs: xr.Dataset) -> xr.DataArray:
+    """Share of images whose posterior sample lies nearer to their own mean than to any other's.
+
+    One sample per image of the last snapshot; distances in units of the image's posterior std,
+    over all nodes and dims: (replica,). V3, bed of nails.
+    """
+    mean, logvar = (
+        runs[f"image_posterior_{name}"].isel(snapshot=-1).stack(code=("node", "dim")).values
+        for name in ("mean", "logvar")
+    )
+    noise = np.random.default_rng(0).standard_normal(mean.shape[1:])
+    shares = []
+    for m, s in zip(mean, np.exp(logvar / 2), strict=True):
+        distances = (((m + s * noise)[:, None] - m[None]) / s[:, None]) ** 2
+        nearest = distances.sum(-1).argmin(1)
+        share = float((nearest == np.arange(len(m))).mean())
+        shares.append(share if np.isfinite(m).all() else np.nan)
+    return xr.DataArray(shares, dims="replica")
+
+
+def neighbours(runs: xr.Dataset, factors: np.ndarray) -> xr.DataArray:
+    """Spearman correlation, over pairs of images, of distance in code and in factors: (replica,).
+
+    Codes are the posterior means of the last snapshot in units of the prior's std. V4.
+    """
+    std = np.sqrt(runs.prior_variance.isel(epoch=-1))
+    codes = (runs.image_posterior_mean.isel(snapshot=-1) / std).stack(code=("node", "dim"))
+    between_factors = spatial.distance.pdist(factors)
+    correlations = [
+        stats.spearmanr(spatial.distance.pdist(code), between_factors).statistic
+        for code in codes.transpose("replica", "image", "code").values
+    ]
+    return xr.DataArray(correlations, dims="replica")
+
+
+def _kinds(runs: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
+    """Masks of the dims in use and not in use: (replica, node, dim); diverged are in neither."""
+    used = alive(runs)
+    return used, ~used & (runs.diverged < 0)
+
+
+def _within(values: xr.DataArray, mask: xr.DataArray) -> xr.DataArray:
+    """Each replica's median over its masked dims: (replica,); NaN where it has none."""
+    return values.where(mask).median(("node", "dim"))
+
+
+def _median(claim: str, key: str, what: str, unit: str, values: xr.DataArray) -> Measure:
+    return Measure(claim, key, what, unit, median_interval(values))
+
+
+def _share(claim: str, key: str, what: str, happened: xr.DataArray) -> Measure:
+    interval = binomial_interval(int(happened.sum()), happened.size)
+    return Measure(claim, key, what, "1", interval)
