@@ -13,7 +13,7 @@ import pytest
 import yaml
 from sphinx.errors import ConfigError
 
-from vaenotes.notebook import Settings
+from vaenotes.settings import Settings
 from vaenotes_book import digest, inject, read_parameters, stamp
 
 ROOT = Path(__file__).parents[1]

@@ -5,8 +5,8 @@ import xarray as xr
 
 from vaenotes import experiments, trace
 from vaenotes.config import Config
-from vaenotes.experiments import PROFILES, arm, load_data, load_model, run
-from vaenotes.notebook import Settings
+from vaenotes.experiments import arm, load_data, load_model, run
+from vaenotes.settings import PROFILES, Settings
 from vaenotes.store import Store
 
 SMALL = {"images": 128, "size": 16, "hidden": 8, "epochs": 2}

@@ -13,7 +13,8 @@ import nbformat
 import pytest
 
 from vaenotes.errors import ParameterError
-from vaenotes.notebook import Settings, check_parameters
+from vaenotes.notebook import check_parameters
+from vaenotes.settings import Settings
 
 PAGE = """\
 ---

@@ -76,7 +76,7 @@ def values(measures):
 
 
 def test_fates_are_told_apart_and_all_replicas_are_counted():
-    runs = make_runs([BOTH, FIRST, SECOND, NONE, MIXED, CROSSED, NONE])
+    runs = make_runs([BOTH, FIRST, [[0, 1], [0, 0]], NONE, MIXED, CROSSED, NONE])
     runs.diverged[-1] = 3
     runs.ratio[-1] = np.nan
     expected = ["all", "one per node", "one per node", "collapsed", "mixed", "one per node"]

@@ -26,8 +26,10 @@ def dataset():
     return load("sprites", images=256, size=16)
 
 
-def test_an_ensemble_does_what_a_plain_loop_over_one_module_does(dataset):
-    configs = [Config(**SMALL, seed=seed, kl_weight=0.1 * seed) for seed in (1, 2, 3)]
+@pytest.mark.parametrize("encoder", ["mlp", "cnn"])
+def test_an_ensemble_does_what_a_plain_loop_over_one_module_does(dataset, encoder):
+    small = SMALL | {"encoder": encoder}
+    configs = [Config(**small, seed=seed, kl_weight=0.1 * seed) for seed in (1, 2, 3)]
     results = train(configs, dataset)
     for config, result in zip(configs, results, strict=True):
         generator = torch.Generator().manual_seed(config.seed)

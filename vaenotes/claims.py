@@ -101,7 +101,7 @@ def prior_variance(runs: xr.Dataset) -> list[Measure]:
     posterior, prior = epoch_below(runs.posterior_variance), epoch_below(runs.prior_variance)
     second_moment = final.posterior_spread**2 + final.posterior_variance
     one_each = runs.isel(replica=np.flatnonzero(fate(runs) == "one per node"))
-    chosen = alive(one_each).argmax("dim")
+    chosen = one_each.ratio.isel(epoch=-1).argmin("dim")  # of each node, its more used dim
     agree = (chosen == chosen.isel(node=0)).all("node")
     return [
         _median("P1", "prior_epoch_unused", "epoch at which the prior variance falls below 5% of "

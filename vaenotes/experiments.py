@@ -21,7 +21,7 @@ from tqdm import tqdm
 from vaenotes import data, trace
 from vaenotes.config import Config
 from vaenotes.model import VAE
-from vaenotes.notebook import Settings
+from vaenotes.settings import PROFILES, Settings
 from vaenotes.store import Entry, Store, key
 from vaenotes.training import Result, build, company, train
 
@@ -30,33 +30,18 @@ MNIST5K_IMAGES = 5_000
 
 
 @dataclass(frozen=True)
-class Profile:
-    """How much to run."""
+class Regime:
+    """Weights and speed at which replicas come out one way or another."""
 
-    seeds: int
-    epochs: int
-    images: int
-    hidden: int
-    size: int = 32
-    encoder: str = "mlp"
-    learning_rate: float = 1e-3
+    kl_weight: float = Config.kl_weight
+    supervision_weight: float = Config.supervision_weight
+    faster: float = 1.0  # times the profile's learning rate
 
 
-PROFILES = {
-    "quick": Profile(seeds=3, epochs=4, images=1024, hidden=32),
-    "book": Profile(seeds=16, epochs=20, images=20_000, hidden=128),
-    "full": Profile(seeds=32, epochs=40, images=20_000, hidden=128),
-    "paper": Profile(
-        seeds=1, epochs=50, images=737_280, hidden=256, size=64, encoder="cnn", learning_rate=1e-4
-    ),
-}
-
-
-# Departures from the notes' stated setting (Config's defaults) that show what the notes saw.
-REGIMES: dict[str, dict[str, Any]] = {
-    "one dim per node": {"kl_weight": 1.0},
-    "stated weights": {},
-    "both priors shrink": {"kl_weight": 1.0, "supervision_weight": 0.0, "learning_rate": 1e-2},
+REGIMES = {
+    "stated weights": Regime(),  # the notes' own
+    "one dim per node": Regime(kl_weight=1.0, faster=2),  # what the notes saw
+    "both priors shrink": Regime(kl_weight=1.0, supervision_weight=0.0, faster=10),
 }
 
 
@@ -65,7 +50,7 @@ def arm(
 ) -> list[Config]:
     """One configuration per seed: the settings' profile, data and prior, then a regime of
     REGIMES, then `changes`. `half`: only the first half of the seeds, for arms at the side."""
-    profile = PROFILES[settings.profile]
+    profile, chosen = PROFILES[settings.profile], REGIMES[regime]
     images = min(profile.images, MNIST5K_IMAGES) if settings.data == "mnist5k" else profile.images
     base = Config(
         data=settings.data,
@@ -74,10 +59,12 @@ def arm(
         prior=settings.prior,
         encoder=profile.encoder,
         hidden=profile.hidden,
-        learning_rate=profile.learning_rate,
+        kl_weight=chosen.kl_weight,
+        supervision_weight=chosen.supervision_weight,
+        learning_rate=profile.learning_rate * chosen.faster,
         epochs=profile.epochs if settings.epochs is None else settings.epochs,
     )
-    base = replace(base, **REGIMES[regime] | changes)
+    base = replace(base, **changes)
     seeds = profile.seeds if settings.seeds is None else settings.seeds
     if half:
         seeds = -(-seeds // 2)

@@ -8,52 +8,15 @@ from __future__ import annotations
 import difflib
 import typing
 import warnings
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import fields
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vaenotes.errors import ParameterError
 
-LAST_SEED = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The parameters that every page takes, checked.
-
-    Raises ParameterError, in one line, for a value of the wrong type or one that is not allowed.
-    """
-
-    profile: str = "book"
-    """How much to run: quick, book, full or paper."""
-    data: str = "sprites"
-    """A data set's name, or the path of dSprites' own .npz file."""
-    prior: str = "exogenous"
-    """A prior's name."""
-    seeds: int | None = None
-    """How many replicas; None: as many as the profile has."""
-    first_seed: int = 0
-    """The seeds are first_seed, first_seed + 1, and so on."""
-    epochs: int | None = None
-    """How long to train; None: as long as the profile does."""
-
-    def __post_init__(self) -> None:
-        # Imported late: these tables live beside torch, and a misspelt name is told before that.
-        from vaenotes.data import DATASETS
-        from vaenotes.experiments import PROFILES
-        from vaenotes.priors import PRIORS
-
-        _check_name("profile", self.profile, PROFILES)
-        if not _is_npz(self.data):
-            _check_name("data", self.data, DATASETS, "the path of an existing .npz file")
-        _check_name("prior", self.prior, PRIORS)
-        _check_count("seeds", self.seeds)
-        if not _is_whole(self.first_seed) or not 0 <= self.first_seed <= LAST_SEED:
-            allowed = f"a whole number from 0 to {LAST_SEED}"
-            raise ParameterError(f"first_seed must be {allowed}, got {self.first_seed!r}")
-        _check_count("epochs", self.epochs)
+if TYPE_CHECKING:
+    from vaenotes.settings import Settings
 
 
 def check_parameters(namespace: Mapping[str, Any]) -> Settings:
@@ -63,6 +26,8 @@ def check_parameters(namespace: Mapping[str, Any]) -> Settings:
     six parameters, a module, IPython's own or taken from `typing` counts as a misspelt parameter.
     Raises ParameterError, in one line.
     """
+    from vaenotes.settings import Settings  # late: it stands beside torch
+
     allowed = [field.name for field in fields(Settings)]
     for name, value in namespace.items():
         if name not in allowed and _looks_like_parameter(name, value, namespace):
@@ -83,27 +48,6 @@ def _looks_like_parameter(name: str, value: object, namespace: Mapping[str, Any]
     hidden = get_ipython().user_ns_hidden if callable(get_ipython) else {}
     # By identity, as IPython's own %who does it: a parameter may be called `exit`.
     return not (name in hidden and hidden[name] is value)
-
-
-def _check_name(argument: str, value: object, names: Iterable[str], *also: str) -> None:
-    if value not in list(names):  # a list: the value may be unhashable
-        allowed = ", ".join([*names, *also])
-        raise ParameterError(f"{argument} must be one of {allowed}, got {value!r}")
-
-
-def _check_count(argument: str, value: object) -> None:
-    if value is not None and not (_is_whole(value) and value >= 1):
-        raise ParameterError(
-            f"{argument} must be a whole number of at least 1 or None, got {value!r}"
-        )
-
-
-def _is_whole(value: object) -> typing.TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_npz(value: object) -> bool:
-    return isinstance(value, str) and value.endswith(".npz") and Path(value).is_file()
 
 
 def _make_papermill_handler() -> Any:

@@ -28,6 +28,7 @@ NOT_BEHIND_RESULTS = {
     "experiments.py",
     "notebook.py",
     "plots.py",
+    "settings.py",
     "summary.py",
 }
 PACKAGES_BEHIND_RESULTS = ("torch", "numpy", "mlxtend")

@@ -29,14 +29,14 @@ def alive(runs: xr.Dataset) -> xr.DataArray:
 def fate(runs: xr.Dataset) -> xr.DataArray:
     """What became of each replica, one of FATES: (replica,).
 
-    collapsed: no dim alive; one per node: just one dim of every node; all: every dim; mixed:
-    anything else; diverged: stopped by a non-finite loss.
+    collapsed: no dim alive; one per node: some, and no node has more than one; all: every dim;
+    mixed: anything else; diverged: stopped by a non-finite loss.
     """
     living = alive(runs).sum("dim")
     conditions = [
         runs.diverged.values >= 0,
         (living == 0).all("node").values,
-        (living == 1).all("node").values,
+        (living <= 1).all("node").values,
         (living == runs.sizes["dim"]).all("node").values,
     ]
     names = np.select(conditions, ["diverged", "collapsed", "one per node", "all"], "mixed")

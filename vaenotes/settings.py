@@ -1,0 +1,88 @@
+"""What a page or a script may ask for: six parameters, and profiles that say how much to run."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeGuard
+
+from vaenotes.data import DATASETS
+from vaenotes.errors import ParameterError
+from vaenotes.priors import PRIORS
+
+LAST_SEED = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much to run."""
+
+    seeds: int
+    epochs: int
+    images: int
+    hidden: int
+    size: int = 32
+    encoder: str = "mlp"
+    learning_rate: float = 1e-3
+
+
+PROFILES = {
+    "quick": Profile(seeds=3, epochs=4, images=1024, hidden=32),
+    "book": Profile(seeds=16, epochs=20, images=20_000, hidden=128),
+    "full": Profile(seeds=32, epochs=40, images=20_000, hidden=128),
+    "paper": Profile(
+        seeds=1, epochs=50, images=737_280, hidden=256, size=64, encoder="cnn", learning_rate=1e-4
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The parameters that every page takes, checked.
+
+    Raises ParameterError, in one line, for a value of the wrong type or one that is not allowed.
+    """
+
+    profile: str = "book"
+    """How much to run: quick, book, full or paper."""
+    data: str = "sprites"
+    """A data set's name, or the path of dSprites' own .npz file."""
+    prior: str = "exogenous"
+    """A prior's name."""
+    seeds: int | None = None
+    """How many replicas; None: as many as the profile has."""
+    first_seed: int = 0
+    """The seeds are first_seed, first_seed + 1, and so on."""
+    epochs: int | None = None
+    """How long to train; None: as long as the profile does."""
+
+    def __post_init__(self) -> None:
+        _check_name("profile", self.profile, PROFILES)
+        if not _is_npz(self.data):
+            _check_name("data", self.data, DATASETS, "the path of an existing .npz file")
+        _check_name("prior", self.prior, PRIORS)
+        _check_count("seeds", self.seeds)
+        if not _is_whole(self.first_seed) or not 0 <= self.first_seed <= LAST_SEED:
+            allowed = f"a whole number from 0 to {LAST_SEED}"
+            raise ParameterError(f"first_seed must be {allowed}, got {self.first_seed!r}")
+        _check_count("epochs", self.epochs)
+
+
+def _check_name(argument: str, value: object, names: Iterable[str], *also: str) -> None:
+    if value not in list(names):  # a list: the value may be unhashable
+        allowed = ", ".join([*names, *also])
+        raise ParameterError(f"{argument} must be one of {allowed}, got {value!r}")
+
+
+def _check_count(argument: str, value: object) -> None:
+    if value is not None and not (_is_whole(value) and value >= 1):
+        raise ParameterError(
+            f"{argument} must be a whole number of at least 1 or None, got {value!r}"
+        )
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_npz(value: object) -> bool:
+    return isinstance(value, str) and value.endswith(".npz") and Path(value).is_file()
