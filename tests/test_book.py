@@ -31,15 +31,18 @@ kernelspec:
   language: python
 ---
 """
-CHECK = "import vaenotes as vn\nsettings = vn.check_parameters(globals())"
+CHECK = "import vaenotes as vn\nsettings = vn.check_parameters(globals())\nsettings"
 
 
 def parameters_cell() -> str:
     """The code of the `parameters` cell, from the one definition of its names and defaults."""
-    optional = {"int | None": "Optional[int]"}
+
+    def type_name(annotation: object) -> str:  # papermill's parser does not know `int | None`
+        name = getattr(annotation, "__name__", str(annotation))
+        return {"int | None": "Optional[int]"}.get(str(annotation), name)
+
     lines = [
-        f"{field.name}: {optional.get(str(field.type), field.type)} = {field.default!r}"
-        for field in fields(Settings)
+        f"{field.name}: {type_name(field.type)} = {field.default!r}" for field in fields(Settings)
     ]
     return "\n".join(["from typing import Optional", *lines])
 
@@ -281,3 +284,13 @@ def test_a_broken_page_fails_the_build(small_book, old, new, message):
     exit_code, output = small_book.build()
     assert exit_code != 0
     assert message in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", executed_pages(), ids=lambda page: page.stem)
+def test_every_page_reruns_with_one_seed_from_elsewhere(page, tmp_path):
+    command = [sys.executable, "-m", "papermill", str(page), "out.ipynb", "-p", "profile", "quick"]
+    command += ["-p", "seeds", "1", "-p", "epochs", "1", "-p", "first_seed", "1000"]
+    environment = os.environ | {"VAENOTES_STORE": str(tmp_path / "store")}
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]

@@ -396,7 +396,7 @@ def test_strange_members_are_told_in_one_line(tmp_path: Path, member: bytes) -> 
         archive.writestr("imgs.npy", member)
     with pytest.raises(ParameterError) as error:
         data.load(str(path), images=5)
-    one_line(error, "path must be dSprites' .npz", "strange.npz")
+    one_line(error, "data must be dSprites' .npz", "strange.npz")
 
 
 def test_broken_files_are_told_in_one_line(tmp_path: Path, file: str) -> None:

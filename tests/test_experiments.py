@@ -1,11 +1,16 @@
+import threading
+
 import numpy as np
 import pytest
 import torch
 import xarray as xr
 
-from vaenotes import experiments, trace
+from vaenotes import runs as runs_module
+from vaenotes import trace
 from vaenotes.config import Config
-from vaenotes.experiments import arm, load_data, load_model, run
+from vaenotes.errors import ParameterError
+from vaenotes.experiments import REGIMES, arm
+from vaenotes.runs import load_data, load_model, run
 from vaenotes.settings import PROFILES, Settings
 from vaenotes.store import Store
 
@@ -40,13 +45,13 @@ def test_a_run_has_named_axes(store):
 
 def test_nothing_is_trained_twice(store, monkeypatch):
     trained = []
-    original = experiments.train
+    original = runs_module.train
 
     def counting(configs, *rest):
         trained.extend(config.seed for config in configs)
         return original(configs, *rest)
 
-    monkeypatch.setattr(experiments, "train", counting)
+    monkeypatch.setattr(runs_module, "train", counting)
     configs = [Config(**SMALL, seed=seed) for seed in range(4)]
     first = run(configs[:3], store)
     again = run(configs, store)
@@ -63,8 +68,8 @@ def test_results_do_not_depend_on_how_replicas_are_divided(tmp_path, monkeypatch
     configs += [Config(**SMALL | {"hidden": 4}, seed=9)]
     runs = []
     for together, workers in ((16, 1), (2, 2)):
-        monkeypatch.setattr(experiments, "TOGETHER", together)
-        monkeypatch.setattr(experiments.os, "cpu_count", lambda workers=workers: workers)
+        monkeypatch.setattr(runs_module, "TOGETHER", together)
+        monkeypatch.setattr(runs_module, "cpu_count", lambda workers=workers: workers)
         runs.append(run(configs, Store(tmp_path / str(together))).drop_vars("seconds"))
     xr.testing.assert_identical(*runs)
 
@@ -89,7 +94,63 @@ def test_a_data_files_content_is_part_of_the_key(tmp_path):
     keys = set()
     for content in (b"one", b"two"):
         path.write_bytes(content)
-        keys.add(experiments.store_key(Config(data=str(path))))
+        keys.add(runs_module.store_key(Config(data=str(path))))
     path.rename(tmp_path / "e.npz")
-    keys.add(experiments.store_key(Config(data=str(tmp_path / "e.npz"))))
+    keys.add(runs_module.store_key(Config(data=str(tmp_path / "e.npz"))))
     assert len(keys) == 2
+
+
+def test_one_replica_has_the_same_axes_as_many(store):
+    runs = run([Config(**SMALL)], store)
+    assert runs.seed.dims == runs.diverged.dims == runs.ratio.dims[:1] == ("replica",)
+
+
+def test_half_an_arm_is_its_first_half():
+    settings = Settings(profile="quick", seeds=5, first_seed=3)
+    assert arm(settings, half=True) == arm(settings)[:3]
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_a_regime_sets_weights_and_speed(regime):
+    chosen = REGIMES[regime]
+    (config,) = arm(Settings(profile="quick", seeds=1), regime)
+    assert config.kl_weight == chosen.kl_weight
+    assert config.supervision_weight == chosen.supervision_weight
+    assert config.learning_rate == PROFILES["quick"].learning_rate * chosen.faster
+
+
+def test_bad_requests_are_one_clear_line(store):
+    with pytest.raises(ParameterError, match="regime must be one of stated weights, .* got 'odd'"):
+        arm(Settings(), "odd")
+    for configs in ([], [Config(**SMALL), Config(**SMALL | {"epochs": 3})]):
+        with pytest.raises(ParameterError, match="configs must be one or more that agree in data"):
+            run(configs, store)
+
+
+def test_equal_configurations_have_one_key():
+    assert Config(kl_weight=1) == Config(kl_weight=1.0)
+    assert runs_module.store_key(Config(kl_weight=1)) == runs_module.store_key(
+        Config(kl_weight=1.0)
+    )
+    listed = Config(edges=[["shape", "scale"]])
+    assert listed == Config(edges=(("shape", "scale"),)) and hash(listed)
+
+
+def test_progress_goes_where_it_is_told(store, monkeypatch, tmp_path):
+    monkeypatch.setenv("VAENOTES_PROGRESS", str(tmp_path / "progress"))
+    (tmp_path / "progress").touch()
+    run([Config(**SMALL)], store)
+    shown = (tmp_path / "progress").read_text()
+    assert "training 1 replicas in 1 ensembles" in shown and "img/s" in shown
+
+
+def test_waiting_for_another_process_is_said(store, monkeypatch, tmp_path):
+    monkeypatch.setenv("VAENOTES_PROGRESS", str(tmp_path / "progress"))
+    (tmp_path / "progress").touch()
+    other = store.lock()
+    other.acquire()
+    timer = threading.Timer(2, other.release)
+    timer.start()
+    run([Config(**SMALL)], Store(store.folder))
+    timer.join()
+    assert "waiting for another process" in (tmp_path / "progress").read_text()

@@ -117,6 +117,9 @@ def test_supervision_compares_each_node_with_its_own_factor():
         ("encoder", "resnet", "one of mlp, cnn"),
         ("likelihood", "poisson", "one of bernoulli"),
         ("precision", "int8", "one of float32, bfloat16"),
+        ("data", 3, "a str"),
+        ("shared", "no", "a bool"),
+        ("seed", 2**70, "a whole number of at least 0"),
         ("dims", 0, "a whole number of at least 1"),
         ("epochs", 2.5, "a whole number of at least 0"),
         ("images", True, "a whole number of at least 64"),
@@ -132,6 +135,23 @@ def test_bad_configurations_are_one_clear_line(argument, value, allowed):
     line = str(caught.value)
     assert line.startswith(argument) and allowed in line and repr(value) in line
     assert "\n" not in line
+
+
+@pytest.mark.parametrize("argument", ["prior", "encoder", "likelihood"])
+def test_a_module_used_alone_refuses_unknown_names(argument):
+    with pytest.raises(ParameterError, match=f"{argument} must be one of .* got 'typo'"):
+        VAE(nodes=NODES, edges=EDGES, **{argument: "typo"})
+
+
+def test_a_module_used_alone_is_ready_to_run():
+    torch.manual_seed(0)
+    output = VAE(nodes=NODES, edges=EDGES, size=16)(*inputs())
+    assert all(part.isfinite().all() for part in (*output.posterior, *output.prior, output.decoded))
+    assert output.posterior.mean.abs().max() < 10
+
+
+def test_a_fixed_noise_variance_can_be_set():
+    assert make(likelihood="gaussian", noise_logvar=-2.0).noise_logvar.item() == -2
 
 
 def test_a_cnn_needs_sizes_it_can_halve_four_times():

@@ -63,6 +63,7 @@ def make_runs(used, epochs=20, seed=0) -> xr.Dataset:
             "dim": [1, 2],
             "seed": ("replica", np.arange(replicas)),
             "diverged": ("replica", np.full(replicas, -1)),
+            "diverged_step": ("replica", np.full(replicas, -1)),
         },
     )
 
@@ -84,6 +85,29 @@ def test_fates_are_told_apart_and_all_replicas_are_counted():
     counts = summary.counts(runs)
     assert counts == {"collapsed": 1, "one per node": 3, "mixed": 1, "all": 1, "diverged": 1}
     assert sum(counts.values()) == runs.sizes["replica"]
+
+
+def test_a_replica_without_numbers_is_never_called_collapsed():
+    runs = make_runs([NONE, BOTH])
+    runs.ratio[0, -1] = np.nan
+    assert summary.counts(runs)["diverged"] == 1 and summary.counts(runs)["collapsed"] == 0
+    runs.ratio[1, -1] = np.nan
+    assert summary.representative(runs) in (0, 1)
+
+
+def test_the_table_of_fates_names_who_diverged():
+    runs = make_runs([NONE, BOTH])
+    runs.diverged[0], runs.diverged_step[0] = 3, 7
+    row = summary.table({"arm": runs}).loc["arm"]
+    assert row["replicas"] == 2 and row["all"] == 1 and row["diverged"] == 1
+    assert row["diverged at"] == "seed 0: epoch 3, step 7"
+
+
+def test_nodes_that_use_no_dim_do_not_vote():
+    runs = make_runs([[[0, 1], [0, 0]], SECOND])
+    runs.ratio[0, -1, 1] = [0.98, 0.99]
+    found = values(claims.prior_variance(runs))
+    assert found["agree"].replicas == 1 and found["agree"].value == 1
 
 
 def test_the_representative_is_the_median_of_the_most_frequent_fate():
@@ -121,7 +145,7 @@ def test_binomial_interval_is_clopper_and_pearsons():
     # Bounds as quantiles of beta distributions (Clopper & Pearson 1934).
     assert interval.low == pytest.approx(stats.beta.ppf(0.025, 7, 3))
     assert interval.high == pytest.approx(stats.beta.ppf(0.975, 8, 2))
-    assert summary.binomial_interval(0, 0)[1:] == (0.0, 1.0)
+    assert summary.binomial_interval(0, 0)[1:] == (0.0, 1.0, 0)
 
 
 def test_median_interval_covers_the_true_median_about_as_often_as_it_says():
@@ -168,6 +192,8 @@ def test_prior_variance_measures_what_the_synthetic_runs_hold():
     assert found["lag"].value == 2
     assert found["agree"].value == 3 / 4  # FIRST, SECOND, SECOND of those and CROSSED
     assert found["second"].value == pytest.approx(2 / 3)
+    assert found["chance"].value == 0.5  # two nodes
+    assert found["agree"].replicas == 4 and found["second"].replicas == 3
     one = values(claims.prior_variance(make_runs([FIRST])))
     assert one["kl_share_used"].value == pytest.approx(3 / 3.25)
     assert one["kl_total"].value == pytest.approx(6.5)

@@ -90,6 +90,13 @@ def test_a_replica_that_diverges_is_named_and_the_others_go_on(dataset):
     assert np.array_equal(alone.weights["decoder.0.weight"], results[0].weights["decoder.0.weight"])
 
 
+def test_harm_done_by_the_very_last_step_is_noticed(dataset):
+    config = Config(**SMALL | {"epochs": 1, "batch": 256}, learning_rate=1e30)
+    with pytest.warns(UserWarning, match="seed 0 diverged in epoch 1, step 0"):
+        (result,) = train([config], dataset)
+    assert result.diverged == (1, 0)
+
+
 def test_only_what_may_differ_may_differ(dataset):
     with pytest.raises(ValueError, match="may differ only in"):
         Ensemble([Config(**SMALL), Config(**SMALL | {"hidden": 8})], dataset)

@@ -21,10 +21,10 @@ _HOME = {
     "claims": "claims",
     "check_parameters": "notebook",
     "kl_nats": "kl",
-    "load_data": "experiments",
-    "load_model": "experiments",
+    "load_data": "runs",
+    "load_model": "runs",
     "plots": "plots",
-    "run": "experiments",
+    "run": "runs",
     "summary": "summary",
 }
 __all__ = ["__version__", *_HOME]

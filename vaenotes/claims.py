@@ -1,8 +1,10 @@
 """What the notes observed, measured: each observation's quantities with 95% intervals.
 
-A function per chapter turns runs into Measures. Every interval is over replicas: a quantity is
-first averaged within a replica (median over its dims of one kind), then the median over replicas
-is given a bootstrap interval; shares of replicas get an exact binomial interval.
+A function per chapter turns runs into Measures. Every interval is over replicas: first the median
+over a replica's dims of one kind is taken, then the median over replicas with a bootstrap
+interval; shares of replicas get an exact binomial interval. Diverged replicas have no numbers and
+are left out; so are replicas without a dim of the kind in question. Each Measure says how many
+replicas are behind it.
 """
 
 from collections.abc import Sequence
@@ -45,6 +47,7 @@ def table(measures: Sequence[Measure]) -> Styler:
             "quantity": [m.what for m in measures],
             "median or share": [f"{m.interval.value:.3g}" for m in measures],
             "95% interval": [f"{m.interval.low:.3g} to {m.interval.high:.3g}" for m in measures],
+            "replicas": [m.interval.replicas for m in measures],
             "unit": [m.unit for m in measures],
             "matter of units?": ["yes" if m.unit in UNITS_OF_CODE else "no" for m in measures],
         }
@@ -63,17 +66,18 @@ def numbers(measures: Sequence[Measure]) -> dict[str, float]:
 
 def posterior_variance(runs: xr.Dataset, factors: np.ndarray) -> list[Measure]:
     """V1-V5. `factors`: the standardised factors of the snapshots' images, (image, node)."""
+    runs = _finite(runs)
     final = runs.isel(epoch=-1)
-    used, unused = _kinds(runs)
+    used, unused = alive(runs), ~alive(runs)
     below = epoch_below(runs.posterior_variance)
     nails = final.posterior_spread / np.sqrt(final.posterior_variance)
     return [
         _median("V1", "fallen", "share of dims whose posterior variance fell below 5% of its start",
                 "1", below.notnull().mean(("node", "dim"))),
-        _median("V1", "posterior_epoch_used", "epoch of that fall, dims in use", "epoch",
+        _median("V1", "posterior_epoch_used", "epoch of that fall, dims in use that fell", "epoch",
                 _within(below, used)),
-        _median("V1", "posterior_epoch_unused", "epoch of that fall, dims not in use", "epoch",
-                _within(below, unused)),
+        _median("V1", "posterior_epoch_unused", "epoch of that fall, dims not in use that fell",
+                "epoch", _within(below, unused)),
         _median("V1", "posterior_variance_used", "posterior variance at the end, dims in use",
                 "z^2", _within(final.posterior_variance, used)),
         _median("V1", "posterior_variance_unused",
@@ -96,16 +100,17 @@ def posterior_variance(runs: xr.Dataset, factors: np.ndarray) -> list[Measure]:
 
 def prior_variance(runs: xr.Dataset) -> list[Measure]:
     """P1-P4."""
+    runs = _finite(runs)
     final = runs.isel(epoch=-1)
-    used, unused = _kinds(runs)
+    used, unused = alive(runs), ~alive(runs)
     posterior, prior = epoch_below(runs.posterior_variance), epoch_below(runs.prior_variance)
     second_moment = final.posterior_spread**2 + final.posterior_variance
-    one_each = runs.isel(replica=np.flatnonzero(fate(runs) == "one per node"))
-    chosen = one_each.ratio.isel(epoch=-1).argmin("dim")  # of each node, its more used dim
-    agree = (chosen == chosen.isel(node=0)).all("node")
+    agreement = _agreement(runs)
     return [
-        _median("P1", "prior_epoch_unused", "epoch at which the prior variance falls below 5% of "
-                "its start, dims not in use", "epoch", _within(prior, unused)),
+        _median("P1", "prior_fallen", "share of dims not in use whose prior variance fell below 5% "
+                "of its start", "1", _share_within(prior.notnull(), unused)),
+        _median("P1", "prior_epoch_unused", "epoch of that fall, dims not in use that fell",
+                "epoch", _within(prior, unused)),
         _median("P1", "lag", "epochs by which the prior's fall comes after the posterior's, dims "
                 "not in use", "epoch", _within(prior - posterior, unused)),
         _median("P1", "prior_variance_unused", "prior variance at the end, dims not in use",
@@ -116,10 +121,7 @@ def prior_variance(runs: xr.Dataset) -> list[Measure]:
                 _within(final.prior_variance, used) ** 0.5),
         _median("P2", "matching", "prior variance / second moment of the posterior around its "
                 "mean, dims in use", "1", _within(final.prior_variance / second_moment, used)),
-        _share("P3", "agree", "share of replicas (one dim per node in use) whose nodes all use "
-               "the same dim", agree),
-        _share("P3", "second", "share of those that agree in which it is the second dim",
-               chosen.isel(node=0)[agree.values] == 1),
+        *agreement,
         _median("P4", "kl_share_used", "share of the KL that the dims in use carry", "1",
                 (final.kl_nats * used).sum(("node", "dim")) / final.kl_nats.sum(("node", "dim"))),
         _median("P4", "kl_total", "KL, all nodes and dims", "nats",
@@ -129,8 +131,9 @@ def prior_variance(runs: xr.Dataset) -> list[Measure]:
 
 def means(runs: xr.Dataset) -> list[Measure]:
     """M1-M5."""
+    runs = _finite(runs)
     final = runs.isel(epoch=-1)
-    used, unused = _kinds(runs)
+    used, unused = alive(runs), ~alive(runs)
 
     def reach(side: str) -> xr.DataArray:  # half the distance between the extremes
         quantiles = final[f"{side}_quantiles"]
@@ -156,6 +159,7 @@ def means(runs: xr.Dataset) -> list[Measure]:
                 "1", _within(within / np.sqrt(final.prior_variance), used)),
         _median("M2", "between", "spread of the prior means between nodes / prior std, all dims",
                 "1", (between / np.sqrt(final.prior_variance.mean("node"))).median("dim")),
+        *_agreement(runs),
         _median("M5", "kl_used", "KL of a dim in use", "nats", _within(final.kl_nats, used)),
         _median("M5", "kl_unused", "KL of a dim not in use", "nats",
                 _within(final.kl_nats, unused)),
@@ -199,10 +203,26 @@ def neighbours(runs: xr.Dataset, factors: np.ndarray) -> xr.DataArray:
     return xr.DataArray(correlations, dims="replica")
 
 
-def _kinds(runs: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
-    """Masks of the dims in use and not in use: (replica, node, dim); diverged are in neither."""
+def _finite(runs: xr.Dataset) -> xr.Dataset:
+    return runs.isel(replica=np.flatnonzero(fate(runs) != "diverged"))
+
+
+def _agreement(runs: xr.Dataset) -> list[Measure]:
+    """P3 and M4: whether the nodes choose the same dim, where no node uses more than one."""
     used = alive(runs)
-    return used, ~used & (runs.diverged < 0)
+    nodes = used.any("dim").sum("node")  # how many nodes use a dim
+    comparable = (fate(runs) == "one per node").values & (nodes > 1).values
+    used, nodes = used.isel(replica=comparable), nodes.isel(replica=comparable)
+    agree = (used.any("node").sum("dim") == 1).values  # all of them the same one
+    chance = runs.sizes["dim"] ** (1.0 - nodes)
+    second = used.isel(replica=agree).any("node").isel(dim=1 % runs.sizes["dim"])
+    return [
+        _share("P3, M4", "agree", "share of replicas, where no node uses more than one dim, in "
+               "which all nodes in use choose the same dim", agree),
+        _median("P3, M4", "chance", "the same, if nodes chose independently", "1", chance),
+        _share("P3, M4", "second", "share of those that agree in which it is the second dim",
+               second.values),
+    ]  # fmt: skip
 
 
 def _within(values: xr.DataArray, mask: xr.DataArray) -> xr.DataArray:
@@ -210,10 +230,15 @@ def _within(values: xr.DataArray, mask: xr.DataArray) -> xr.DataArray:
     return values.where(mask).median(("node", "dim"))
 
 
+def _share_within(happened: xr.DataArray, mask: xr.DataArray) -> xr.DataArray:
+    """The share of each replica's masked dims: (replica,); NaN where it has none."""
+    return happened.where(mask).mean(("node", "dim"))
+
+
 def _median(claim: str, key: str, what: str, unit: str, values: xr.DataArray) -> Measure:
     return Measure(claim, key, what, unit, median_interval(values))
 
 
-def _share(claim: str, key: str, what: str, happened: xr.DataArray) -> Measure:
+def _share(claim: str, key: str, what: str, happened: np.ndarray) -> Measure:
     interval = binomial_interval(int(happened.sum()), happened.size)
     return Measure(claim, key, what, "1", interval)

@@ -15,6 +15,7 @@ CHOICES = {
     "precision": ("float32", "bfloat16"),
 }
 AT_LEAST = {"images": 64, "size": 8, "dims": 1, "hidden": 1, "batch": 1, "epochs": 0, "seed": 0}
+LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Config:
     likelihood: str = "bernoulli"
     posterior_logvar: float = 0.0
     prior_logvar: float = 0.0
+    noise_logvar: float = 0.0  # of a Gaussian likelihood: fixed, or where learning starts
     reconstruction_weight: float = 0.8
     kl_weight: float = 0.15
     supervision_weight: float = 1.0
@@ -51,9 +53,11 @@ class Config:
             if field.name in CHOICES and value not in CHOICES[field.name]:
                 allowed = ", ".join(CHOICES[field.name])
                 raise ParameterError(f"{field.name} must be one of {allowed}, got {value!r}")
+            if field.type in (str, bool) and not isinstance(value, field.type):
+                raise ParameterError(f"{field.name} must be a {field.type.__name__}, got {value!r}")
             if field.name in AT_LEAST:
                 least = AT_LEAST[field.name]
-                if type(value) is not int or value < least:
+                if type(value) is not int or not least <= value <= LARGEST:
                     raise ParameterError(
                         f"{field.name} must be a whole number of at least {least}, got {value!r}"
                     )
@@ -63,6 +67,9 @@ class Config:
                 if not finite or (weight and value < 0):
                     allowed = "a finite number of at least 0" if weight else "a finite number"
                     raise ParameterError(f"{field.name} must be {allowed}, got {value!r}")
+                object.__setattr__(self, field.name, float(value))  # 1 and 1.0 are one replica
+        if self.edges is not None:
+            object.__setattr__(self, "edges", tuple(tuple(edge) for edge in self.edges))
         if self.batch > self.images:
             raise ParameterError(f"batch must be at most images={self.images}, got {self.batch}")
         if self.encoder == "cnn" and self.size % 16:

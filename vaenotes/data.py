@@ -227,7 +227,9 @@ def dsprites(
                 pictures = _pick(member, len(classes), rows, size)
     except Exception as error:  # a strange file makes its readers raise almost anything
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ParameterError(f"path must be dSprites' .npz, got {path!r}: {reason}") from error
+        if "pickle" in reason:  # numpy's own words advise to unpickle it
+            reason = "it holds pickled objects, which are never read"
+        raise ParameterError(f"data must be dSprites' .npz, got {path!r}: {reason}") from error
     return Dataset("dsprites", pictures, values[rows, 1:].astype(np.float32), FACTORS, EDGES)
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vaenotes.errors import ParameterError
 from vaenotes.graph import Edges, GraphNetwork, parent_matrix
 from vaenotes.kl import Diagonal, Gaussian, sample
 from vaenotes.priors import PRIORS
@@ -40,8 +41,10 @@ class VAE(nn.Module):
     Arguments, all by name: `nodes` (their names), `edges` (parent, child), `size` of the square
     images in pixels, `dims` per node, `shared` graph weights or one set per node, `prior` (a key
     of PRIORS), `encoder` ("mlp" or "cnn"; the decoder mirrors it), `hidden` units, `likelihood`
-    ("bernoulli", "gaussian" with variance 1 fixed, "gaussian_learned" with one learned
-    variance), and the start values that shift all log-variances of posterior and prior.
+    ("bernoulli"; "gaussian" with its log-variance fixed at `noise_logvar`; "gaussian_learned",
+    where it is learned from there), and start values that shift all log-variances of posterior
+    and prior. Weights are drawn from torch's global generator; `initialise` draws them anew.
+    Raises ParameterError for an unknown name or a graph that is no DAG.
     """
 
     start_logvar: Tensor
@@ -57,12 +60,20 @@ class VAE(nn.Module):
         shared: bool = True,
         prior: str = "exogenous",
         encoder: str = "mlp",
-        hidden: int = 256,
+        hidden: int = 128,
         likelihood: str = "bernoulli",
         posterior_logvar: float = 0.0,
         prior_logvar: float = 0.0,
+        noise_logvar: float = 0.0,
     ):
         super().__init__()
+        for name, value, allowed in (
+            ("prior", prior, PRIORS),
+            ("encoder", encoder, ENCODERS),
+            ("likelihood", likelihood, LIKELIHOODS),
+        ):
+            if value not in allowed:
+                raise ParameterError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
         parents = parent_matrix(nodes, edges)
         count = len(nodes)
         self.node_shape = (count, dims)
@@ -76,9 +87,10 @@ class VAE(nn.Module):
         self.regression_weight = nn.Parameter(torch.empty(count, dims))
         self.regression_bias = nn.Parameter(torch.zeros(count))
         if likelihood == "gaussian_learned":
-            self.noise_logvar = nn.Parameter(torch.zeros(()))
+            self.noise_logvar = nn.Parameter(torch.tensor(float(noise_logvar)))
         else:
-            self.register_buffer("noise_logvar", torch.zeros(()))
+            self.register_buffer("noise_logvar", torch.tensor(float(noise_logvar)))
+        self.initialise(torch.default_generator)
 
     def encode(self, images: Tensor) -> Diagonal:
         """(image, pixel) in 0..1 -> posterior mean and logvar (image, node, dim)."""

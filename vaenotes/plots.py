@@ -6,6 +6,7 @@ One visual language: prior orange, posterior blue (Okabe & Ito's palette, safe f
 colour-blind); a dim in use is drawn full, a dim not in use dashed or hollow; epochs on x.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -156,7 +157,7 @@ def means_over_epochs(runs: xr.Dataset) -> Figure:
             for edge in (q[0], q[6]):
                 ax.plot(panel.epoch, edge, color=colour, lw=0.5)
 
-    return _grid(runs, draw, "mean (code units)", list(COLOURS))
+    return _grid(runs, draw, "mean (z)", list(COLOURS))
 
 
 def fates(runs: xr.Dataset) -> Figure:
@@ -166,7 +167,9 @@ def fates(runs: xr.Dataset) -> Figure:
         figure = Figure(figsize=(7.2, 0.16 * runs.sizes["replica"] + 1.2))
         ax = figure.subplots()
         for row, replica in enumerate(ratio):
-            for dim, marker in zip(replica.dim.values, "osD^v<>P", strict=False):
+            if replica.isnull().any():
+                ax.text(summary.ALIVE_RATIO, row, " diverged", va="center")
+            for dim, marker in zip(replica.dim.values, itertools.cycle("osD^v<>P")):
                 values = replica.sel(dim=dim).values
                 used = values < summary.ALIVE_RATIO
                 face = [COLOURS["posterior"] if use else "white" for use in used]
@@ -189,8 +192,8 @@ def fates(runs: xr.Dataset) -> Figure:
 
 
 def kl_parts(runs: xr.Dataset) -> Figure:
-    """KL at the end by node, dim and part: medians over replicas, stacked."""
-    final = runs.isel(epoch=-1).median("replica")
+    """KL at the end by node, dim and part: means over replicas, stacked."""
+    final = runs.isel(epoch=-1).mean("replica")
     nodes = final.node.values
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.6 * final.sizes["dim"], 2.4))

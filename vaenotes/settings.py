@@ -1,7 +1,8 @@
 """What a page or a script may ask for: six parameters, and profiles that say how much to run."""
 
+import zipfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeGuard
 
@@ -55,10 +56,22 @@ class Settings:
     epochs: int | None = None
     """How long to train; None: as long as the profile does."""
 
+    def _repr_markdown_(self) -> str:
+        changed = [
+            f"{field.name} = {value!r}"
+            for field in fields(self)
+            if (value := getattr(self, field.name)) != field.default
+        ]
+        if not changed:
+            return "*Computed with the default parameters.*"
+        return f"*Computed with {', '.join(changed)}; the text describes the defaults.*"
+
     def __post_init__(self) -> None:
         _check_name("profile", self.profile, PROFILES)
         if not _is_npz(self.data):
             _check_name("data", self.data, DATASETS, "the path of an existing .npz file")
+        elif not zipfile.is_zipfile(self.data):
+            raise ParameterError(f"data must be dSprites' .npz archive, got {self.data!r}")
         _check_name("prior", self.prior, PRIORS)
         _check_count("seeds", self.seeds)
         if not _is_whole(self.first_seed) or not 0 <= self.first_seed <= LAST_SEED:

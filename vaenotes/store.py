@@ -12,6 +12,7 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -95,7 +96,8 @@ class Store:
             raise
         except Exception as error:  # a damaged file makes readers raise almost anything
             aside = path.with_suffix(".damaged")
-            os.replace(path, aside)
+            with suppress(FileNotFoundError):  # another reader was faster
+                os.replace(path, aside)
             warnings.warn(
                 f"stored result {path.name} is damaged ({error}); kept as {aside.name}, "
                 "it will be computed again",

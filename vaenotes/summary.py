@@ -1,8 +1,10 @@
 """From traces to the numbers that the book states: fates of dims, epochs, lags, intervals."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from scipy import stats
 
@@ -14,11 +16,12 @@ FATES = ("collapsed", "one per node", "mixed", "all", "diverged")
 
 
 class Interval(NamedTuple):
-    """An estimate and its 95% interval."""
+    """An estimate, its 95% interval, and the number of replicas behind it."""
 
     value: float
     low: float
     high: float
+    replicas: int
 
 
 def alive(runs: xr.Dataset) -> xr.DataArray:
@@ -33,8 +36,9 @@ def fate(runs: xr.Dataset) -> xr.DataArray:
     mixed: anything else; diverged: stopped by a non-finite loss.
     """
     living = alive(runs).sum("dim")
+    broken = runs.ratio.isel(epoch=-1).isnull().any(("node", "dim"))
     conditions = [
-        runs.diverged.values >= 0,
+        ((runs.diverged >= 0) | broken).values,
         (living == 0).all("node").values,
         (living <= 1).all("node").values,
         (living == runs.sizes["dim"]).all("node").values,
@@ -49,14 +53,32 @@ def counts(runs: xr.Dataset) -> dict[str, int]:
     return {name: int((fates == name).sum()) for name in FATES}
 
 
+def table(arms: Mapping[str, xr.Dataset]) -> pd.DataFrame:
+    """What became of every replica of every arm: counts by fate, and where any diverged."""
+    rows: dict[str, dict[str, int | str]] = {}
+    for name, runs in arms.items():
+        gone = [
+            f"seed {seed}: epoch {epoch}, step {step}"
+            for seed, epoch, step in zip(
+                runs.seed.values, runs.diverged.values, runs.diverged_step.values, strict=True
+            )
+            if epoch >= 0
+        ]
+        rows[name] = {"replicas": runs.sizes["replica"], **counts(runs)}
+        if gone:
+            rows[name]["diverged at"] = "; ".join(gone)
+    return pd.DataFrame(rows).T
+
+
 def representative(runs: xr.Dataset) -> int:
     """The replica to show: of the most frequent fate, the one with the median final KL.
 
-    Ties go to the earlier fate in FATES and to the lower of two medians.
+    Ties go to the earlier fate in FATES and to the lower of two medians. A diverged replica is
+    shown only if there is no other.
     """
     fates = fate(runs).values
     found = counts(runs)
-    usual = max(FATES, key=lambda name: found[name])
+    usual = max(FATES, key=lambda name: (found[name] > 0, name != "diverged", found[name]))
     candidates = np.flatnonzero(fates == usual)
     kl = runs.kl_nats.isel(epoch=-1).sum(("node", "dim")).values[candidates]
     return int(candidates[np.argsort(kl, kind="stable")[(len(candidates) - 1) // 2]])
@@ -84,7 +106,10 @@ def weaker_first(runs: xr.Dataset) -> xr.Dataset:
 
 
 def epoch_below(quantity: xr.DataArray, share: float = SMALL) -> xr.DataArray:
-    """The first epoch from which a quantity stays below a share of its start; NaN: never."""
+    """The first epoch from which a quantity stays below a share of its start; NaN: never.
+
+    The epoch is the place on the epoch axis, which starts with 0: before training.
+    """
     below = quantity < share * quantity.isel(epoch=0)
     stays = (
         below.isel(epoch=slice(None, None, -1)).cumprod("epoch").isel(epoch=slice(None, None, -1))
@@ -101,20 +126,20 @@ def median_interval(values: xr.DataArray | np.ndarray) -> Interval:
     sample = np.asarray(values, dtype=float).ravel()
     sample = sample[np.isfinite(sample)]
     if len(sample) == 0:
-        return Interval(np.nan, np.nan, np.nan)
+        return Interval(np.nan, np.nan, np.nan, 0)
     middle = float(np.median(sample))
     if len(np.unique(sample)) < 3:
-        return Interval(middle, float(sample.min()), float(sample.max()))
+        return Interval(middle, float(sample.min()), float(sample.max()), len(sample))
     result = stats.bootstrap(
         (sample,), np.median, rng=np.random.default_rng(0), method="percentile"
     )
     low, high = result.confidence_interval
-    return Interval(middle, float(low), float(high))
+    return Interval(middle, float(low), float(high), len(sample))
 
 
 def binomial_interval(successes: int, trials: int) -> Interval:
     """A share with its exact 95% interval (Clopper & Pearson 1934)."""
     if trials == 0:
-        return Interval(np.nan, 0.0, 1.0)
+        return Interval(np.nan, 0.0, 1.0, 0)
     interval = stats.binomtest(successes, trials).proportion_ci(0.95, method="exact")
-    return Interval(successes / trials, float(interval.low), float(interval.high))
+    return Interval(successes / trials, float(interval.low), float(interval.high), trials)

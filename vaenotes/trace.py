@@ -31,11 +31,11 @@ class Quantity(NamedTuple):
 ND = ("node", "dim")
 QUANTITIES = {
     "posterior_variance": Quantity(ND, "z^2", "mean over images of the posterior variance"),
-    "prior_variance": Quantity(ND, "z^2", "mean over noise of the prior variance"),
+    "prior_variance": Quantity(ND, "z^2", "mean over images and noise of the prior variance"),
     "posterior_mean": Quantity(ND, "z", "mean over images of the posterior mean"),
-    "prior_mean": Quantity(ND, "z", "mean over noise of the prior mean"),
+    "prior_mean": Quantity(ND, "z", "mean over images and noise of the prior mean"),
     "posterior_spread": Quantity(ND, "z", "standard deviation over images of the posterior mean"),
-    "prior_spread": Quantity(ND, "z", "standard deviation over noise of the prior mean"),
+    "prior_spread": Quantity(ND, "z", "standard deviation over images and noise of the prior mean"),
     "posterior_quantiles": Quantity(("quantile", *ND), "z", "quantiles of the posterior mean"),
     "prior_quantiles": Quantity(("quantile", *ND), "z", "quantiles of the prior mean"),
     "ratio": Quantity(ND, "1", "posterior std / prior std, geometric mean over images"),

@@ -25,15 +25,16 @@ from vaenotes.objective import Weights, terms, total
 REGISTER = 64  # numbers; a multiple of what any vector register holds
 
 # What may differ between replicas that are trained together; all else must agree.
-FREE = {
+FREE = (
     "seed",
     "edges",
     "posterior_logvar",
     "prior_logvar",
+    "noise_logvar",
     "reconstruction_weight",
     "kl_weight",
     "supervision_weight",
-}
+)
 
 
 @dataclass
@@ -67,6 +68,7 @@ def build(config: Config, dataset: Dataset) -> VAE:
         likelihood=config.likelihood,
         posterior_logvar=config.posterior_logvar,
         prior_logvar=config.prior_logvar,
+        noise_logvar=config.noise_logvar,
     )
 
 
@@ -129,7 +131,7 @@ class Ensemble:
             [torch.randn(shape, generator=g) for g in self.generators], dim=1
         ).to(self.device)
         half = self.config.precision == "bfloat16"
-        with torch.autocast(self.device, dtype=torch.bfloat16, enabled=half):
+        with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16, enabled=half):
             losses = vmap(self.loss)(
                 self.parameters, self.buffers, self.weights, images, factors, noise, z0
             )
@@ -150,18 +152,18 @@ class Ensemble:
         for step in range(len(self.images) // batch):
             losses = self.step(order[:, step * batch : (step + 1) * batch])
             if not losses.isfinite().all():
-                self.stop_diverged(losses, number, step)
+                self.stop_diverged(losses.isfinite(), number, step)
 
     @torch.no_grad()
-    def stop_diverged(self, losses: Tensor, epoch: int, step: int) -> None:
-        """Set every replica with a non-finite loss to NaN for good; the others go on."""
-        for replica in (~losses.isfinite()).nonzero().flatten().tolist():
+    def stop_diverged(self, finite: Tensor, epoch: int, step: int) -> None:
+        """Set every replica (replica,) that is not finite to NaN for good; the others go on."""
+        for replica in (~finite).nonzero().flatten().tolist():
             if self.diverged[replica] is None:
                 self.diverged[replica] = (epoch, step)
                 seed = self.configs[replica].seed
                 warnings.warn(
                     f"replica with seed {seed} diverged in epoch {epoch}, step {step}: "
-                    "its loss is not finite; it is recorded as NaN from here on",
+                    "it is no longer finite, and recorded as NaN from here on",
                     stacklevel=2,
                 )
                 for parameter in self.parameters.values():
@@ -213,7 +215,11 @@ def train(
         if epoch > 0:
             ensemble.epoch(epoch)
             on_epoch(len(configs) * len(dataset.images))
-        for name, value in ensemble.measure().items():
+        measured = ensemble.measure()
+        if epoch > 0:  # the last step's update may have done harm that no loss has met yet
+            last = len(dataset.images) // ensemble.config.batch - 1
+            ensemble.stop_diverged(measured["kl_nats"].isfinite().flatten(1).all(-1), epoch, last)
+        for name, value in measured.items():
             if name in trace.QUANTITIES:
                 records.setdefault(name, []).append(value)
             elif epoch in trace.snapshot_epochs(epochs):

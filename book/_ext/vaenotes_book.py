@@ -121,6 +121,10 @@ def _write_every_page(app: Sphinx, env: BuildEnvironment) -> list[str]:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     parameters = read_parameters(os.environ.get("VAENOTES_PARAMETERS", ""))
+    # Kernels cannot write to this terminal, but to its name (Linux): progress of training.
+    terminal = Path(f"/proc/{os.getpid()}/fd/2")
+    if terminal.exists():
+        os.environ.setdefault("VAENOTES_PROGRESS", str(terminal))
     # "env": Sphinx reads every page anew when one of these changes.
     app.add_config_value("vaenotes_parameters", parameters, "env")
     app.add_config_value("vaenotes_digest", digest(parameters, Path(app.srcdir)), "env")

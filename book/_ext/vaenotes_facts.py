@@ -17,7 +17,7 @@ from typing import Any
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-PACKAGES = ("torch", "numpy", "matplotlib", "xarray", "mlxtend", "myst-nb")
+PACKAGES = ("torch", "numpy", "scipy", "pandas", "matplotlib", "xarray", "mlxtend", "myst-nb")
 """What the pages' outputs depend on, besides the library itself."""
 
 

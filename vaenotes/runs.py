@@ -1,0 +1,205 @@
+"""Replicas found in the store or trained, and returned with named axes.
+
+runs = run(configs)                        # an xarray.Dataset
+runs.ratio.sel(node="shape", dim=2)        # (replica, epoch)
+"""
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import torch
+import xarray as xr
+from filelock import Timeout
+from joblib import Parallel, cpu_count, delayed
+from tqdm import tqdm
+
+from vaenotes import data, trace
+from vaenotes.config import Config
+from vaenotes.errors import ParameterError
+from vaenotes.model import VAE
+from vaenotes.store import Entry, Store, key
+from vaenotes.training import Result, build, company, train
+
+TOGETHER = 16  # replicas in one ensemble at most: more would need memory and be no faster
+
+
+def run(configs: Sequence[Config], store: Store | None = None) -> xr.Dataset:
+    """The traces of these replicas, trained where the store does not hold them.
+
+    Returns a Dataset with the quantities of trace.QUANTITIES over (replica, epoch, node, dim),
+    those of trace.SNAPSHOT_QUANTITIES over (replica, snapshot, image, node, dim), and per replica
+    its seed, seconds of training, and the epoch and step in which it diverged (-1: it did not).
+    Nodes have their factors' names; dims count from 1. Raises ParameterError, before anything is
+    trained, unless there is a replica and all have the same data, dims and epochs.
+    """
+    alike = ("data", "images", "size", "dims", "epochs")
+    if len({tuple(getattr(config, name) for name in alike) for config in configs}) != 1:
+        raise ParameterError(
+            f"configs must be one or more that agree in {', '.join(alike)}, got {len(configs)}"
+        )
+    nodes = load_data(configs[0]).factor_names
+    entries = fetch(configs, store or Store())
+    replicas = [_as_dataset(entries[config], nodes) for config in configs]
+    return xr.concat(replicas, dim="replica", join="exact")
+
+
+def fetch(configs: Sequence[Config], store: Store) -> dict[Config, Entry]:
+    """The store's entry of every configuration; what is missing is trained, each once."""
+    entries = {config: store.load(store_key(config)) for config in configs}
+    if None in entries.values():
+        with _locked(store):  # somebody else may have trained it while we waited
+            missing = [c for c in entries if (entries[c] or store.load(store_key(c))) is None]
+            for result in train_all(missing):
+                store.save(store_key(result.config), *_pack(result))
+        entries = {config: store.load(store_key(config)) for config in configs}
+    return {config: entry for config, entry in entries.items() if entry is not None}
+
+
+def train_all(configs: Sequence[Config]) -> Iterator[Result]:
+    """Train replicas in ensembles, one per core at a time; yields results as they come.
+
+    A replica does not depend on its company, so how they are divided changes nothing.
+    """
+    on_gpu = torch.cuda.is_available()
+    workers = 1 if on_gpu else cpu_count()
+    groups: dict[tuple, list[Config]] = {}
+    for config in configs:
+        groups.setdefault(company(config), []).append(config)
+    ensembles = []
+    for group in groups.values():
+        count = max(-(-len(group) // TOGETHER), min(workers, len(group)))
+        ensembles += [group[i::count] for i in range(count)]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # one ensemble a core; also what makes sums come out the same
+    images = sum(config.epochs * len(load_data(config).images) for config in configs)
+    try:
+        with (
+            _progress_file() as file,
+            tqdm(
+                desc=f"training {len(configs)} replicas in {len(ensembles)} ensembles",
+                total=images,
+                unit="img",
+                unit_scale=True,
+                file=file,
+            ) as bar,
+        ):
+            device = "cuda" if on_gpu else "cpu"
+            jobs = (
+                delayed(train)(group, load_data(group[0]), bar.update, device)
+                for group in ensembles
+            )
+            for results in Parallel(n_jobs=workers, prefer="threads", return_as="generator")(jobs):
+                yield from results
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _progress_file() -> Iterator[TextIO]:
+    """Where progress is shown: the file named by VAENOTES_PROGRESS (a notebook cannot write to
+    the terminal that its book is built from, but to its name), else standard error."""
+    path = os.environ.get("VAENOTES_PROGRESS")
+    if path and os.access(path, os.W_OK):
+        with open(path, "a") as file:
+            yield file
+    else:
+        yield sys.stderr
+
+
+@contextmanager
+def _locked(store: Store) -> Iterator[None]:
+    """Hold the store's lock; say so if another process has it."""
+    lock = store.lock()
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        with _progress_file() as file:
+            print(f"waiting for another process that trains into {store.folder}", file=file)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@lru_cache(maxsize=4)
+def _load_data(name: str, images: int, size: int, content: str | None) -> data.Dataset:
+    return data.load(name, images=images, size=size)
+
+
+def load_data(config: Config) -> data.Dataset:
+    """The data set that a replica is trained on (the same for all seeds)."""
+    return _load_data(config.data, config.images, config.size, _file_digest(config))
+
+
+def load_model(config: Config, store: Store | None = None) -> VAE:
+    """A trained replica as the plain module."""
+    weights = {
+        name.removeprefix("weights/"): torch.from_numpy(array)
+        for name, array in fetch([config], store or Store())[config].arrays.items()
+        if name.startswith("weights/")
+    }
+    model = build(config, load_data(config))
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def store_key(config: Config) -> str:
+    """A replica's key in the store: all of its configuration, and its data file's content."""
+    return key(asdict(config) | {"data": _file_digest(config) or config.data})
+
+
+def _file_digest(config: Config) -> str | None:
+    if not (config.data.endswith(".npz") and Path(config.data).is_file()):
+        return None
+    with Path(config.data).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _pack(result: Result) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    arrays = {f"trace/{name}": array for name, array in result.trace.items()}
+    arrays |= {f"weights/{name}": array for name, array in result.weights.items()}
+    meta = {
+        "config": asdict(result.config),
+        "diverged": result.diverged,
+        "seconds": result.seconds,
+    }
+    return arrays, meta
+
+
+def _as_dataset(entry: Entry, nodes: Sequence[str]) -> xr.Dataset:
+    """One replica's trace with named axes, of which "replica" has length one."""
+    variables = {}
+    for leading, table in (
+        ("epoch", trace.QUANTITIES),
+        ("snapshot", trace.SNAPSHOT_QUANTITIES),
+    ):
+        for name, (axes, unit, meaning) in table.items():
+            array = entry.arrays[f"trace/{name}"]
+            about = {"units": unit, "long_name": meaning}
+            variables[name] = (("replica", leading, *axes), array[None], about)
+    meta = entry.meta
+    diverged_epoch, diverged_step = meta["diverged"] or (-1, -1)
+    epochs = meta["config"]["epochs"]
+    return xr.Dataset(
+        variables,
+        coords={
+            "epoch": np.arange(epochs + 1),
+            "snapshot": trace.snapshot_epochs(epochs),
+            "quantile": list(trace.QUANTILES),
+            "node": list(nodes),
+            "dim": np.arange(1, meta["config"]["dims"] + 1),
+            "seed": ("replica", [meta["config"]["seed"]]),
+            "seconds": ("replica", [meta["seconds"]]),
+            "diverged": ("replica", [diverged_epoch]),
+            "diverged_step": ("replica", [diverged_step]),
+        },
+    )
