@@ -194,7 +194,7 @@ class SmallBook:
 
         library = root / "vaenotes"
         library.mkdir()
-        for name in ["errors.py", "notebook.py"]:
+        for name in ["errors.py", "notebook.py", "settings.py"]:
             shutil.copy(ROOT / "vaenotes" / name, library)
         (library / "__init__.py").write_text("from vaenotes.notebook import check_parameters\n")
         (library / "data.py").write_text("ANSWER = 41\nDATASETS = ['sprites']\n")

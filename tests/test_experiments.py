@@ -120,7 +120,7 @@ def test_a_regime_sets_weights_and_speed(regime):
 
 
 def test_bad_requests_are_one_clear_line(store):
-    with pytest.raises(ParameterError, match="regime must be one of stated weights, .* got 'odd'"):
+    with pytest.raises(ParameterError, match=r"regime must be one of stated weights, .* got 'odd'"):
         arm(Settings(), "odd")
     for configs in ([], [Config(**SMALL), Config(**SMALL | {"epochs": 3})]):
         with pytest.raises(ParameterError, match="configs must be one or more that agree in data"):
