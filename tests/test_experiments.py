@@ -1,4 +1,5 @@
-import threading
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -147,10 +148,10 @@ def test_progress_goes_where_it_is_told(store, monkeypatch, tmp_path):
 def test_waiting_for_another_process_is_said(store, monkeypatch, tmp_path):
     monkeypatch.setenv("VAENOTES_PROGRESS", str(tmp_path / "progress"))
     (tmp_path / "progress").touch()
-    other = store.lock()
-    other.acquire()
-    timer = threading.Timer(2, other.release)
-    timer.start()
-    run([Config(**SMALL)], Store(store.folder))
-    timer.join()
+    hold = "import filelock, sys, time; l = filelock.FileLock(sys.argv[1]); l.acquire(); "
+    hold += "print('held', flush=True); time.sleep(3)"
+    path = str(store.lock().lock_file)
+    with subprocess.Popen([sys.executable, "-c", hold, path], stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        run([Config(**SMALL)], store)
     assert "waiting for another process" in (tmp_path / "progress").read_text()
