@@ -119,12 +119,18 @@ def _write_every_page(app: Sphinx, env: BuildEnvironment) -> list[str]:
     return sorted(env.found_docs)
 
 
+def _show_progress() -> None:
+    """Let kernels report training where this build reports: they cannot write to its standard
+    error, but on Linux to its name. Not if that is a file, where two writers would overwrite
+    each other."""
+    terminal = Path(f"/proc/{os.getpid()}/fd/2")
+    if terminal.exists() and not terminal.is_file():
+        os.environ.setdefault("VAENOTES_PROGRESS", str(terminal))
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     parameters = read_parameters(os.environ.get("VAENOTES_PARAMETERS", ""))
-    # Kernels cannot write to this terminal, but to its name (Linux): progress of training.
-    terminal = Path(f"/proc/{os.getpid()}/fd/2")
-    if terminal.exists():
-        os.environ.setdefault("VAENOTES_PROGRESS", str(terminal))
+    _show_progress()
     # "env": Sphinx reads every page anew when one of these changes.
     app.add_config_value("vaenotes_parameters", parameters, "env")
     app.add_config_value("vaenotes_digest", digest(parameters, Path(app.srcdir)), "env")
