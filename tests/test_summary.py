@@ -190,6 +190,7 @@ def test_prior_variance_measures_what_the_synthetic_runs_hold():
     assert found["prior_std_used"].value == pytest.approx(1.2)
     assert found["matching"].value == pytest.approx(1)
     assert found["lag"].value == 2
+    assert found["behind"].value == 0.95  # all epochs but the last, in which the prior catches up
     assert found["agree"].value == 3 / 4  # FIRST, SECOND, SECOND of those and CROSSED
     assert found["second"].value == pytest.approx(2 / 3)
     assert found["chance"].value == 0.5  # two nodes

@@ -113,6 +113,9 @@ def prior_variance(runs: xr.Dataset) -> list[Measure]:
                 "epoch", _within(prior, unused)),
         _median("P1", "lag", "epochs by which the prior's fall comes after the posterior's, dims "
                 "not in use", "epoch", _within(prior - posterior, unused)),
+        _median("P1", "behind", "share of the epochs of training at whose end the posterior is "
+                "narrower than the prior, dims not in use", "1",
+                _within((runs.ratio < 1).isel(epoch=slice(1, None)).mean("epoch"), unused)),
         _median("P1", "prior_variance_unused", "prior variance at the end, dims not in use",
                 "z^2", _within(final.prior_variance, unused)),
         _median("P2", "prior_variance_used", "prior variance at the end, dims in use", "z^2",

@@ -112,7 +112,6 @@ def over_epochs(
     runs: xr.Dataset,
     names: Sequence[str],
     ylabel: str,
-    log: bool = True,
     reference: float | None = None,
 ) -> Figure:
     """Quantities over epochs, a panel per dim (row) and node (column).
@@ -120,7 +119,6 @@ def over_epochs(
     One replica is drawn as lines; of several, the median and the middle 95% as a band. Names
     begin with prior_ or posterior_. A line is dashed where no replica uses the dim.
     """
-
     alone = runs.sizes["replica"] == 1
 
     def draw(ax: Axes, panel: xr.Dataset) -> None:
@@ -133,8 +131,7 @@ def over_epochs(
             if not alone:
                 ax.fill_between(panel.epoch, low, high, color=colour, alpha=0.25, lw=0)
             ax.plot(panel.epoch, middle, color=colour, ls="-" if used.any() else "--")
-        if log:
-            ax.set_yscale("log")
+        ax.set_yscale("log")
         if reference is not None:
             ax.axhline(reference, color="grey", lw=0.8, ls=":")
 
