@@ -52,7 +52,8 @@ def table(measures: Sequence[Measure]) -> Styler:
             "matter of units?": ["yes" if m.unit in UNITS_OF_CODE else "no" for m in measures],
         }
     )
-    return frame.style.hide(axis="index")
+    # pandas' own class, so that a page's theme, light or dark, styles it like any other table
+    return frame.style.hide(axis="index").set_table_attributes('class="dataframe"')
 
 
 def numbers(measures: Sequence[Measure]) -> dict[str, float]:
