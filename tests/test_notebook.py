@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import typing
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -73,6 +74,10 @@ def test_data_may_be_an_existing_npz(tmp_path):
     with pytest.raises(ParameterError, match="the path of an existing"):
         Settings(data=str(path))
     path.touch()
+    with pytest.raises(ParameterError, match=re.escape("data must be dSprites' .npz archive, got")):
+        Settings(data=str(path))
+    with zipfile.ZipFile(path, "w"):
+        pass
     assert Settings(data=str(path)).data == str(path)
 
 
