@@ -68,8 +68,7 @@ def train_all(configs: Sequence[Config]) -> Iterator[Result]:
 
     A replica does not depend on its company, so how they are divided changes nothing.
     """
-    on_gpu = torch.cuda.is_available()
-    workers = 1 if on_gpu else cpu_count()
+    workers = 1 if _device() == "cuda" else cpu_count()
     groups: dict[tuple, list[Config]] = {}
     for config in configs:
         groups.setdefault(company(config), []).append(config)
@@ -91,12 +90,13 @@ def train_all(configs: Sequence[Config]) -> Iterator[Result]:
                 file=file,
             ) as bar,
         ):
-            device = "cuda" if on_gpu else "cpu"
             jobs = (
-                delayed(train)(group, load_data(group[0]), bar.update, device)
+                delayed(train)(group, load_data(group[0]), bar.update, _device())
                 for group in ensembles
             )
-            for results in Parallel(n_jobs=workers, prefer="threads", return_as="generator")(jobs):
+            for results in Parallel(
+                n_jobs=workers, prefer="threads", return_as="generator_unordered"
+            )(jobs):
                 yield from results
     finally:
         torch.set_num_threads(threads)
@@ -153,8 +153,14 @@ def load_model(config: Config, store: Store | None = None) -> VAE:
 
 
 def store_key(config: Config) -> str:
-    """A replica's key in the store: all of its configuration, and its data file's content."""
-    return key(asdict(config) | {"data": _file_digest(config) or config.data})
+    """A replica's key in the store: its whole configuration, its data file's content, and the
+    kind of device, since a GPU rounds otherwise."""
+    data = _file_digest(config) or config.data
+    return key(asdict(config) | {"data": data, "device": _device()})
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _file_digest(config: Config) -> str | None:
