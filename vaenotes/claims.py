@@ -25,7 +25,7 @@ from vaenotes.summary import (
     median_interval,
 )
 
-# A number in these units changes when a dim is rescaled, which the loss cannot feel (T2).
+# A number in these units changes when a dim is rescaled, which the loss cannot feel.
 UNITS_OF_CODE = ("z", "z^2")
 
 

@@ -9,7 +9,7 @@ import xarray as xr
 from scipy import stats
 
 # std_q / std_p below this is alive: more than three quarters of the code's variance under the
-# prior is then settled by the image. In the end ratios gather near 0 and 1 (T2).
+# prior is then settled by the image. In the end ratios gather near 0 and 1.
 ALIVE_RATIO = 0.5
 SMALL = 0.05  # "falls to zero" means: below this share of where it started
 FATES = ("collapsed", "one per node", "mixed", "all", "diverged")
