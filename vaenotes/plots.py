@@ -227,7 +227,7 @@ def _grid(
             ax.set_title(node)
         for ax in axes[-1]:
             ax.set_xlabel("epoch")
-        handles = [Patch(color=COLOURS[side], label=side) for side in sides]
+        handles = [Patch(color=c, label=side) for side, c in COLOURS.items() if side in sides]
         figure.legend(handles=handles, loc="outside upper right", ncols=2)
         return figure
 
