@@ -2,7 +2,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from test_summary import BOTH, FIRST, SECOND, make_runs
+from synthetic import BOTH, FIRST, SECOND, make_runs
 
 from vaenotes import plots, summary
 from vaenotes.config import Config

@@ -1,79 +1,12 @@
-"""Summaries and claims on synthetic runs whose truth is known."""
+"""Summaries of synthetic runs whose truth is known."""
 
 import numpy as np
 import pytest
 import xarray as xr
 from scipy import stats
+from synthetic import BOTH, CROSSED, FIRST, MIXED, NONE, SECOND, make_runs
 
-from vaenotes import claims, summary
-
-NODES = ["shape", "x"]
-IMAGES = 64
-
-
-def make_runs(used, epochs=20, seed=0) -> xr.Dataset:
-    """Runs in which used[replica][node][dim] says which dims are in use.
-
-    Posterior variances halve at every epoch in all dims. A used dim has a prior variance of 1.44
-    and means of spread sqrt(1.44 - s^2); an unused one has a prior that follows two epochs late
-    down to the posterior's last value, and means of 0.
-    """
-    used = np.asarray(used, dtype=bool)[:, None]  # (replica, 1, node, dim)
-    replicas, _, nodes, dims = used.shape
-    fall = 2.0 ** -np.arange(epochs + 1)[None, :, None, None]
-    late = np.minimum(1.0, 4 * fall)
-    posterior = np.broadcast_to(fall, (replicas, epochs + 1, nodes, dims)).copy()
-    prior = np.where(used, 1.44, late)
-    prior[:, -1] = np.where(used[:, 0], 1.44, posterior[:, -1])
-    spread = np.where(used, np.sqrt(np.maximum(1.44 - posterior, 0)), 0.0)
-    rng = np.random.default_rng(seed)
-    means = rng.standard_normal((replicas, 1, IMAGES, nodes, dims))
-    means = means * spread[:, -1:, None]
-    axes = ("replica", "epoch", "node", "dim")
-    kl = np.where(used, 3.0, 0.25) * np.ones_like(posterior)
-    quantiles = np.array([-1, -0.8, -0.3, 0, 0.3, 0.8, 1])[None, None, :, None, None]
-    return xr.Dataset(
-        {
-            "posterior_variance": (axes, posterior),
-            "prior_variance": (axes, prior),
-            "posterior_spread": (axes, spread),
-            "prior_spread": (axes, np.full_like(posterior, 0.12)),
-            "prior_mean": (axes, np.full_like(posterior, -0.15)),
-            "ratio": (axes, np.sqrt(posterior / prior)),
-            "kl_nats": (axes, kl),
-            "kl_mean_nats": (axes, 0.6 * kl),
-            "kl_offset_nats": (axes, 0.1 * kl),
-            "posterior_quantiles": (
-                ("replica", "epoch", "quantile", "node", "dim"),
-                4 * quantiles * np.ones_like(posterior)[:, :, None],
-            ),
-            "prior_quantiles": (
-                ("replica", "epoch", "quantile", "node", "dim"),
-                0.4 * quantiles * np.ones_like(posterior)[:, :, None],
-            ),
-            "image_posterior_mean": (("replica", "snapshot", "image", "node", "dim"), means),
-            "image_posterior_logvar": (
-                ("replica", "snapshot", "image", "node", "dim"),
-                np.log(posterior[:, -1:, None]) * np.ones_like(means),
-            ),
-        },
-        coords={
-            "epoch": np.arange(epochs + 1),
-            "node": NODES,
-            "dim": [1, 2],
-            "seed": ("replica", np.arange(replicas)),
-            "diverged": ("replica", np.full(replicas, -1)),
-            "diverged_step": ("replica", np.full(replicas, -1)),
-        },
-    )
-
-
-BOTH, FIRST, SECOND, NONE = [[1, 1]] * 2, [[1, 0]] * 2, [[0, 1]] * 2, [[0, 0]] * 2
-MIXED, CROSSED = [[1, 1], [1, 0]], [[1, 0], [0, 1]]
-
-
-def values(measures):
-    return {m.key: m.interval for m in measures}
+from vaenotes import summary
 
 
 def test_fates_are_told_apart_and_all_replicas_are_counted():
@@ -101,13 +34,6 @@ def test_the_table_of_fates_names_who_diverged():
     row = summary.table({"arm": runs}).loc["arm"]
     assert row["replicas"] == 2 and row["all"] == 1 and row["diverged"] == 1
     assert row["diverged at"] == "seed 0: epoch 3, step 7"
-
-
-def test_nodes_that_use_no_dim_do_not_vote():
-    runs = make_runs([[[0, 1], [0, 0]], SECOND])
-    runs.ratio[0, -1, 1] = [0.98, 0.99]
-    found = values(claims.prior_variance(runs))
-    assert found["agree"].replicas == 1 and found["agree"].value == 1
 
 
 def test_the_representative_is_the_median_of_the_most_frequent_fate():
@@ -161,72 +87,3 @@ def test_median_interval_leaves_out_nan_and_stays_in_the_data():
     interval = summary.median_interval(np.array([1.0, np.nan, 5.0, 2.0, 9.0]))
     assert interval.value == 3.5 and 1 <= interval.low <= 3.5 <= interval.high <= 9
     assert np.isnan(summary.median_interval(np.array([np.nan])).value)
-
-
-def test_posterior_variance_measures_what_the_synthetic_runs_hold():
-    runs = make_runs([FIRST, SECOND, FIRST])
-    factors = runs.image_posterior_mean.values[0, 0, :, :, 0]  # FIRST: codes are the factors
-    found = values(claims.posterior_variance(runs, factors))
-    assert found["fallen"].value == 1
-    assert found["posterior_epoch_used"].value == found["posterior_epoch_unused"].value == 5
-    assert found["posterior_variance_unused"].value == pytest.approx(2.0**-20)
-    assert found["ratio_unused"].value == pytest.approx(1)
-    assert found["ratio_used"].value == pytest.approx(np.sqrt(2.0**-20 / 1.44))
-    assert found["kl_unused"].value == 0.25
-    assert found["nails"].value == pytest.approx(np.sqrt((1.44 - 2.0**-20) / 2.0**-20))
-    assert found["matched_back"].value == 1
-    only_first = values(claims.posterior_variance(runs.isel(replica=[0]), factors))
-    assert only_first["neighbours"].value == pytest.approx(1)
-
-
-def test_samples_cannot_be_matched_back_when_nothing_is_in_use():
-    assert claims.matched_back(make_runs([NONE])).item() < 5 / IMAGES
-
-
-def test_prior_variance_measures_what_the_synthetic_runs_hold():
-    runs = make_runs([FIRST, SECOND, SECOND, CROSSED, NONE, BOTH])
-    found = values(claims.prior_variance(runs))
-    assert found["prior_variance_used"].value == 1.44
-    assert found["prior_std_used"].value == pytest.approx(1.2)
-    assert found["matching"].value == pytest.approx(1)
-    assert found["lag"].value == 2
-    assert found["behind"].value == 0.95  # all epochs but the last, in which the prior catches up
-    assert found["agree"].value == 3 / 4  # FIRST, SECOND, SECOND of those and CROSSED
-    assert found["second"].value == pytest.approx(2 / 3)
-    assert found["chance"].value == 0.5  # two nodes
-    assert found["agree"].replicas == 4 and found["second"].replicas == 3
-    one = values(claims.prior_variance(make_runs([FIRST])))
-    assert one["kl_share_used"].value == pytest.approx(3 / 3.25)
-    assert one["kl_total"].value == pytest.approx(6.5)
-
-
-def test_means_measures_what_the_synthetic_runs_hold():
-    found = values(claims.means(make_runs([FIRST, SECOND])))
-    assert found["prior_reach"].value == pytest.approx(0.4)
-    assert found["posterior_reach"].value == pytest.approx(4)
-    assert found["reach_ratio"].value == pytest.approx(0.1)
-    assert found["within"].value == pytest.approx(0.1)
-    assert found["between"].value == pytest.approx(0)
-    assert found["prior_mean_unused"].value == pytest.approx(0.15)
-    assert found["kl_mean_share"].value == pytest.approx(0.6 * 3 / 3.25)
-    assert (found["kl_used"].value, found["kl_unused"].value) == (3, 0.25)
-
-
-def test_measures_do_not_hide_diverged_replicas_among_the_unused():
-    runs = make_runs([FIRST, SECOND])
-    runs.diverged[1] = 2
-    for name in ("ratio", "kl_nats", "posterior_variance", "prior_variance"):
-        runs[name][1] = np.nan
-    found = values(claims.means(runs))
-    assert found["kl_unused"].value == 0.25
-
-
-def test_numbers_and_table_say_the_same():
-    measures = claims.means(make_runs([FIRST, SECOND]))
-    numbers = claims.numbers(measures)
-    frame = claims.table(measures).data
-    assert len(frame) == len(measures) and set(frame.columns) >= {"claim", "unit"}
-    for (_, row), m in zip(frame.iterrows(), measures, strict=True):
-        assert row["median or share"] == f"{numbers[m.key]:.3g}"
-        assert (row["matter of units?"] == "yes") == (m.unit in ("z", "z^2"))
-    assert all(isinstance(number, float) for number in numbers.values())

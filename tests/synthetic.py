@@ -1,0 +1,68 @@
+"""Runs made up so that every summary of them is known."""
+
+import numpy as np
+import xarray as xr
+
+NODES = ["shape", "x"]
+IMAGES = 64
+
+
+def make_runs(used, epochs=20, seed=0) -> xr.Dataset:
+    """Runs in which used[replica][node][dim] says which dims are in use.
+
+    Posterior variances halve at every epoch in all dims. A used dim has a prior variance of 1.44
+    and means of spread sqrt(1.44 - s^2); an unused one has a prior that follows two epochs late
+    down to the posterior's last value, and means of 0.
+    """
+    used = np.asarray(used, dtype=bool)[:, None]  # (replica, 1, node, dim)
+    replicas, _, nodes, dims = used.shape
+    fall = 2.0 ** -np.arange(epochs + 1)[None, :, None, None]
+    late = np.minimum(1.0, 4 * fall)
+    posterior = np.broadcast_to(fall, (replicas, epochs + 1, nodes, dims)).copy()
+    prior = np.where(used, 1.44, late)
+    prior[:, -1] = np.where(used[:, 0], 1.44, posterior[:, -1])
+    spread = np.where(used, np.sqrt(np.maximum(1.44 - posterior, 0)), 0.0)
+    rng = np.random.default_rng(seed)
+    means = rng.standard_normal((replicas, 1, IMAGES, nodes, dims))
+    means = means * spread[:, -1:, None]
+    axes = ("replica", "epoch", "node", "dim")
+    kl = np.where(used, 3.0, 0.25) * np.ones_like(posterior)
+    quantiles = np.array([-1, -0.8, -0.3, 0, 0.3, 0.8, 1])[None, None, :, None, None]
+    return xr.Dataset(
+        {
+            "posterior_variance": (axes, posterior),
+            "prior_variance": (axes, prior),
+            "posterior_spread": (axes, spread),
+            "prior_spread": (axes, np.full_like(posterior, 0.12)),
+            "prior_mean": (axes, np.full_like(posterior, -0.15)),
+            "ratio": (axes, np.sqrt(posterior / prior)),
+            "kl_nats": (axes, kl),
+            "kl_mean_nats": (axes, 0.6 * kl),
+            "kl_offset_nats": (axes, 0.1 * kl),
+            "posterior_quantiles": (
+                ("replica", "epoch", "quantile", "node", "dim"),
+                4 * quantiles * np.ones_like(posterior)[:, :, None],
+            ),
+            "prior_quantiles": (
+                ("replica", "epoch", "quantile", "node", "dim"),
+                0.4 * quantiles * np.ones_like(posterior)[:, :, None],
+            ),
+            "image_posterior_mean": (("replica", "snapshot", "image", "node", "dim"), means),
+            "image_posterior_logvar": (
+                ("replica", "snapshot", "image", "node", "dim"),
+                np.log(posterior[:, -1:, None]) * np.ones_like(means),
+            ),
+        },
+        coords={
+            "epoch": np.arange(epochs + 1),
+            "node": NODES,
+            "dim": [1, 2],
+            "seed": ("replica", np.arange(replicas)),
+            "diverged": ("replica", np.full(replicas, -1)),
+            "diverged_step": ("replica", np.full(replicas, -1)),
+        },
+    )
+
+
+BOTH, FIRST, SECOND, NONE = [[1, 1]] * 2, [[1, 0]] * 2, [[0, 1]] * 2, [[0, 0]] * 2
+MIXED, CROSSED = [[1, 1], [1, 0]], [[1, 0], [0, 1]]
