@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 from synthetic import BOTH, CROSSED, FIRST, IMAGES, NONE, SECOND, make_runs
 
 from vaenotes import claims
@@ -32,6 +33,30 @@ def test_posterior_variance_measures_what_the_synthetic_runs_hold():
     assert found["matched_back"].value == 1
     only_first = values(claims.posterior_variance(runs.isel(replica=[0]), factors))
     assert only_first["neighbours"].value == pytest.approx(1)
+
+
+def test_the_gap_is_the_inverse_of_the_ratio():
+    runs = make_runs([FIRST])
+    runs.ratio[0, -1, :, 1] = 0.8
+    assert values(claims.prior_variance(runs))["gap"].value == pytest.approx(0.25)
+
+
+def test_both_shrink_looks_at_collapsed_replicas_alone():
+    found = values(claims.both_shrink(make_runs([NONE, NONE, BOTH])))
+    assert found["early_prior_variance"] == (2.0**-20, 2.0**-20, 2.0**-20, 2)
+    assert found["early_ratio"].value == 1 and found["early_kl"].value == 0.25
+
+
+def test_fit_reports_every_node_and_the_reconstruction():
+    runs = make_runs([FIRST, SECOND])
+    runs["r2"] = runs.ratio.isel(dim=0, drop=True) * 0 + xr.DataArray([0.4, 0.9], dims="node")
+    runs["reconstruction_nats"] = runs.ratio.isel(node=0, dim=0, drop=True) * 0 + 37.0
+    found = values(claims.fit(runs))
+    assert {name: round(m.value, 9) for name, m in found.items()} == {
+        "r2_shape": 0.4,
+        "r2_x": 0.9,
+        "reconstruction": 37.0,
+    }
 
 
 def test_samples_cannot_be_matched_back_when_nothing_is_in_use():

@@ -106,7 +106,6 @@ def prior_variance(runs: xr.Dataset) -> list[Measure]:
     used, unused = alive(runs), ~alive(runs)
     posterior, prior = epoch_below(runs.posterior_variance), epoch_below(runs.prior_variance)
     second_moment = final.posterior_spread**2 + final.posterior_variance
-    agreement = _agreement(runs)
     return [
         _median("P1", "prior_fallen", "share of dims not in use whose prior variance fell below 5% "
                 "of its start", "1", _share_within(prior.notnull(), unused)),
@@ -117,6 +116,8 @@ def prior_variance(runs: xr.Dataset) -> list[Measure]:
         _median("P1", "behind", "share of the epochs of training at whose end the posterior is "
                 "narrower than the prior, dims not in use", "1",
                 _within((runs.ratio < 1).isel(epoch=slice(1, None)).mean("epoch"), unused)),
+        _median("P1", "gap", "prior std / posterior std - 1, dims not in use", "1",
+                _within(1 / final.ratio - 1, unused)),
         _median("P1", "prior_variance_unused", "prior variance at the end, dims not in use",
                 "z^2", _within(final.prior_variance, unused)),
         _median("P2", "prior_variance_used", "prior variance at the end, dims in use", "z^2",
@@ -125,12 +126,38 @@ def prior_variance(runs: xr.Dataset) -> list[Measure]:
                 _within(final.prior_variance, used) ** 0.5),
         _median("P2", "matching", "prior variance / second moment of the posterior around its "
                 "mean, dims in use", "1", _within(final.prior_variance / second_moment, used)),
-        *agreement,
+        *_agreement(runs),
         _median("P4", "kl_share_used", "share of the KL that the dims in use carry", "1",
                 (final.kl_nats * used).sum(("node", "dim")) / final.kl_nats.sum(("node", "dim"))),
         _median("P4", "kl_total", "KL, all nodes and dims", "nats",
                 final.kl_nats.sum(("node", "dim"))),
     ]  # fmt: skip
+
+
+def both_shrink(runs: xr.Dataset) -> list[Measure]:
+    """The earlier note's regime: what the replicas look like in which no dim is in use."""
+    final = runs.isel(epoch=-1, replica=np.flatnonzero(fate(runs) == "collapsed"))
+
+    def per_replica(name: str) -> xr.DataArray:
+        return final[name].median(("node", "dim"))
+
+    return [
+        _median("earlier", "early_prior_variance", "prior variance at the end", "z^2",
+                per_replica("prior_variance")),
+        _median("earlier", "early_posterior_variance", "posterior variance at the end", "z^2",
+                per_replica("posterior_variance")),
+        _median("earlier", "early_ratio", "posterior std / prior std", "1", per_replica("ratio")),
+        _median("earlier", "early_kl", "KL of a dim", "nats", per_replica("kl_nats")),
+    ]  # fmt: skip
+
+
+def fit(runs: xr.Dataset) -> list[Measure]:
+    """How well the regressions and the decoder do; no claim of the notes."""
+    final = _finite(runs).isel(epoch=-1)
+    nodes = [str(node) for node in runs.node.values]
+    r2 = [_median("-", f"r2_{n}", f"R² of {n}", "1", final.r2.sel(node=n)) for n in nodes]
+    nats = final.reconstruction_nats
+    return [*r2, _median("-", "reconstruction", "reconstruction, per image", "nats", nats)]
 
 
 def means(runs: xr.Dataset) -> list[Measure]:

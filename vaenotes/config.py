@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, fields
 
-from vaenotes.errors import ParameterError
+from vaenotes.errors import ParameterError, check_choice
 from vaenotes.graph import Edges
 from vaenotes.model import ENCODERS, LIKELIHOODS
 from vaenotes.priors import PRIORS
@@ -50,9 +50,8 @@ class Config:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name in CHOICES and value not in CHOICES[field.name]:
-                allowed = ", ".join(CHOICES[field.name])
-                raise ParameterError(f"{field.name} must be one of {allowed}, got {value!r}")
+            if field.name in CHOICES:
+                check_choice(field.name, value, CHOICES[field.name])
             if field.type in (str, bool) and not isinstance(value, field.type):
                 raise ParameterError(f"{field.name} must be a {field.type.__name__}, got {value!r}")
             if field.name in AT_LEAST:

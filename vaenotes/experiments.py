@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vaenotes.config import Config
-from vaenotes.errors import ParameterError
+from vaenotes.errors import check_choice
 from vaenotes.settings import PROFILES, Settings
 
 MNIST5K_IMAGES = 5_000
@@ -35,8 +35,7 @@ def arm(
     """One configuration per seed: the settings' profile, data and prior, then a regime of
     REGIMES, then `changes`. `half`: only the first half of the seeds, for arms at the side.
     Raises ParameterError for an unknown regime or a value that Config does not allow."""
-    if regime not in REGIMES:
-        raise ParameterError(f"regime must be one of {', '.join(REGIMES)}, got {regime!r}")
+    check_choice("regime", regime, REGIMES)
     profile, chosen = PROFILES[settings.profile], REGIMES[regime]
     images = min(profile.images, MNIST5K_IMAGES) if settings.data == "mnist5k" else profile.images
     base = Config(

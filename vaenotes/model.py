@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vaenotes.errors import ParameterError
+from vaenotes.errors import check_choice
 from vaenotes.graph import Edges, GraphNetwork, parent_matrix
 from vaenotes.kl import Diagonal, Gaussian, sample
 from vaenotes.priors import PRIORS
@@ -67,13 +67,9 @@ class VAE(nn.Module):
         noise_logvar: float = 0.0,
     ):
         super().__init__()
-        for name, value, allowed in (
-            ("prior", prior, PRIORS),
-            ("encoder", encoder, ENCODERS),
-            ("likelihood", likelihood, LIKELIHOODS),
-        ):
-            if value not in allowed:
-                raise ParameterError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+        check_choice("prior", prior, PRIORS)
+        check_choice("encoder", encoder, ENCODERS)
+        check_choice("likelihood", likelihood, LIKELIHOODS)
         parents = parent_matrix(nodes, edges)
         count = len(nodes)
         self.node_shape = (count, dims)

@@ -54,12 +54,12 @@ def run(configs: Sequence[Config], store: Store | None = None) -> xr.Dataset:
 def fetch(configs: Sequence[Config], store: Store) -> dict[Config, Entry]:
     """The store's entry of every configuration; what is missing is trained, each once."""
     entries = {config: store.load(store_key(config)) for config in configs}
-    if None in entries.values():
-        with _locked(store):  # somebody else may have trained it while we waited
-            missing = [c for c in entries if (entries[c] or store.load(store_key(c))) is None]
-            for result in train_all(missing):
+    missing = [config for config, entry in entries.items() if entry is None]
+    if missing:
+        with _locked(store):  # somebody else may have trained some while we waited
+            for result in train_all([c for c in missing if store.load(store_key(c)) is None]):
                 store.save(store_key(result.config), *_pack(result))
-        entries = {config: store.load(store_key(config)) for config in configs}
+        entries |= {config: store.load(store_key(config)) for config in missing}
     return {config: entry for config, entry in entries.items() if entry is not None}
 
 

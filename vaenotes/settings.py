@@ -1,13 +1,12 @@
 """What a page or a script may ask for: six parameters, and profiles that say how much to run."""
 
 import zipfile
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeGuard
 
 from vaenotes.data import DATASETS
-from vaenotes.errors import ParameterError
+from vaenotes.errors import ParameterError, check_choice
 from vaenotes.priors import PRIORS
 
 LAST_SEED = 2**31 - 1
@@ -67,23 +66,17 @@ class Settings:
         return f"*Computed with {', '.join(changed)}; the text describes the defaults.*"
 
     def __post_init__(self) -> None:
-        _check_name("profile", self.profile, PROFILES)
+        check_choice("profile", self.profile, PROFILES)
         if not _is_npz(self.data):
-            _check_name("data", self.data, DATASETS, "the path of an existing .npz file")
+            check_choice("data", self.data, DATASETS, "the path of an existing .npz file")
         elif not zipfile.is_zipfile(self.data):
             raise ParameterError(f"data must be dSprites' .npz archive, got {self.data!r}")
-        _check_name("prior", self.prior, PRIORS)
+        check_choice("prior", self.prior, PRIORS)
         _check_count("seeds", self.seeds)
         if not _is_whole(self.first_seed) or not 0 <= self.first_seed <= LAST_SEED:
             allowed = f"a whole number from 0 to {LAST_SEED}"
             raise ParameterError(f"first_seed must be {allowed}, got {self.first_seed!r}")
         _check_count("epochs", self.epochs)
-
-
-def _check_name(argument: str, value: object, names: Iterable[str], *also: str) -> None:
-    if value not in list(names):  # a list: the value may be unhashable
-        allowed = ", ".join([*names, *also])
-        raise ParameterError(f"{argument} must be one of {allowed}, got {value!r}")
 
 
 def _check_count(argument: str, value: object) -> None:
