@@ -113,7 +113,7 @@ def test_supervision_compares_each_node_with_its_own_factor():
 @pytest.mark.parametrize(
     ("argument", "value", "allowed"),
     [
-        ("prior", "vamp", "one of exogenous, diagonal"),
+        ("prior", "vamp", "one of exogenous, shuffled"),
         ("encoder", "resnet", "one of mlp, cnn"),
         ("likelihood", "poisson", "one of bernoulli"),
         ("precision", "int8", "one of float32, bfloat16"),

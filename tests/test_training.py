@@ -10,7 +10,7 @@ from vaenotes.data import load
 from vaenotes.objective import Weights, terms, total
 from vaenotes.training import Ensemble, build, pixels, train
 
-SMALL = {"images": 256, "size": 16, "hidden": 16, "epochs": 2, "precision": "float32"}
+SMALL = {"images": 256, "size": 16, "hidden": 16, "epochs": 2, "batch": 64, "learning_rate": 1e-3}
 
 
 @pytest.fixture(autouse=True)
@@ -26,15 +26,31 @@ def dataset():
     return load("sprites", images=256, size=16)
 
 
-@pytest.mark.parametrize("encoder", ["mlp", "cnn"])
-def test_an_ensemble_does_what_a_plain_loop_over_one_module_does(dataset, encoder):
-    small = SMALL | {"encoder": encoder}
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"encoder": "cnn"},
+        {"likelihood": "gaussian_learned", "noise_logvar": -1.0},
+        {"prior_rate": 3.0, "posterior_rate": 0.1},
+    ],
+)
+def test_an_ensemble_does_what_a_plain_loop_over_one_module_does(dataset, options):
+    small = SMALL | options
     configs = [Config(**small, seed=seed, kl_weight=0.1 * seed) for seed in (1, 2, 3)]
     results = train(configs, dataset)
     for config, result in zip(configs, results, strict=True):
         generator = torch.Generator().manual_seed(config.seed)
         model = build(config, dataset).initialise(generator)
-        optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+        parts = {
+            "prior": config.prior_rate,
+            "encoder": config.posterior_rate,
+            "posterior_network": config.posterior_rate,
+        }
+        optimizer = torch.optim.Adam(
+            {"params": [p], "lr": config.learning_rate * parts.get(name.split(".")[0], 1.0)}
+            for name, p in model.named_parameters()
+        )
         images = pixels(torch.from_numpy(dataset.images).flatten(1))
         factors = torch.from_numpy(dataset.standard_factors)
         for _ in range(config.epochs):
@@ -91,7 +107,7 @@ def test_a_replica_that_diverges_is_named_and_the_others_go_on(dataset):
 
 
 def test_harm_done_by_the_very_last_step_is_noticed(dataset):
-    config = Config(**SMALL | {"epochs": 1, "batch": 256}, learning_rate=1e30)
+    config = Config(**SMALL | {"epochs": 1, "batch": 256, "learning_rate": 1e30})
     with pytest.warns(UserWarning, match="seed 0 diverged in epoch 1, step 0"):
         (result,) = train([config], dataset)
     assert result.diverged == (1, 0)
@@ -113,6 +129,82 @@ def test_graphs_and_weights_may_differ_within_an_ensemble(dataset):
     np.testing.assert_allclose(first[2], np.exp(-3) * first[1], rtol=1e-5)
 
 
+def test_a_swapped_replica_mirrors_its_twin(dataset):
+    twin, swapped = train([Config(**SMALL), Config(**SMALL, swapped=True)], dataset)
+    for name in ("ratio", "kl_nats", "posterior_mean", "prior_variance", "knockout_nats"):
+        np.testing.assert_allclose(
+            swapped.trace[name], twin.trace[name][..., ::-1], rtol=1e-3, atol=1e-4
+        )
+
+
+def test_units_change_halfway_and_nothing_else(dataset):
+    twin, other = train([Config(**SMALL), Config(**SMALL, regauge=(3.0, 0.2))], dataset)
+    same, factor = ("ratio", "kl_nats", "reconstruction_nats"), np.array([9.0, 0.04])
+    for name in same:
+        np.testing.assert_allclose(other.trace[name][:2], twin.trace[name][:2], rtol=1e-4)
+    variance, before = other.trace["prior_variance"], twin.trace["prior_variance"]
+    np.testing.assert_array_equal(variance[0], before[0])
+    np.testing.assert_allclose(variance[1], before[1] * factor, rtol=1e-5)
+    assert not np.array_equal(other.trace["kl_nats"][2], twin.trace["kl_nats"][2])
+
+
+def test_the_optimisers_running_means_change_units_too(dataset):
+    ensemble = Ensemble([Config(**SMALL), Config(**SMALL, regauge=(3.0, 0.2))], dataset)
+    ensemble.epoch(1)
+
+    def moments():
+        state = ensemble.optimizer.state[ensemble.flat["decoder.0.weight"]]
+        size = ensemble.parameters["decoder.0.weight"].numel()
+        return [state[n][:size].view(2, 10, -1).clone() for n in ("exp_avg", "exp_avg_sq")]
+
+    before = moments()
+    ensemble.regauge()
+    scale = torch.tensor([3.0, 0.2]).repeat(5)[:, None]
+    for power, old, new in zip((1, 2), before, moments(), strict=True):
+        torch.testing.assert_close(new[0], old[0])
+        torch.testing.assert_close(new[1], old[1] * scale**power)
+
+
+def test_a_posterior_at_rate_zero_stays_as_it_starts(dataset):
+    (result,) = train([Config(**SMALL, posterior_rate=0.0)], dataset)
+    posterior, prior = (result.trace[f"{side}_variance"] for side in ("posterior", "prior"))
+    np.testing.assert_array_equal(posterior[0], posterior[-1])
+    assert not np.array_equal(prior[0], prior[-1])
+
+
+def test_what_is_measured_at_the_end_agrees_with_other_routes(dataset):
+    """Knock-outs and forces by plain recomputation on the trained module."""
+    config = Config(**SMALL)
+    (result,) = train([config], dataset)
+    model = build(config, dataset)
+    model.load_state_dict({n: torch.as_tensor(v) for n, v in result.weights.items()})
+    images = pixels(torch.from_numpy(dataset.images).flatten(1))
+    factors = torch.from_numpy(dataset.standard_factors)
+    generator = torch.Generator().manual_seed(trace.EVALUATION_SEED)
+    noise, z0 = torch.randn((2, 256, 5, 2), generator=generator)
+    weights = Weights(0.8, 0.0, 1.0)
+
+    def loss_at(shift):  # the loss but for the KL, if log s of node 1, dim 0 were larger by this
+        output = model(images, factors, noise, z0)
+        wider = z0.clone()
+        wider[:, 1, 0] *= np.exp(shift)
+        z = output.posterior.mean + torch.exp(output.posterior.logvar / 2) * wider
+        read = output._replace(z=z, decoded=model.decode(z), predicted=model.regress(z))
+        return total(terms(model, read, images, factors), weights).item(), read
+
+    slope = (loss_at(0.05)[0] - loss_at(-0.05)[0]) / 0.1
+    assert result.trace["noise_force"][1, 0] == pytest.approx(slope, rel=0.02, abs=1e-4)
+    _, output = loss_at(0.0)
+    z = output.z.clone()
+    z[:, 2, 1] = output.posterior.mean[:, 2, 1].mean()
+    read = output._replace(z=z, decoded=model.decode(z), predicted=model.regress(z))
+    full, fixed = (terms(model, out, images, factors) for out in (output, read))
+    lost = (fixed.reconstruction_nats - full.reconstruction_nats).mean().item()
+    assert result.trace["knockout_nats"][2, 1] == pytest.approx(lost, abs=1e-3)
+    error = (fixed.squared_error - full.squared_error).mean(0)[2] / factors[:, 2].var(correction=0)
+    assert result.trace["knockout_r2"][2, 1] == pytest.approx(error.item(), abs=1e-4)
+
+
 def test_training_learns(dataset):
     config = Config(**SMALL | {"epochs": 30, "learning_rate": 3e-3})
     with warnings.catch_warnings():
@@ -126,11 +218,12 @@ def test_the_trace_has_the_axes_that_its_table_states(dataset):
     (result,) = train([Config(**SMALL | {"prior": "diagonal", "dims": 3})], dataset)
     sizes = {"node": 5, "dim": 3, "quantile": len(trace.QUANTILES), "image": 256}
     for table, leading in (
-        (trace.QUANTITIES, 3),
-        (trace.SNAPSHOT_QUANTITIES, len(trace.snapshot_epochs(2))),
+        (trace.QUANTITIES, [3]),
+        (trace.SNAPSHOT_QUANTITIES, [len(trace.snapshot_epochs(2))]),
+        (trace.FINAL_QUANTITIES, []),
     ):
         for name, quantity in table.items():
-            expected = (leading, *(sizes[axis] for axis in quantity.axes))
+            expected = (*leading, *(sizes[axis] for axis in quantity.axes))
             assert result.trace[name].shape == expected, name
 
 

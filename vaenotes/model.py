@@ -134,7 +134,7 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(torch.empty(outputs))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return torch.addmm(self.bias, inputs, self.weight)
+        return inputs @ self.weight + self.bias
 
 
 def mlp_encoder(size: int, hidden: int, outputs: int) -> nn.Module:

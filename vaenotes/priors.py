@@ -7,20 +7,29 @@ per image or one for all images (no image axis):
     factors  (image, node)       the true factors, standardised
     z        (image, node, dim)  the code whose density is wanted: the posterior's sample
 
-Each prior uses what it needs. `prior.draw(noise, factors, z0)` turns standard normal z0
-(image, node, dim) into samples. Adding a prior is one class and one line in PRIORS.
+Each prior uses what it needs. Adding a prior is one class and one line in PRIORS.
+
+GAUGE says how each of a prior's parameters answers to a change of the code's units (see
+gauge.py): the parameter's name and its role there. None: the prior does not admit one.
 """
+
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from vaenotes.graph import GraphNetwork
-from vaenotes.kl import Diagonal, Full, Gaussian, sample
+from vaenotes.kl import Diagonal, Full, Gaussian
+
+Roles = Mapping[str, str] | None
+OUTPUTS = {"network.second.weight": "output weight", "network.second.bias": "output bias"}
 
 
 class Prior(nn.Module):
     """The interface. `parents` is the DAG (node, node); `logvar` shifts every log-variance."""
 
+    GAUGE: ClassVar[Roles] = None
     start_logvar: Tensor
 
     def __init__(self, parents: Tensor, dims: int, hidden: int, shared: bool, logvar: float):
@@ -33,30 +42,79 @@ class Prior(nn.Module):
         mean, logvar = output.chunk(2, dim=-1)
         return Diagonal(mean, logvar + self.start_logvar)
 
-    def draw(self, noise: Tensor, factors: Tensor, z0: Tensor) -> Tensor:
-        """Samples (image, node, dim) of the prior, made from standard normal z0."""
-        return sample(self(noise, factors, z0), z0)
 
+class NetworkPrior(Prior):
+    """A graph network over the nodes; subclasses say what each node hears."""
 
-class ExogenousPrior(Prior):
-    """The notes' prior: a graph network fed with noise that never saw the image.
-
-    Node i hears unit normals centred at -2 + 4 i / nodes, drawn afresh for every image and step.
-    """
-
+    GAUGE: ClassVar[Roles] = OUTPUTS
     centres: Tensor
 
     def __init__(self, parents: Tensor, dims: int, hidden: int, shared: bool, logvar: float):
         super().__init__(parents, dims, hidden, shared, logvar)
         self.network = GraphNetwork(parents, dims, hidden, 2 * dims, shared)
-        self.register_buffer("centres", torch.linspace(-2, 2, self.nodes + 1)[:-1, None])
+        centres = torch.linspace(-2, 2, self.nodes + 1)[:-1, None]
+        self.register_buffer("centres", centres.expand(self.nodes, dims).contiguous())
+
+    def heard(self, noise: Tensor, factors: Tensor) -> Tensor:
+        """What the network is fed, (image, node, dim), or (node, dim) if it is all the same."""
+        raise NotImplementedError
 
     def forward(self, noise: Tensor, factors: Tensor, z: Tensor) -> Gaussian:
-        return self.split(self.network(noise + self.centres))
+        return self.split(self.network(self.heard(noise, factors)))
+
+
+class ExogenousPrior(NetworkPrior):
+    """The notes' prior: a graph network fed with noise that never saw the image.
+
+    Node i hears unit normals centred at -2 + 4 i / nodes, drawn afresh for every image and step.
+    """
+
+    GAUGE: ClassVar[Roles] = OUTPUTS | {"network.first.weight": "noise weight"}
+
+    def heard(self, noise: Tensor, factors: Tensor) -> Tensor:
+        return noise + self.centres
+
+
+class ShuffledPrior(ExogenousPrior):
+    """The same, but each node's Gaussian comes from another image's noise: each node keeps its
+    own distribution, and the dependence between nodes is gone."""
+
+    def forward(self, noise: Tensor, factors: Tensor, z: Tensor) -> Gaussian:
+        return shuffled(super().forward(noise, factors, z))
+
+
+class NodesPrior(NetworkPrior):
+    """The same network without the noise: each node hears who it is, and nothing else."""
+
+    def heard(self, noise: Tensor, factors: Tensor) -> Tensor:
+        return self.centres
+
+
+class ConstantPrior(NetworkPrior):
+    """The same network fed with zeros: all nodes hear the same, and nothing else."""
+
+    def heard(self, noise: Tensor, factors: Tensor) -> Tensor:
+        return torch.zeros_like(self.centres)
+
+
+class FactorPrior(NetworkPrior):
+    """The same network fed with the true factors: a prior that sees what matters."""
+
+    def heard(self, noise: Tensor, factors: Tensor) -> Tensor:
+        return factors.unsqueeze(-1).expand(*factors.shape, self.centres.shape[-1])
+
+
+class OtherFactorPrior(FactorPrior):
+    """The same network fed with the factors of another image: right in distribution, of no use."""
+
+    def heard(self, noise: Tensor, factors: Tensor) -> Tensor:
+        return super().heard(noise, factors.roll(1, -2))
 
 
 class DiagonalPrior(Prior):
     """One learned mean and log-variance per node and dim, the same for every image."""
+
+    GAUGE: ClassVar[Roles] = {"mean": "mean", "logvar": "logvar"}
 
     def __init__(self, parents: Tensor, dims: int, hidden: int, shared: bool, logvar: float):
         super().__init__(parents, dims, hidden, shared, logvar)
@@ -67,8 +125,35 @@ class DiagonalPrior(Prior):
         return Diagonal(self.mean, self.logvar)
 
 
+class VariancePrior(DiagonalPrior):
+    """A learned log-variance per node and dim around a mean that is fixed at 0."""
+
+    def forward(self, noise: Tensor, factors: Tensor, z: Tensor) -> Gaussian:
+        return Diagonal(torch.zeros_like(self.mean), self.logvar)
+
+
+class MatchedPrior(Prior):
+    """The best diagonal Gaussian for the codes at hand, in closed form: their own mean and
+    variance over the images (Hoffman & Johnson 2016: the KL from the aggregate posterior).
+
+    No gradient flows through it: where the prior is at its best, none would.
+    """
+
+    GAUGE: ClassVar[Roles] = {}
+
+    def forward(self, noise: Tensor, factors: Tensor, z: Tensor) -> Gaussian:
+        z = z.detach()
+        return Diagonal(z.mean(-3), z.var(-3, correction=0).log())
+
+
 class CholeskyPrior(Prior):
     """One learned Gaussian over the whole code, with full covariance L L^T."""
+
+    GAUGE: ClassVar[Roles] = {
+        "mean": "mean",
+        "lower": "lower",
+        "log_diagonal": "flat log-std",
+    }
 
     def __init__(self, parents: Tensor, dims: int, hidden: int, shared: bool, logvar: float):
         super().__init__(parents, dims, hidden, shared, logvar)
@@ -97,17 +182,6 @@ class StandardPrior(Prior):
         return Diagonal(self.mean, self.logvar)
 
 
-class FactorPrior(Prior):
-    """The same graph network, fed with the true factors: a prior that sees what matters."""
-
-    def __init__(self, parents: Tensor, dims: int, hidden: int, shared: bool, logvar: float):
-        super().__init__(parents, dims, hidden, shared, logvar)
-        self.network = GraphNetwork(parents, 1, hidden, 2 * dims, shared)
-
-    def forward(self, noise: Tensor, factors: Tensor, z: Tensor) -> Gaussian:
-        return self.split(self.network(factors.unsqueeze(-1)))
-
-
 class ParentsPrior(Prior):
     """Ancestral: p(z) = prod_i p(z_i | z_parents(i)), as in a Graph VAE (He et al. 2019).
 
@@ -116,6 +190,7 @@ class ParentsPrior(Prior):
     each node mean something else.
     """
 
+    GAUGE: ClassVar[Roles] = OUTPUTS | {"network.first.weight": "code weight"}
     parents: Tensor
 
     def __init__(self, parents: Tensor, dims: int, hidden: int, shared: bool, logvar: float):
@@ -128,18 +203,46 @@ class ParentsPrior(Prior):
         heard = z.flatten(-2).unsqueeze(-2) * self.parents  # (image, node, node * dim)
         return self.split(self.network(heard))
 
-    def draw(self, noise: Tensor, factors: Tensor, z0: Tensor) -> Tensor:
-        z = torch.zeros_like(z0)
-        for _ in range(self.nodes):  # a pass settles at least one more generation of the DAG
-            z = sample(self(noise, factors, z), z0)
-        return z
+
+class OrderedPrior(Prior):
+    """Autoregressive over the dims of a node: p(z_i) = prod_j p(z_ij | z_i1 ... z_i,j-1), with
+    one network of one hidden layer per dim, the same for all nodes."""
+
+    before: Tensor
+
+    def __init__(self, parents: Tensor, dims: int, hidden: int, shared: bool, logvar: float):
+        super().__init__(parents, dims, hidden, shared, logvar)
+        self.register_buffer("before", torch.ones(dims, dims).tril(-1))
+        self.network = GraphNetwork(torch.zeros(dims, dims), dims, hidden, 2, shared=False)
+
+    def forward(self, noise: Tensor, factors: Tensor, z: Tensor) -> Gaussian:
+        mean, logvar = self.network(z.unsqueeze(-2) * self.before).unbind(-1)
+        return Diagonal(mean, logvar + self.start_logvar)
+
+
+def shuffled(prior: Gaussian) -> Gaussian:
+    """Node i's part taken from the image i + 1 places before: (image, node, dim) -> the same.
+    A prior that is the same for all images (no image axis) is returned as it is."""
+    if prior.mean.dim() < 3 or isinstance(prior, Full):
+        return prior
+    nodes = range(prior.mean.shape[-2])
+    return Diagonal(
+        *(torch.stack([part[..., i, :].roll(i + 1, -2) for i in nodes], -2) for part in prior)
+    )
 
 
 PRIORS: dict[str, type[Prior]] = {
     "exogenous": ExogenousPrior,
+    "shuffled": ShuffledPrior,
+    "nodes": NodesPrior,
+    "constant": ConstantPrior,
+    "factors": FactorPrior,
+    "other_factors": OtherFactorPrior,
+    "parents": ParentsPrior,
+    "ordered": OrderedPrior,
     "diagonal": DiagonalPrior,
+    "variance": VariancePrior,
+    "matched": MatchedPrior,
     "cholesky": CholeskyPrior,
     "standard": StandardPrior,
-    "factors": FactorPrior,
-    "parents": ParentsPrior,
 }

@@ -7,7 +7,7 @@ runs.ratio.sel(node="shape", dim=2)        # (replica, epoch)
 import hashlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache
@@ -28,32 +28,47 @@ from vaenotes.model import VAE
 from vaenotes.store import Entry, Store, key
 from vaenotes.training import Result, build, company, train
 
-TOGETHER = 16  # replicas in one ensemble at most: more would need memory and be no faster
+TOGETHER = 32  # replicas in one ensemble at most: more would need memory and be no faster
 
 
 def run(configs: Sequence[Config], store: Store | None = None) -> xr.Dataset:
     """The traces of these replicas, trained where the store does not hold them.
 
     Returns a Dataset with the quantities of trace.QUANTITIES over (replica, epoch, node, dim),
-    those of trace.SNAPSHOT_QUANTITIES over (replica, snapshot, image, node, dim), and per replica
-    its seed, seconds of training, and the epoch and step in which it diverged (-1: it did not).
-    Nodes have their factors' names; dims count from 1. Raises ParameterError, before anything is
-    trained, unless there is a replica and all have the same data, dims and epochs.
+    those of trace.SNAPSHOT_QUANTITIES over (replica, snapshot, image, node, dim), those of
+    trace.FINAL_QUANTITIES over (replica, node, dim), and per replica its seed, its weight of the
+    KL, seconds of training, and the epoch and step in which it diverged (-1: it did not). Nodes
+    have their factors' names; dims count from 1; `factors` are those of the snapshots' images,
+    standardised. Raises ParameterError, before anything is trained, unless there is a replica
+    and all have the same data, dims and epochs.
     """
+    return run_arms({"": configs}, store)[""]
+
+
+def run_arms(
+    arms: Mapping[str, Sequence[Config]], store: Store | None = None
+) -> dict[str, xr.Dataset]:
+    """The same for several arms at once: what is missing of any is trained together."""
     alike = ("data", "images", "size", "dims", "epochs")
-    if len({tuple(getattr(config, name) for name in alike) for config in configs}) != 1:
-        raise ParameterError(
-            f"configs must be one or more that agree in {', '.join(alike)}, got {len(configs)}"
-        )
-    nodes = load_data(configs[0]).factor_names
-    entries = fetch(configs, store or Store())
-    replicas = [_as_dataset(entries[config], nodes) for config in configs]
-    return xr.concat(replicas, dim="replica", join="exact")
+    for configs in arms.values():
+        if len({tuple(getattr(config, name) for name in alike) for config in configs}) != 1:
+            raise ParameterError(
+                f"configs must be one or more that agree in {', '.join(alike)}, got {len(configs)}"
+            )
+    entries = fetch([config for configs in arms.values() for config in configs], store or Store())
+    found = {}
+    for name, configs in arms.items():
+        dataset = load_data(configs[0])
+        replicas = [_as_dataset(entries[config], dataset.factor_names) for config in configs]
+        runs = xr.concat(replicas, dim="replica", join="exact")
+        shown = dataset.standard_factors[: runs.sizes["image"]]
+        found[name] = runs.assign_coords(factors=(("image", "node"), shown))
+    return found
 
 
 def fetch(configs: Sequence[Config], store: Store) -> dict[Config, Entry]:
     """The store's entry of every configuration; what is missing is trained, each once."""
-    entries = {config: store.load(store_key(config)) for config in configs}
+    entries = {config: store.load(store_key(config)) for config in dict.fromkeys(configs)}
     missing = [config for config, entry in entries.items() if entry is None]
     if missing:
         with _locked(store):  # somebody else may have trained some while we waited
@@ -72,10 +87,13 @@ def train_all(configs: Sequence[Config]) -> Iterator[Result]:
     groups: dict[tuple, list[Config]] = {}
     for config in configs:
         groups.setdefault(company(config), []).append(config)
+    # As few ensembles as keep every core busy: each step of each has a price of its own.
+    share = -(-workers // len(groups))
     ensembles = []
     for group in groups.values():
-        count = max(-(-len(group) // TOGETHER), min(workers, len(group)))
+        count = max(-(-len(group) // TOGETHER), min(share, len(group)))
         ensembles += [group[i::count] for i in range(count)]
+    ensembles.sort(key=len, reverse=True)  # the short ones last, so that all cores end together
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # one ensemble a core; also what makes sums come out the same
     images = sum(config.epochs * len(load_data(config).images) for config in configs)
@@ -185,13 +203,14 @@ def _as_dataset(entry: Entry, nodes: Sequence[str]) -> xr.Dataset:
     """One replica's trace with named axes, of which "replica" has length one."""
     variables = {}
     for leading, table in (
-        ("epoch", trace.QUANTITIES),
-        ("snapshot", trace.SNAPSHOT_QUANTITIES),
+        (["epoch"], trace.QUANTITIES),
+        (["snapshot"], trace.SNAPSHOT_QUANTITIES),
+        ([], trace.FINAL_QUANTITIES),
     ):
         for name, (axes, unit, meaning) in table.items():
             array = entry.arrays[f"trace/{name}"]
             about = {"units": unit, "long_name": meaning}
-            variables[name] = (("replica", leading, *axes), array[None], about)
+            variables[name] = (("replica", *leading, *axes), array[None], about)
     meta = entry.meta
     diverged_epoch, diverged_step = meta["diverged"] or (-1, -1)
     epochs = meta["config"]["epochs"]
@@ -204,6 +223,7 @@ def _as_dataset(entry: Entry, nodes: Sequence[str]) -> xr.Dataset:
             "node": list(nodes),
             "dim": np.arange(1, meta["config"]["dims"] + 1),
             "seed": ("replica", [meta["config"]["seed"]]),
+            "kl_weight": ("replica", [meta["config"]["kl_weight"]]),
             "seconds": ("replica", [meta["seconds"]]),
             "diverged": ("replica", [diverged_epoch]),
             "diverged_step": ("replica", [diverged_step]),

@@ -14,25 +14,28 @@ LAST_SEED = 2**31 - 1
 
 @dataclass(frozen=True)
 class Profile:
-    """How much to run."""
+    """How much to run. `many` seeds for the arms that count replicas by what they choose."""
 
     seeds: int
+    many: int
     epochs: int
-    images: int
-    hidden: int
-    size: int = 32
+    images: int = 10_000
+    hidden: int = 96
+    size: int = 16
     encoder: str = "mlp"
-    learning_rate: float = 1e-3
+    batch: int = 256
+    learning_rate: float = 8e-3
 
 
 PROFILES = {
-    "quick": Profile(seeds=3, epochs=4, images=1024, hidden=32),
-    "book": Profile(seeds=16, epochs=20, images=20_000, hidden=128),
-    "full": Profile(seeds=32, epochs=40, images=20_000, hidden=128),
+    "quick": Profile(seeds=2, many=3, epochs=4, images=1024, hidden=32, batch=64),
+    "book": Profile(seeds=8, many=32, epochs=20),
+    "full": Profile(seeds=32, many=32, epochs=20),
     "paper": Profile(
-        seeds=1, epochs=50, images=737_280, hidden=256, size=64, encoder="cnn", learning_rate=1e-4
+        seeds=1, many=1, epochs=50, images=737_280, hidden=256, size=64, encoder="cnn",
+        batch=64, learning_rate=1e-4,
     ),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """What is recorded of a replica at every epoch, and how.
 
-Axes have one order everywhere: (replica, epoch, node, dim); (replica, epoch, image, node, dim)
-for snapshots. QUANTITIES is the list of what there is, with its axes, unit and meaning. Units:
-"z" and "z^2" are in units of the code, which the loss does not fix (a dim can be rescaled at no
-cost); "nats" and "1" do not depend on them.
+Axes have one order everywhere: (replica, epoch, node, dim); (replica, snapshot, image, node, dim)
+for snapshots; (replica, node, dim) for what is measured once, at the end. QUANTITIES,
+SNAPSHOT_QUANTITIES and FINAL_QUANTITIES list what there is, with its axes, unit and meaning.
+Units: "z" and "z^2" are in units of the code, which the loss does not fix (a dim can be rescaled
+at no cost); "nats" and "1" do not depend on them.
 """
 
 from typing import NamedTuple
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from vaenotes.kl import Diagonal, Full, Gaussian, kl_nats, kl_parts
 from vaenotes.model import VAE, Output
-from vaenotes.objective import reconstruction_nats
+from vaenotes.objective import Weights, reconstruction_nats, terms, total
+from vaenotes.priors import shuffled
 
 EVALUATION_IMAGES = 1024  # measured at every epoch: the first so many of the data set
 SNAPSHOT_IMAGES = 512  # kept image by image at the snapshot epochs
@@ -23,7 +25,7 @@ EVALUATION_SEED = 20_231  # noise for evaluation, the same for all replicas and 
 
 
 class Quantity(NamedTuple):
-    axes: tuple[str, ...]  # after (replica, epoch) or (replica, snapshot)
+    axes: tuple[str, ...]  # after (replica, epoch), (replica, snapshot) or (replica,)
     unit: str
     meaning: str
 
@@ -45,6 +47,13 @@ QUANTITIES = {
     "kl_offset_nats": Quantity(ND, "nats", "its part that one constant shift would save"),
     "r2": Quantity(("node",), "1", "share of the factor's variance that the regression explains"),
     "reconstruction_nats": Quantity((), "nats", "mean over images of -log p(x | z)"),
+}
+FINAL_QUANTITIES = {
+    "knockout_nats": Quantity(ND, "nats", "reconstruction lost if the dim is fixed at its mean"),
+    "knockout_r2": Quantity(ND, "1", "R2 of its node lost if the dim is fixed at its mean"),
+    "mean_reconstruction_nats": Quantity((), "nats", "mean of -log p(x | posterior mean)"),
+    "noise_force": Quantity(ND, "nats", "slope of the loss but for its KL over log posterior std"),
+    "shuffled_kl_nats": Quantity(ND, "nats", "KL if each node's prior is another image's"),
 }
 SNAPSHOT_QUANTITIES = {
     "image_posterior_mean": Quantity(("image", *ND), "z", "posterior mean of each image"),
@@ -102,4 +111,40 @@ def measure(model: VAE, output: Output, images: Tensor, factors: Tensor) -> dict
         "image_posterior_logvar": posterior.logvar,
         "image_prior_mean": prior.mean,
         "image_prior_logvar": prior.logvar,
+    }
+
+
+def measure_final(
+    model: VAE, output: Output, weights: Weights, images: Tensor, factors: Tensor
+) -> dict[str, Tensor]:
+    """Everything in FINAL_QUANTITIES for one replica; arguments as for `measure`, and the weights
+    of the loss.
+
+    The force on the width of a dim is F = E[d loss / d log s] with the KL left out, by the chain
+    rule E[(z - m) d loss / dz]: what pushes the posterior to be narrow.
+    """
+    mean, z = output.posterior.mean, output.z
+    nodes, dims = model.node_shape
+
+    def data_loss(z: Tensor) -> Tensor:  # of the sum over images
+        read = output._replace(z=z, decoded=model.decode(z), predicted=model.regress(z))
+        found = terms(model, read, images, factors)
+        return total(found._replace(kl_nats=torch.zeros_like(found.kl_nats)), weights) * len(z)
+
+    force = ((z - mean) * torch.func.grad(data_loss)(z)).mean(-3)
+    nats = reconstruction_nats(model, output.decoded, images).mean(-1)
+    error = (factors - output.predicted).square().mean(-2)
+    variance = factors.var(-2, correction=0)
+    lost_nats, lost_r2 = [], []
+    for place, one in enumerate(torch.eye(nodes * dims, device=z.device)):
+        fixed = torch.where(one.reshape(nodes, dims) > 0, mean.mean(-3), z)  # this dim at its mean
+        lost_nats.append(reconstruction_nats(model, model.decode(fixed), images).mean(-1) - nats)
+        fixed_error = (factors - model.regress(fixed)).square().mean(-2)
+        lost_r2.append(((fixed_error - error) / variance)[place // dims])
+    return {
+        "knockout_nats": torch.stack(lost_nats).reshape(nodes, dims),
+        "knockout_r2": torch.stack(lost_r2).reshape(nodes, dims),
+        "mean_reconstruction_nats": reconstruction_nats(model, model.decode(mean), images).mean(-1),
+        "noise_force": force,
+        "shuffled_kl_nats": kl_nats(output.posterior, shuffled(output.prior)).mean(-3),
     }

@@ -9,16 +9,18 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
 
 from vaenotes import trace
 from vaenotes.config import Config
 from vaenotes.data import Dataset
+from vaenotes.gauge import regauge
 from vaenotes.model import VAE
 from vaenotes.objective import Weights, terms, total
 
@@ -34,6 +36,8 @@ FREE = (
     "reconstruction_weight",
     "kl_weight",
     "supervision_weight",
+    "swapped",
+    "regauge",
 )
 
 
@@ -81,10 +85,11 @@ class Ensemble:
         self.configs, self.config, self.device = list(configs), configs[0], device
         self.generators = [torch.Generator().manual_seed(config.seed) for config in configs]
         replicas = [
-            build(config, dataset).initialise(generator)
+            initial(config, dataset, generator)
             for config, generator in zip(configs, self.generators, strict=True)
         ]
         self.module = replicas[0]
+        self.within = Within(self.module)
         stacked, self.buffers = stack_module_state([r.to(device) for r in replicas])
         # Fused Adam rounds the last few entries of a tensor that fill no vector register
         # otherwise than the rest. So it is given flat tensors, padded to whole registers, of
@@ -95,7 +100,8 @@ class Ensemble:
             for name, value in stacked.items()
         }
         self.optimizer = torch.optim.Adam(
-            self.flat.values(), lr=self.config.learning_rate, fused=True
+            [{"params": [flat], "lr": self.rate(name)} for name, flat in self.flat.items()],
+            fused=True,
         )
         self.weights = Weights(
             *(
@@ -108,33 +114,31 @@ class Ensemble:
         self.factors = torch.from_numpy(dataset.standard_factors).to(device)
         self.diverged: list[tuple[int, int] | None] = [None] * len(configs)
 
-    def loss(
-        self,
-        parameters: dict[str, Tensor],
-        buffers: dict[str, Tensor],
-        weights: Weights,
-        images: Tensor,
-        factors: Tensor,
-        noise: Tensor,
-        z0: Tensor,
-    ) -> Tensor:
-        """The loss of one replica; vmap lifts it to all."""
-        inputs = (images, factors, noise, z0)
-        output = functional_call(self.module, (parameters, buffers), inputs)
-        return total(terms(self.module, output, images, factors), weights)
+    def rate(self, name: str) -> float:
+        """The learning rate of a parameter."""
+        if name.startswith("prior."):
+            return self.config.learning_rate * self.config.prior_rate
+        if name.startswith(("encoder.", "posterior_network.")):
+            return self.config.learning_rate * self.config.posterior_rate
+        return self.config.learning_rate
+
+    def each(self, function: Callable[..., Any], *inputs: Any) -> Any:
+        """function(model, *inputs) of every replica at once: models and inputs have a leading
+        replica axis, and so has what is returned."""
+        state = {f"model.{n}": t for n, t in {**self.parameters, **self.buffers}.items()}
+
+        def one(state: dict[str, Tensor], *inputs: Any) -> Any:
+            return functional_call(self.within, state, (function, *inputs))
+
+        return vmap(one)(state, *inputs)
 
     def step(self, chosen: Tensor) -> Tensor:
         """One optimiser step on the images `chosen` (replica, image); returns losses (replica,)."""
         images, factors = pixels(self.images[chosen]), self.factors[chosen]
-        shape = (2, chosen.shape[1], *self.module.node_shape)
-        noise, z0 = torch.stack(
-            [torch.randn(shape, generator=g) for g in self.generators], dim=1
-        ).to(self.device)
+        noise, z0 = self.draw(chosen.shape[1], self.generators)
         half = self.config.precision == "bfloat16"
         with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16, enabled=half):
-            losses = vmap(self.loss)(
-                self.parameters, self.buffers, self.weights, images, factors, noise, z0
-            )
+            losses = self.each(loss, self.weights, images, factors, noise, z0)
         losses.sum().backward()  # replicas share no parameter: each gets its own gradient
         for name, parameter in self.parameters.items():
             if parameter.grad is not None:
@@ -142,6 +146,41 @@ class Ensemble:
                 parameter.grad = None
         self.optimizer.step()
         return losses.detach()
+
+    def draw(self, count: int, generators: Sequence[torch.Generator]) -> Tensor:
+        """Standard normal noise for prior and posterior: (2, replica, image, node, dim)."""
+        shape = (2, count, *self.module.node_shape)
+        drawn = [torch.randn(shape, generator=generator) for generator in generators]
+        return torch.stack(
+            [
+                noise.flip(-1) if config.swapped else noise
+                for config, noise in zip(self.configs, drawn, strict=True)
+            ],
+            dim=1,
+        ).to(self.device)
+
+    @torch.no_grad()
+    def regauge(self) -> None:
+        """Change the units of every replica that asks for it: its parameters, and its optimiser's
+        running means of gradients and of their squares."""
+        for replica, config in enumerate(self.configs):
+            if not config.regauge:
+                continue
+            scale = torch.tensor(config.regauge, device=self.device)
+            order = range(len(scale))
+            own = {name: value[replica] for name, value in self.parameters.items()}
+            for name, value in regauge(self.module, own, order, scale).items():
+                own[name].copy_(value)
+            for moment, factor in (("exp_avg", 1 / scale), ("exp_avg_sq", scale**-2)):
+                own = {
+                    name: self.optimizer.state[flat][moment][: self.parameters[name].numel()].view(
+                        self.parameters[name].shape
+                    )[replica]
+                    for name, flat in self.flat.items()
+                    if moment in self.optimizer.state[flat]
+                }
+                for name, value in regauge(self.module, own, order, factor, linear=True).items():
+                    own[name].copy_(value)
 
     def epoch(self, number: int) -> None:
         """One pass over the data, each replica in its own order; a last short batch is left out."""
@@ -170,22 +209,56 @@ class Ensemble:
                     parameter[replica] = torch.nan
 
     @torch.no_grad()
-    def measure(self) -> dict[str, Tensor]:
-        """trace.measure of every replica, on the same images and the same noise."""
+    def measure(self, final: bool = False) -> dict[str, Tensor]:
+        """trace.measure of every replica, or trace.measure_final, on the same images and noise."""
         count = min(trace.EVALUATION_IMAGES, len(self.images))
         images, factors = pixels(self.images[:count]), self.factors[:count]
-        generator = torch.Generator().manual_seed(trace.EVALUATION_SEED)
-        noise, z0 = torch.randn((2, count, *self.module.node_shape), generator=generator).to(
-            self.device
-        )
+        generators = [torch.Generator().manual_seed(trace.EVALUATION_SEED) for _ in self.configs]
+        noise, z0 = self.draw(count, generators)
 
-        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> dict[str, Tensor]:
-            output = functional_call(
-                self.module, (parameters, buffers), (images, factors, noise, z0)
-            )
-            return trace.measure(self.module, output, images, factors)
+        def one(model: VAE, weights: Weights, noise: Tensor, z0: Tensor) -> dict[str, Tensor]:
+            output = model(images, factors, noise, z0)
+            if final:
+                return trace.measure_final(model, output, weights, images, factors)
+            return trace.measure(model, output, images, factors)
 
-        return vmap(one)(self.parameters, self.buffers)
+        return self.each(one, self.weights, noise, z0)
+
+
+class Within(nn.Module):
+    """Calls a function of a model, so that functional_call also reaches what the function reads
+    of the model besides calling it."""
+
+    def __init__(self, model: VAE):
+        super().__init__()
+        self.model = model
+
+    def forward(self, function: Callable[..., Any], *inputs: Any) -> Any:
+        return function(self.model, *inputs)
+
+
+def loss(
+    model: VAE, weights: Weights, images: Tensor, factors: Tensor, noise: Tensor, z0: Tensor
+) -> Tensor:
+    """The loss of one replica, a scalar."""
+    return total(terms(model, model(images, factors, noise, z0), images, factors), weights)
+
+
+def initial(config: Config, dataset: Dataset, generator: torch.Generator) -> VAE:
+    """One replica with its initial weights."""
+    model = build(config, dataset).initialise(generator)
+    if config.swapped:
+        own = dict(model.named_parameters())
+        order = range(config.dims)[::-1]
+        with torch.no_grad():
+            for name, value in regauge(model, own, order, torch.ones(config.dims)).items():
+                own[name].copy_(value)
+    return model
+
+
+def halfway(epochs: int) -> int:
+    """The epoch at whose end units change, where a configuration asks for it."""
+    return -(-epochs // 2)
 
 
 def padded(flat: Tensor) -> Tensor:
@@ -215,6 +288,8 @@ def train(
         if epoch > 0:
             ensemble.epoch(epoch)
             on_epoch(len(configs) * len(dataset.images))
+            if epoch == halfway(epochs):
+                ensemble.regauge()
         measured = ensemble.measure()
         if epoch > 0:  # the last step's update may have done harm that no loss has met yet
             last = len(dataset.images) // ensemble.config.batch - 1
@@ -224,7 +299,9 @@ def train(
                 records.setdefault(name, []).append(value)
             elif epoch in trace.snapshot_epochs(epochs):
                 records.setdefault(name, []).append(value[:, : trace.SNAPSHOT_IMAGES])
+    final = ensemble.measure(final=True)
     traces = {name: torch.stack(values, dim=1).cpu().numpy() for name, values in records.items()}
+    traces |= {name: value.cpu().numpy() for name, value in final.items()}
     state = {**ensemble.parameters, **ensemble.buffers}
     weights = {name: value.detach().cpu().numpy() for name, value in state.items()}
     seconds = (time.perf_counter() - start) / len(configs)
