@@ -27,6 +27,7 @@ def make_runs(used, epochs=20, seed=0) -> xr.Dataset:
     means = means * spread[:, -1:, None]
     axes = ("replica", "epoch", "node", "dim")
     kl = np.where(used, 3.0, 0.25) * np.ones_like(posterior)
+    ratio = np.sqrt(posterior / prior)
     quantiles = np.array([-1, -0.8, -0.3, 0, 0.3, 0.8, 1])[None, None, :, None, None]
     return xr.Dataset(
         {
@@ -35,7 +36,14 @@ def make_runs(used, epochs=20, seed=0) -> xr.Dataset:
             "posterior_spread": (axes, spread),
             "prior_spread": (axes, np.full_like(posterior, 0.12)),
             "prior_mean": (axes, np.full_like(posterior, -0.15)),
-            "ratio": (axes, np.sqrt(posterior / prior)),
+            "ratio": (axes, ratio),
+            "knockout_nats": (("replica", "node", "dim"), np.where(used[:, 0], 5.0, 0.0)),
+            "knockout_r2": (("replica", "node", "dim"), np.where(used[:, 0], 0.4, 0.0)),
+            "noise_force": (("replica", "node", "dim"), 0.5 * (1 - ratio[:, -1] ** 2) + 1e-9),
+            "shuffled_kl_nats": (("replica", "node", "dim"), kl[:, -1] + 0.01),
+            "reconstruction_nats": (axes[:2], np.full(posterior.shape[:2], 37.0)),
+            "mean_reconstruction_nats": (axes[:1], np.full(replicas, 36.5)),
+            "r2": (axes[:3], np.broadcast_to([0.4, 0.9], posterior.shape[:3]).copy()),
             "kl_nats": (axes, kl),
             "kl_mean_nats": (axes, 0.6 * kl),
             "kl_offset_nats": (axes, 0.1 * kl),
@@ -48,6 +56,10 @@ def make_runs(used, epochs=20, seed=0) -> xr.Dataset:
                 0.4 * quantiles * np.ones_like(posterior)[:, :, None],
             ),
             "image_posterior_mean": (("replica", "snapshot", "image", "node", "dim"), means),
+            "image_prior_mean": (
+                ("replica", "snapshot", "image", "node", "dim"),
+                0.8 * means,
+            ),
             "image_posterior_logvar": (
                 ("replica", "snapshot", "image", "node", "dim"),
                 np.log(posterior[:, -1:, None]) * np.ones_like(means),
@@ -58,6 +70,11 @@ def make_runs(used, epochs=20, seed=0) -> xr.Dataset:
             "node": NODES,
             "dim": [1, 2],
             "seed": ("replica", np.arange(replicas)),
+            "kl_weight": ("replica", np.full(replicas, 0.5)),
+            "factors": (
+                ("image", "node"),
+                means[0, 0, :, :, 0] + 1e-3 * np.arange(IMAGES)[:, None],
+            ),
             "diverged": ("replica", np.full(replicas, -1)),
             "diverged_step": ("replica", np.full(replicas, -1)),
         },

@@ -1,8 +1,13 @@
 import pytest
 
+from vaenotes.data import EDGES
 from vaenotes.errors import ParameterError
-from vaenotes.experiments import REGIMES, arm
+from vaenotes.experiments import ARMS, EXPERIMENTS, all_findings, arm, experiment
+from vaenotes.graph import parent_matrix
+from vaenotes.measures import MEASURES, PAIRED
 from vaenotes.settings import PROFILES, Settings
+
+TINY = Settings(profile="quick", seeds=2, epochs=1)
 
 
 def test_an_arm_is_one_configuration_per_seed():
@@ -12,24 +17,76 @@ def test_an_arm_is_one_configuration_per_seed():
     for config in configs:
         assert (config.epochs, config.prior, config.kl_weight) == (7, "diagonal", 0.5)
     assert {config.images for config in configs} == {PROFILES["quick"].images}
-    assert len(arm(Settings(profile="book"))) == PROFILES["book"].seeds
-    assert arm(Settings(data="mnist5k"))[0].images == 5_000
 
 
-def test_half_an_arm_is_its_first_half():
-    settings = Settings(profile="quick", seeds=5, first_seed=3)
-    assert arm(settings, half=True) == arm(settings)[:3]
+def test_arms_that_are_counted_have_more_seeds():
+    book = PROFILES["book"]
+    assert len(arm(Settings())) == len(arm(Settings(), "per_node")) == book.many
+    assert len(arm(Settings(), "matched")) == book.seeds
+    assert arm(Settings(), "matched") == arm(Settings(prior="matched"))[: book.seeds]
 
 
-@pytest.mark.parametrize("regime", REGIMES)
-def test_a_regime_sets_weights_and_speed(regime):
-    chosen = REGIMES[regime]
-    (config,) = arm(Settings(profile="quick", seeds=1), regime)
-    assert config.kl_weight == chosen.kl_weight
-    assert config.supervision_weight == chosen.supervision_weight
-    assert config.learning_rate == PROFILES["quick"].learning_rate * chosen.faster
+def test_smaller_data_are_trained_for_as_many_steps():
+    sprites, digits = arm(Settings())[0], arm(Settings(data="mnist5k"))[0]
+    assert digits.images == 5_000
+    assert digits.images * digits.epochs == sprites.images * sprites.epochs
+    assert arm(Settings(data="mnist5k", epochs=3))[0].epochs == 3
 
 
-def test_an_unknown_regime_is_one_clear_line():
-    with pytest.raises(ParameterError, match=r"regime must be one of stated weights, .* got 'odd'"):
-        arm(Settings(), "odd")
+@pytest.mark.parametrize("name", ARMS)
+def test_an_arm_differs_from_the_notes_system_in_what_it_states(name):
+    notes, other = arm(TINY)[0], arm(TINY, name)[0]
+    changed = {f for f in vars(notes) if getattr(notes, f) != getattr(other, f)}
+    expected = set(ARMS[name].changes)
+    expected |= {"edges"} if ARMS[name].edges else set()
+    expected |= {"learning_rate"} if ARMS[name].faster != 1 else set()
+    assert changed == expected
+    assert (name == "notes") == (not changed)
+
+
+def test_graphs_are_made_from_the_data_sets_own():
+    nodes = ["shape", "scale", "orientation", "x", "y"]
+    own = parent_matrix(nodes, EDGES)
+    assert arm(TINY, "no_edges")[0].edges == ()
+    assert (parent_matrix(nodes, arm(TINY, "reversed_edges")[0].edges) == own.T).all()
+    everything = parent_matrix(nodes, arm(TINY, "all_edges")[0].edges)
+    assert everything.sum() == 10 and (everything * own == own).all()
+
+
+def test_an_unknown_name_is_one_clear_line():
+    with pytest.raises(ParameterError, match=r"arm must be one of notes, swapped, .* got 'odd'"):
+        arm(TINY, "odd")
+    with pytest.raises(ParameterError, match=r"experiment must be one of .* got 'odd'"):
+        experiment(TINY, "odd")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_declaration_names_arms_and_measures_that_exist(name):
+    one = EXPERIMENTS[name]
+    assert set(one.main) <= set(one.arms) <= set(ARMS)
+    assert set(one.each) <= set(MEASURES)
+    for table, measures in ((one.changes, MEASURES), (one.twins, PAIRED)):
+        for pair, names in table.items():
+            assert set(pair) <= set(one.arms) and set(names) <= set(measures)
+
+
+def test_every_arm_and_measure_is_used():
+    """No option that nothing uses."""
+    assert {name for one in EXPERIMENTS.values() for name in one.arms} == set(ARMS)
+    used = {m for one in EXPERIMENTS.values() for m in one.each}
+    used |= {m for one in EXPERIMENTS.values() for names in one.changes.values() for m in names}
+    shown_in_pages = {"r2"}
+    assert set(MEASURES) - shown_in_pages == used
+    assert {m for one in EXPERIMENTS.values() for n in one.twins.values() for m in n} == set(PAIRED)
+
+
+@pytest.mark.slow
+def test_an_experiments_findings_are_among_all_findings(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAENOTES_STORE", str(tmp_path))
+    settings = Settings(profile="quick", seeds=1, epochs=1)
+    everything = all_findings(settings, main=True)
+    outcome = experiment(settings, "bed_of_nails", main=True)
+    assert outcome.findings.items() <= everything.items()
+    assert set(outcome.runs) == {"notes", "standard"}
+    assert "standard-notes.nearest" in outcome.findings
+    assert all(interval.replicas <= 1 for interval in everything.values())

@@ -57,6 +57,9 @@ ARMS: dict[str, Arm] = {
     # which dim: who chooses, and what could favour one
     "swapped": Arm("dims swapped at the start", {"swapped": True}, many=True),
     "per_node": Arm("weights of its own for each node", {"shared": False}, many=True),
+    "per_node_no_edges": Arm(
+        "weights of its own, no edges", {"shared": False}, edges=no_edges, many=True
+    ),
     "cholesky": Arm("full covariance (Cholesky)", {"prior": "cholesky"}),
     "ordered": Arm("dim 2 given dim 1", {"prior": "ordered"}),
     # how free the prior is
@@ -191,7 +194,7 @@ EXPERIMENTS: dict[str, Experiment] = {
          "kl_share_used", "kl_mean_share"],
     ),
     "always_the_second_dim": Experiment(
-        ["notes", "swapped", "per_node", "no_edges", "cholesky", "ordered"],
+        ["notes", "swapped", "per_node", "no_edges", "per_node_no_edges", "cholesky", "ordered"],
         ["notes", "per_node"],
         ["agree", "chance", "first", "second", "one_per_node"],
         twins={("swapped", "notes"): ["mirrored"]},
@@ -270,27 +273,46 @@ EXPERIMENTS: dict[str, Experiment] = {
 def experiment(settings: Settings, name: str, *, main: bool = False) -> Outcome:
     """Run an experiment of EXPERIMENTS, or take it from the store, and measure it.
 
-    All of its arms are trained together. `main`: its main arms alone. Findings are named
-    "arm.measure", "arm-reference.measure" (difference by seed, or a measure of twins). Raises
-    ParameterError for an unknown experiment.
+    `main`: its main arms alone. Findings are named "arm.measure", and "arm-reference.measure" for
+    a difference seed by seed or a measure of twins. Raises ParameterError for an unknown name.
     """
     check_choice("experiment", name, EXPERIMENTS)
-    chosen = EXPERIMENTS[name]
-    arms = run_arms(settings, chosen.main if main else chosen.arms)
-    findings = {
-        f"{arm}.{measure}": measures.median_of(measure, found)
-        for arm, found in arms.items()
-        for measure in chosen.each
-    }
-    for table, compare in ((chosen.changes, measures.difference), (chosen.twins, measures.paired)):
-        for (one, other), names in table.items():
-            if one in arms and other in arms:
-                for measure in names:
-                    interval = compare(measure, arms[one], arms[other])
-                    findings[f"{one}-{other}.{measure}"] = interval
-    return Outcome(arms, findings)
+    found = run_arms(settings, _arms(EXPERIMENTS[name], main))
+    return Outcome(found, _findings(EXPERIMENTS[name], found))
+
+
+def all_findings(settings: Settings, *, main: bool = False) -> dict[str, Interval]:
+    """The findings of every experiment; what is missing of any is trained together."""
+    chosen = EXPERIMENTS.values()
+    found = run_arms(settings, list(dict.fromkeys(n for e in chosen for n in _arms(e, main))))
+    findings: dict[str, Interval] = {}
+    for one in chosen:
+        findings |= _findings(one, {name: found[name] for name in _arms(one, main)})
+    return findings
 
 
 def run_arms(settings: Settings, names: Sequence[str]) -> dict[str, xr.Dataset]:
     """The runs of some arms; what is missing of any is trained together."""
     return runs.run_arms({name: arm(settings, name) for name in names})
+
+
+def _arms(experiment: Experiment, main: bool) -> Sequence[str]:
+    return experiment.main if main else experiment.arms
+
+
+def _findings(experiment: Experiment, arms: Mapping[str, xr.Dataset]) -> dict[str, Interval]:
+    findings = {
+        f"{name}.{measure}": measures.median_of(measure, found)
+        for name, found in arms.items()
+        for measure in experiment.each
+    }
+    for table, compare in (
+        (experiment.changes, measures.difference),
+        (experiment.twins, measures.paired),
+    ):
+        for (one, other), names in table.items():
+            if one in arms and other in arms:
+                for measure in names:
+                    interval = compare(measure, arms[one], arms[other])
+                    findings[f"{one}-{other}.{measure}"] = interval
+    return findings

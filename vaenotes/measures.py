@@ -327,7 +327,7 @@ MEASURES: dict[str, Measure] = {
     ),
     "gap": Measure(
         "1", "log(prior std / posterior std), dims not in use",
-        lambda r: -_unused(_final(r).ratio, r).pipe(np.log),
+        lambda r: _unused(-np.log(_final(r).ratio), r),
     ),
     "prior_variance_unused": Measure(
         "z^2", "prior variance, dims not in use", _of_final("prior_variance", _unused)

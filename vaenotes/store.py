@@ -5,6 +5,7 @@ and renamed, so it is there whole or not at all; reading it checks zip's checksu
 unpickles. A changed library, torch or numpy changes every key: old entries are never served.
 """
 
+import ast
 import hashlib
 import json
 import os
@@ -22,17 +23,7 @@ import numpy as np
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-# Every other module of the package counts as behind the results.
-NOT_BEHIND_RESULTS = {
-    "__init__.py",
-    "experiments.py",
-    "ledger.py",
-    "measures.py",
-    "notebook.py",
-    "plots.py",
-    "settings.py",
-    "summary.py",
-}
+ANSWERS = "runs"  # the module that makes results; what it imports, near or far, is behind them
 PACKAGES_BEHIND_RESULTS = ("torch", "numpy", "mlxtend")
 META = "meta.json"
 
@@ -46,14 +37,31 @@ class Entry(NamedTuple):
 
 @cache
 def code_digest() -> str:
-    """sha256 of the package's sources and the versions of what they compute with."""
+    """sha256 of the sources behind results and the versions of what they compute with."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        if path.name not in NOT_BEHIND_RESULTS:
-            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in sources_behind_results(Path(__file__).parent):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     for package in PACKAGES_BEHIND_RESULTS:
         digest.update(f"{package}=={version(package)}\0".encode())
     return digest.hexdigest()
+
+
+def sources_behind_results(package: Path) -> list[Path]:
+    """The package's modules that ANSWERS imports, and those that they import, and itself."""
+    found: set[Path] = set()
+    waiting = [package / f"{ANSWERS}.py"]
+    while waiting:
+        path = waiting.pop()
+        if path in found or not path.is_file():
+            continue
+        found.add(path)
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                home, _, module = node.module.partition(".")
+                if home == package.name:
+                    names = [module] if module else [alias.name for alias in node.names]
+                    waiting += [package / f"{name}.py" for name in names]
+    return sorted(found)
 
 
 def key(description: Mapping[str, Any]) -> str:

@@ -1,0 +1,185 @@
+"""Measures on synthetic runs whose truth is known."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from synthetic import BOTH, CROSSED, FIRST, IMAGES, MIXED, NONE, SECOND, make_runs
+
+from vaenotes.measures import MEASURES, PAIRED, difference, median_of, paired, values_of
+from vaenotes.summary import weaker_first
+
+SMALLEST = 2.0**-20  # the posterior's variance at the end
+
+
+def value(name, *used):
+    return median_of(name, make_runs(list(used))).value
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_every_measure_gives_one_number_per_replica(name):
+    runs = make_runs([FIRST, SECOND, BOTH, NONE, MIXED, CROSSED])
+    runs.diverged[1] = 2
+    found = values_of(name, runs)
+    assert found.dims == ("replica",) and found.sizes["replica"] == 6
+    assert np.isnan(found[1]) and np.isfinite(found).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("one_per_node", 1),
+        ("collapsed", 0),
+        ("dims_used", 1),
+        ("decided", 1),
+        ("fallen", 1),
+        ("posterior_epoch_used", 5),
+        ("posterior_epoch_unused", 5),
+        ("posterior_variance_used", SMALLEST),
+        ("posterior_variance_unused", SMALLEST),
+        ("ratio_used", np.sqrt(SMALLEST / 1.44)),
+        ("ratio_unused", 1),
+        ("balance_used", 1),
+        ("knockout_used", 5),
+        ("knockout_unused", 0),
+        ("knockout_r2_used", 0.4),
+        ("knockout_r2_unused", 0),
+        ("nails", np.sqrt((1.44 - SMALLEST) / SMALLEST)),
+        ("matched_back", 1),
+        ("sampling_cost", 0.5),
+        ("prior_fallen", 1),
+        ("prior_epoch_unused", 7),
+        ("lag", 2),
+        ("behind", 0.95),  # all epochs but the last, in which the prior catches up
+        ("gap", 0),
+        ("prior_variance_unused", SMALLEST),
+        ("prior_variance_used", 1.44),
+        ("matching", 1),
+        ("agree", 1),
+        ("chance", 0.5),  # two nodes
+        ("first", 1),
+        ("second", 0),
+        ("posterior_spread_unused", 0),
+        ("prior_mean_unused", 0.15),
+        ("offset_unused", 0.025),
+        ("prior_reach", 0.4),
+        ("posterior_reach", 4),
+        ("spread_ratio", 0.12 / np.sqrt(1.44 - SMALLEST)),
+        ("within", 0.1),
+        ("between", 0),
+        ("seen", 1),
+        ("calibration", 0.12 / np.sqrt(1.44 - SMALLEST)),
+        ("kl_total", 6.5),
+        ("kl_used", 3),
+        ("kl_unused", 0.25),
+        ("kl_share_used", 3 / 3.25),
+        ("kl_mean_share", 0.6 * 3 / 3.25),
+        ("shuffle_cost", 0.04),
+        ("reconstruction", 37),
+        ("r2", 0.65),
+    ],
+)
+def test_a_measure_finds_what_the_synthetic_runs_hold(name, expected):
+    assert value(name, FIRST, FIRST, FIRST) == pytest.approx(expected, abs=1e-8)
+
+
+def test_dims_are_counted_from_the_first():
+    assert (value("first", SECOND), value("second", SECOND)) == (0, 1)
+    assert value("dims_used", BOTH) == 2
+    assert value("dims_used", MIXED) == 1.5
+
+
+def test_agreement_counts_replicas_that_could_agree_and_index_those_that_did():
+    runs = make_runs([FIRST, SECOND, SECOND, CROSSED, NONE, BOTH])
+    agree, second = median_of("agree", runs), median_of("second", runs)
+    assert (agree.value, agree.replicas) == (3 / 4, 4)
+    assert (second.value, second.replicas) == (pytest.approx(2 / 3), 3)
+
+
+def test_nodes_that_use_no_dim_do_not_vote():
+    runs = make_runs([[[0, 1], [0, 0]], SECOND])
+    runs.ratio[0, -1, 1] = [0.98, 0.99]
+    assert median_of("agree", runs).replicas == 1
+
+
+def test_codes_that_are_the_factors_are_perfect_neighbours():
+    assert value("neighbours", FIRST) == pytest.approx(1, abs=0.01)
+
+
+def test_nails_are_as_far_apart_as_brute_force_says():
+    runs = make_runs([BOTH])
+    mean = runs.image_posterior_mean.values[0, 0].reshape(IMAGES, -1)
+    std = np.exp(runs.image_posterior_logvar.values[0, 0].reshape(IMAGES, -1) / 2)
+    apart = [
+        min(np.linalg.norm((m - other) / s) for other in np.delete(mean, i, 0))
+        for i, (m, s) in enumerate(zip(mean, std, strict=True))
+    ]
+    assert median_of("nearest", runs).value == pytest.approx(np.median(apart), rel=1e-6)
+
+
+def test_samples_cannot_be_matched_back_when_nothing_is_in_use():
+    assert value("matched_back", NONE) < 5 / IMAGES
+
+
+def test_the_kl_formula_is_the_kl_of_the_best_gaussian_that_sees_as_much():
+    rng = np.random.default_rng(1)
+    runs = make_runs([FIRST])
+    y, rest = rng.standard_normal((2, IMAGES))
+    mean = 0.6 * (y - y.mean()) / y.std()
+    noise = rest - np.polyval(np.polyfit(mean, rest, 1), mean)  # uncorrelated in the sample
+    m = mean + 0.3 * noise / noise.std()
+    runs.image_posterior_mean[0, 0, :, :, 0] = m[:, None]
+    runs.image_prior_mean[0, 0, :, :, 0] = mean[:, None]
+    runs.posterior_spread[0, -1, :, 0] = m.std()
+    runs.posterior_variance[0, -1, :, 0] = 0.01
+    runs.image_posterior_logvar[0, 0, :, :, 0] = np.log(0.01)
+    t2 = 0.3**2 + 0.01  # what is left around the best guess
+    kl = 0.5 * np.mean(np.log(t2 / 0.01) + (0.01 + (m - mean) ** 2) / t2 - 1)
+    runs.kl_nats[0, -1, :, 0] = kl
+    assert median_of("kl_formula", runs).value == pytest.approx(1, abs=1e-6)
+
+
+def test_a_prior_that_is_the_same_for_all_images_sees_nothing():
+    runs = make_runs([FIRST])
+    runs.image_prior_mean[:] = 0.3
+    assert median_of("seen", runs).value == 0
+    assert median_of("calibration", runs).replicas == 0  # nothing to calibrate
+
+
+def test_differences_are_taken_seed_by_seed():
+    runs, reference = make_runs([FIRST] * 4), make_runs([FIRST] * 4)
+    reference.kl_nats[:] += np.arange(4)[:, None, None, None]
+    shuffled = reference.isel(replica=[3, 1, 0])
+    found = difference("kl_used", runs, shuffled)
+    assert (found.value, found.low, found.replicas) == (-1, -3, 3)
+
+
+def test_a_twin_mirrors_where_its_dims_are_the_same_from_the_other_end():
+    runs = make_runs([FIRST, SECOND, CROSSED, FIRST])
+    twins = make_runs([SECOND, FIRST, CROSSED, FIRST])
+    assert paired("mirrored", runs, twins)[::3] == (0.5, 4)
+
+
+def test_a_jump_is_the_largest_change_at_the_epoch_in_which_units_change():
+    twins = make_runs([FIRST, FIRST])
+    runs = twins.copy(deep=True)
+    runs.kl_nats[1, 10, 0, 1] += 0.125
+    runs.kl_nats[:, 11:] += 9
+    assert paired("kl_jump", runs, twins).high == 0.125
+    assert set(PAIRED) == {"mirrored"} | {
+        f"{name}_jump" for name in ("ratio", "kl", "reconstruction", "variance")
+    }
+
+
+def test_measures_do_not_hide_diverged_replicas_among_the_unused():
+    runs = make_runs([FIRST, SECOND])
+    runs.diverged[1] = 2
+    for name in ("ratio", "kl_nats", "posterior_variance", "prior_variance"):
+        runs[name][1] = np.nan
+    found = median_of("kl_unused", runs)
+    assert (found.value, found.replicas) == (0.25, 1)
+
+
+def test_sorted_by_use_measures_stay_the_same():
+    runs = make_runs([FIRST, SECOND])
+    assert isinstance(weaker_first(runs), xr.Dataset)
+    assert median_of("kl_total", weaker_first(runs)) == median_of("kl_total", runs)

@@ -1,0 +1,241 @@
+"""Figures that compare arms, one call each, in the same visual language as plots.py.
+
+Rows are arms, by title; dots are replicas; a bar is the median (or share) and its 95% interval.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse, Patch
+
+from vaenotes.ledger import Findings, Prediction, is_right
+from vaenotes.plots import COLOURS, STYLE
+from vaenotes.summary import ALIVE_RATIO, Interval, alive, median_interval
+
+DIMS = {"none": "#DDDDDD", "first": "#E69F00", "second": "#56B4E9", "several": "#999999"}
+RIGHT, WRONG = "#009E73", "#CC79A7"
+
+
+def by_arm(
+    panels: Mapping[str, Mapping[str, xr.DataArray]],
+    *,
+    log: bool = False,
+    reference: Mapping[str, float] | None = None,
+) -> Figure:
+    """Values per replica, (replica,), by arm; a panel per axis label. `reference`: a dotted line
+    for some panels."""
+    rows = list(next(iter(panels.values())))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.4 * len(panels) + 1.6, 0.3 * len(rows) + 0.8))
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for ax, (label, arms) in zip(axes, panels.items(), strict=True):
+            for row, values in enumerate(arms.values()):
+                _dots(ax, row, values.values)
+            if reference and label in reference:
+                ax.axvline(reference[label], color="grey", lw=0.8, ls=":")
+            ax.set(xlabel=label, yticks=range(len(rows)), yticklabels=rows)
+            if log:
+                ax.set_xscale("log")
+        axes[0].invert_yaxis()
+        return figure
+
+
+def _dots(ax: Axes, row: int, values: np.ndarray) -> None:
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        ax.annotate(
+            "no such dim", (0.02, row), xycoords=ax.get_yaxis_transform(), va="center", fontsize=7
+        )
+        return
+    shift = np.random.default_rng(0).uniform(-0.18, 0.18, len(finite))
+    ax.scatter(finite, row + shift, s=9, color=COLOURS["posterior"], alpha=0.35, lw=0)
+    _bar(ax, row, median_interval(finite))
+
+
+def _bar(ax: Axes, row: float, interval: Interval) -> None:
+    ax.plot([interval.low, interval.high], [row, row], color="black", lw=2.2)
+    ax.plot(interval.value, row, "|", color="black", ms=9, mew=2)
+
+
+def choices(arms: Mapping[str, xr.Dataset]) -> Figure:
+    """Which dim each node uses, in every replica: a panel per arm, a row per seed, a column per
+    node."""
+    with mpl.rc_context(STYLE):
+        rows = max(runs.sizes["replica"] for runs in arms.values())
+        figure = Figure(figsize=(1.7 * len(arms) + 1.2, 0.13 * rows + 1.3))
+        axes = figure.subplots(1, len(arms), squeeze=False)[0]
+        for ax, (title, runs) in zip(axes, arms.items(), strict=True):
+            used = alive(runs).transpose("replica", "node", "dim").values
+            kind = np.where(used.sum(-1) > 1, 3, np.where(used.any(-1), 1 + used.argmax(-1), 0))
+            ax.imshow(
+                np.minimum(kind, 3), cmap=ListedColormap(list(DIMS.values())), vmin=0, vmax=3,
+                aspect="auto", interpolation="nearest",
+            )  # fmt: skip
+            nodes = runs.node.values
+            ax.set_xticks(range(len(nodes)), nodes, rotation=60, fontsize=7)
+            ax.set_yticks([])
+            ax.set_title(title, fontsize=8)
+            for edge in np.arange(len(nodes) - 1) + 0.5:
+                ax.axvline(edge, color="white", lw=1)
+            for edge in np.arange(runs.sizes["replica"] - 1) + 0.5:
+                ax.axhline(edge, color="white", lw=0.6)
+        axes[0].set_ylabel("one row per seed")
+        handles = [Patch(color=colour, label=name) for name, colour in DIMS.items()]
+        figure.legend(handles=handles, loc="outside right upper", title="dim in use")
+        return figure
+
+
+def ratios(arms: Mapping[str, xr.Dataset]) -> Figure:
+    """The ratio s/t of every dim of every replica, by arm: in use to the left of the line."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 0.3 * len(arms) + 0.9))
+        ax = figure.subplots()
+        for row, runs in enumerate(arms.values()):
+            values = runs.ratio.isel(epoch=-1).values.ravel()
+            values = values[np.isfinite(values)]
+            shift = np.random.default_rng(0).uniform(-0.3, 0.3, len(values))
+            face = np.where(values < ALIVE_RATIO, COLOURS["posterior"], "none")
+            ax.scatter(
+                values, row + shift, s=7, c=face, edgecolors=COLOURS["posterior"], lw=0.5, alpha=0.6
+            )
+        ax.axvline(ALIVE_RATIO, color="grey", lw=0.8, ls=":")
+        ax.set(
+            xscale="log",
+            xlabel="posterior std / prior std at the end (filled: in use)",
+            yticks=range(len(arms)),
+            yticklabels=list(arms),
+        )
+        ax.invert_yaxis()
+        return figure
+
+
+def beside_twin(runs: xr.Dataset, twins: xr.Dataset, node: str) -> Figure:
+    """One replica (full) and its twin (dashed) over epochs, for the dims of one node: the prior's
+    variance and what does not feel units."""
+    panels = {
+        "prior_variance": "prior variance (z²)",
+        "ratio": "posterior std / prior std",
+        "kl_nats": "KL (nats)",
+    }
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.2, 2.4))
+        for ax, (name, label) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+            for dim, colour in zip(runs.dim.values, list(DIMS.values())[1:], strict=False):
+                for one, style in ((twins, "--"), (runs, "-")):
+                    line = one[name].isel(replica=0).sel(node=node, dim=dim)
+                    ax.plot(one.epoch, line, style, color=colour, label=f"dim {dim}")
+            ax.set(xlabel="epoch", ylabel=label, yscale="log")
+        handles = [
+            Patch(color=colour, label=f"dim {dim}")
+            for dim, colour in zip(runs.dim.values, list(DIMS.values())[1:], strict=False)
+        ]
+        figure.legend(handles=handles, loc="outside upper right", ncols=2)
+        return figure
+
+
+def lag(measured: Mapping[float, Interval]) -> Figure:
+    """Push of the KL over push of the noise in unused dims, against how much faster the prior
+    learns than the posterior; the line is the formula 1 / (1 + rate) of gradient flow."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 2.8))
+        ax = figure.subplots()
+        rates = np.geomspace(0.03, 30, 100)
+        ax.plot(rates, 1 / (1 + rates), color="grey", label="formula, gradient flow")
+        for rate, interval in measured.items():
+            ax.plot([rate, rate], [interval.low, interval.high], color="black", lw=2.2)
+            ax.plot(rate, interval.value, "o", color="black", ms=5)
+        ax.axhline(1, color="grey", lw=0.8, ls=":")
+        ax.set(
+            xscale="log",
+            xlabel="prior's learning rate / posterior's",
+            ylabel="KL's push / noise's push",
+            ylim=(0, None),
+        )
+        ax.legend()
+        return figure
+
+
+def nails(runs: xr.Dataset, nodes: Sequence[str], images: int = 200) -> Figure:
+    """One replica's bed of nails in the most used dims of two nodes: each image's posterior as an
+    ellipse of two standard deviations, coloured by the first node's factor, and the prior's."""
+    one = runs.isel(replica=0)
+    dims = one.ratio.isel(epoch=-1).sel(node=list(nodes)).argmin("dim").values
+    mean, logvar = (
+        one[f"image_posterior_{part}"].isel(snapshot=-1, image=slice(images)).sel(node=list(nodes))
+        for part in ("mean", "logvar")
+    )
+    place = np.stack([mean.values[:, i, d] for i, d in enumerate(dims)], axis=-1)
+    std = np.stack([np.exp(logvar.values[:, i, d] / 2) for i, d in enumerate(dims)], axis=-1)
+    final = one.isel(epoch=-1)
+    across, along = zip(nodes, dims, strict=True)
+    centre = (
+        float(final.prior_mean.sel(node=across[0])[across[1]]),
+        float(final.prior_mean.sel(node=along[0])[along[1]]),
+    )
+    width = [float(final.prior_variance.sel(node=n)[d]) ** 0.5 for n, d in (across, along)]
+    factor = one.factors.values[:images, list(one.node.values).index(nodes[0])]
+    colours = mpl.colormaps["viridis"]((factor - factor.min()) / np.ptp(factor))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.2, 4.2))
+        ax = figure.subplots()
+        for spot, size, colour in zip(place, std, colours, strict=True):
+            ax.add_patch(Ellipse(spot, 4 * size[0], 4 * size[1], color=colour, alpha=0.6, lw=0))
+        ax.add_patch(
+            Ellipse(centre, 4 * width[0], 4 * width[1], fill=False, ec=COLOURS["prior"], lw=1.5)
+        )
+        ax.autoscale_view()
+        ax.set(
+            xlabel=f"{nodes[0]}, dim {dims[0] + 1} (z)", ylabel=f"{nodes[1]}, dim {dims[1] + 1} (z)"
+        )
+        ax.legend(
+            handles=[
+                Patch(color=mpl.colormaps["viridis"](0.5), label="posteriors, 2 std"),
+                Patch(fill=False, ec=COLOURS["prior"], label="prior, 2 std"),
+            ],
+            loc="upper left",
+            bbox_to_anchor=(1, 1),
+        )
+        return figure
+
+
+def predictions(rows: Sequence[Prediction], findings: Findings) -> Figure:
+    """Every prediction against what came of it, each in units of its own predicted range (the
+    grey band); outcomes far outside are drawn at the edge."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.2, 0.17 * len(rows) + 0.9))
+        ax = figure.subplots()
+        ax.axvspan(0, 1, color="#EEEEEE", lw=0)
+        for row, prediction in enumerate(rows):
+            interval = findings[prediction.finding]
+            if interval.replicas == 0:
+                ax.text(0.5, row, "nothing to measure", va="center", ha="center", fontsize=6)
+                continue
+            low, middle, high = (
+                np.clip((x - prediction.low) / (prediction.high - prediction.low), -0.5, 1.5)
+                for x in (interval.low, interval.value, interval.high)
+            )
+            colour = RIGHT if is_right(prediction, findings) else WRONG
+            ax.plot([low, high], [row, row], color=colour, lw=1.8)
+            ax.plot(
+                middle, row, "o" if prediction.seen else "D", ms=4, color=colour,
+                mfc="white" if prediction.seen else colour,
+            )  # fmt: skip
+        ax.set(
+            xlim=(-0.55, 1.55),
+            xticks=[0, 1],
+            xticklabels=["lowest predicted", "highest predicted"],
+            yticks=range(len(rows)),
+            ylim=(len(rows) - 0.5, -0.5),
+        )
+        ax.set_yticklabels([prediction.finding for prediction in rows], fontsize=6)
+        handles = [
+            Patch(color=RIGHT, label="right"),
+            Patch(color=WRONG, label="wrong"),
+        ]
+        ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1))
+        return figure

@@ -1,0 +1,230 @@
+"""What the notes claim and what was predicted, judged by what was measured.
+
+Two files beside this one hold the statements: ledger.toml every claim of the notes with the rule
+that turns findings into a verdict, predictions.toml every number that was expected, written before
+its runs. Both are read here, and judged by pure functions of the findings (see experiments.py).
+`stored` returns the findings of a larger run that was made once.
+"""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from vaenotes.errors import ParameterError
+from vaenotes.measures import MEASURES, PAIRED, UNITS_OF_CODE, Measure
+from vaenotes.summary import Interval
+
+VERDICTS = ("reproduced", "reproduced up to units", "refuted", "answered")
+OPEN = "open"  # no rule's conditions hold for sure
+HERE = Path(__file__).parent
+
+Findings = Mapping[str, Interval]
+
+
+class Claim(NamedTuple):
+    """One claim of the notes. `effect`: the finding that is shown beside its verdict. `rules`:
+    for each verdict, the conditions that must all hold; verdicts are tried in this order."""
+
+    id: str
+    statement: str
+    answer: str
+    effect: str
+    page: str
+    anchor: str
+    rules: dict[str, list[str]]
+
+
+class Prediction(NamedTuple):
+    """A number expected between `low` and `high`; `seen`: trial runs had shown about this."""
+
+    experiment: str
+    finding: str
+    low: float
+    high: float
+    seen: bool
+    because: str
+
+
+def holds(condition: str, findings: Findings) -> bool:
+    """Whether the whole 95% interval meets a condition: "notes.agree > 0.5", or, with intervals
+    that do not overlap, "notes.agree > per_node.agree".
+
+    False where an interval straddles the bound or nothing was found (NaN). Raises ParameterError
+    for a condition that is no such sentence or names no finding.
+    """
+    left, relation, right = condition.split() if condition.count(" ") == 2 else ("", "", "")
+    if relation not in ("<", ">") or left not in findings or not _known(right, findings):
+        raise ParameterError(
+            "condition must be 'finding < number' or 'finding > number', or of two findings, "
+            f"got {condition!r}"
+        )
+    interval = findings[left]
+    if right in findings:
+        low, high = findings[right].low, findings[right].high
+    else:
+        low = high = float(right)
+    return interval.high < low if relation == "<" else interval.low > high
+
+
+def _known(bound: str, findings: Findings) -> bool:
+    return bound in findings or bound.lstrip("-").replace(".", "", 1).isdigit()
+
+
+def verdict(claim: Claim, findings: Findings) -> str:
+    """The first verdict all of whose conditions hold; "open" if there is none."""
+    for name, conditions in claim.rules.items():
+        if all(holds(condition, findings) for condition in conditions):
+            return name
+    return OPEN
+
+
+def is_right(prediction: Prediction, findings: Findings) -> bool:
+    """Whether the measured value lies in the predicted range."""
+    return prediction.low <= findings[prediction.finding].value <= prediction.high
+
+
+@cache
+def claims() -> tuple[Claim, ...]:
+    """Every claim of the notes, in their order."""
+    rows = tomllib.loads((HERE / "ledger.toml").read_text())["claim"]
+    return tuple(
+        Claim(
+            rules={name: row.pop(name) for name in list(row) if name in VERDICTS},
+            **row,
+        )
+        for row in rows
+    )
+
+
+@cache
+def predictions() -> tuple[Prediction, ...]:
+    """Every prediction, experiment by experiment."""
+    tables = tomllib.loads((HERE / "predictions.toml").read_text())
+    return tuple(
+        Prediction(experiment, finding, **facts)
+        for experiment, table in tables.items()
+        for finding, facts in table.items()
+    )
+
+
+class Stored(NamedTuple):
+    """Findings of a run that was made once, by data set, and where they came from."""
+
+    profile: str
+    commit: str
+    hardware: str
+    findings: dict[str, dict[str, Interval]]
+
+
+@cache
+def stored(name: str = "full") -> Stored:
+    """The findings kept in results/<name>.json (see benchmarks/findings.py)."""
+    content = json.loads((HERE / "results" / f"{name}.json").read_text())
+    findings = {
+        data: {name: Interval(*numbers) for name, numbers in found.items()}
+        for data, found in content.pop("findings").items()
+    }
+    return Stored(**content, findings=findings)
+
+
+def measure_of(finding: str) -> Measure:
+    """The measure behind a finding's name."""
+    name = finding.rpartition(".")[2]
+    return MEASURES[name] if name in MEASURES else PAIRED[name]
+
+
+def text(interval: Interval | None, unit: str = "") -> str:
+    """An interval for reading: value (low to high)."""
+    if interval is None or interval.replicas == 0:
+        return "–"
+    return f"{interval.value:.3g} ({interval.low:.3g} to {interval.high:.3g})"
+
+
+def claims_table(here: Findings, other: Mapping[str, Findings], page: str | None = None) -> Styler:
+    """The ledger: claim, verdict, effect, replicas; further verdicts from `other` runs, by column
+    title. The rows that are told at length on `page`, or all, each with a link."""
+    rows = []
+    for claim in claims():
+        if page not in (None, claim.page):
+            continue
+        effect, measure = here[claim.effect], measure_of(claim.effect)
+        row = {
+            "claim": claim.id
+            if page
+            else f'<a href="{claim.page}.html#{claim.anchor}">{claim.id}</a>',
+            "the notes": claim.statement,
+            "verdict": f"<b>{verdict(claim, here)}</b>",
+            "what we find": claim.answer,
+            "effect (95% interval)": f"{text(effect)}<br><small>{measure.meaning}"
+            f"{'; a matter of units' if measure.unit in UNITS_OF_CODE else ''}</small>",
+            "replicas": effect.replicas,
+        }
+        for title, findings in other.items():
+            missing = claim.effect not in findings
+            row[title] = "not run" if missing else _verdict_if_run(claim, findings)
+        rows.append(row)
+    return _table(pd.DataFrame(rows))
+
+
+def _verdict_if_run(claim: Claim, findings: Findings) -> str:
+    try:
+        return verdict(claim, findings)
+    except ParameterError:  # the rule needs an arm that this run did not have
+        return "not run"
+
+
+def predictions_table(experiment: str, here: Findings, other: Mapping[str, Findings]) -> Styler:
+    """An experiment's predictions beside what came of them, here and in `other` runs."""
+    rows = []
+    for prediction in predictions():
+        if prediction.experiment == experiment:
+            measure = measure_of(prediction.finding)
+            row: dict[str, Any] = {
+                "number": f"<code>{prediction.finding}</code><br><small>{measure.meaning}</small>",
+                "because": prediction.because + (" (seen in trials)" if prediction.seen else ""),
+                "predicted": f"{prediction.low:g} to {prediction.high:g}",
+                "measured": text(here[prediction.finding]),
+                "right?": "yes" if is_right(prediction, here) else "NO",
+                "replicas": here[prediction.finding].replicas,
+            }
+            for title, findings in other.items():
+                row[title] = text(findings.get(prediction.finding))
+            rows.append(row)
+    return _table(pd.DataFrame(rows))
+
+
+def findings_table(findings: Findings) -> Styler:
+    """All that was found, with units and meanings."""
+    rows = [
+        {
+            "number": f"<code>{name}</code>",
+            "meaning": measure_of(name).meaning,
+            "median or share (95% interval)": text(interval),
+            "replicas": interval.replicas,
+            "unit": measure_of(name).unit,
+            "matter of units?": "yes" if measure_of(name).unit in UNITS_OF_CODE else "no",
+        }
+        for name, interval in findings.items()
+    ]
+    return _table(pd.DataFrame(rows))
+
+
+def numbers(findings: Findings) -> dict[str, float]:
+    """Findings as single numbers for prose: name, and name with _low, _high and _n."""
+    found: dict[str, float] = {}
+    for name, interval in findings.items():
+        found[name] = interval.value
+        found[f"{name}_low"], found[f"{name}_high"] = interval.low, interval.high
+        found[f"{name}_n"] = interval.replicas
+    return found
+
+
+def _table(frame: pd.DataFrame) -> Styler:
+    # pandas' own class, so that a page's theme, light or dark, styles it like any other table
+    return frame.style.hide(axis="index").set_table_attributes('class="dataframe"')
