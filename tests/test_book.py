@@ -49,12 +49,16 @@ def parameters_cell() -> str:
 
 def toc_names() -> list[str]:
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    return [toc["root"], *(chapter["file"] for chapter in toc["chapters"])]
+    chapters = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    return [toc["root"], *chapters]
+
+
+def pages() -> list[Path]:
+    return sorted(path for path in BOOK.rglob("*.md") if "_build" not in path.parts)
 
 
 def executed_pages() -> list[Path]:
-    pages = sorted(BOOK.glob("*.md"))
-    return [page for page in pages if "{code-cell}" in page.read_text()]
+    return [page for page in pages() if "{code-cell}" in page.read_text()]
 
 
 def code(source: str) -> str:
@@ -71,7 +75,8 @@ def test_config_and_toc_are_found_from_the_root():
 
 
 def test_toc_and_pages_agree():
-    assert sorted(toc_names()) == sorted(page.stem for page in BOOK.glob("*.md"))
+    names = [str(page.relative_to(BOOK).with_suffix("")) for page in pages()]
+    assert sorted(toc_names()) == sorted(names)
 
 
 def test_no_outputs_are_kept_beside_the_pages():
@@ -286,11 +291,16 @@ def test_a_broken_page_fails_the_build(small_book, old, new, message):
     assert message in output
 
 
+@pytest.fixture(scope="module")
+def shared_store(tmp_path_factory):
+    return tmp_path_factory.mktemp("store")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", executed_pages(), ids=lambda page: page.stem)
-def test_every_page_reruns_with_one_seed_from_elsewhere(page, tmp_path):
+def test_every_page_reruns_with_one_seed_from_elsewhere(page, tmp_path, shared_store):
     command = [sys.executable, "-m", "papermill", str(page), "out.ipynb", "-p", "profile", "quick"]
     command += ["-p", "seeds", "1", "-p", "epochs", "1", "-p", "first_seed", "1000"]
-    environment = os.environ | {"VAENOTES_STORE": str(tmp_path / "store")}
+    environment = os.environ | {"VAENOTES_STORE": str(shared_store)}
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-2000:]

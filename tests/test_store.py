@@ -1,12 +1,13 @@
 import io
 import warnings
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vaenotes import store as store_module
-from vaenotes.store import Store, code_digest, key
+from vaenotes.store import Store, code_digest, key, sources_behind_results
 
 ARRAYS = {"trace/ratio": np.arange(600.0).reshape(20, 3, 10), "weights/w": np.ones(5, np.float32)}
 
@@ -90,8 +91,10 @@ def test_keys_know_the_question_and_the_code(monkeypatch, tmp_path):
     assert key({"a": 1, "b": 2}) == key({"b": 2, "a": 1}) != key({"a": 1, "b": 3})
     package = tmp_path / "vaenotes"
     package.mkdir()
-    for name in ("store.py", "kl.py", "plots.py"):
+    for name in ("store.py", "kl.py", "plots.py", "new.py"):
         (package / name).write_text("x = 1")
+    (package / "runs.py").write_text("from vaenotes import store")
+    (package / "store.py").write_text("from vaenotes.kl import x")
     monkeypatch.setattr(store_module, "__file__", str(package / "store.py"))
 
     def digest():
@@ -105,10 +108,21 @@ def test_keys_know_the_question_and_the_code(monkeypatch, tmp_path):
         (package / "kl.py").write_text("x = 2")
         assert digest() != before
         before = digest()
-        (package / "new.py").write_text("")  # a new module counts until it is listed
+        (package / "new.py").write_text("x = 2")  # nothing imports it yet
+        assert digest() == before
+        (package / "kl.py").write_text("def late():\n    from vaenotes import new")
+        assert digest() != before
+        before = digest()
+        (package / "new.py").write_text("x = 3")  # near or far
         assert digest() != before
         before = digest()
         monkeypatch.setattr(store_module, "version", lambda package: "0")
         assert digest() != before
     finally:
         code_digest.cache_clear()
+
+
+def test_everything_that_trains_is_behind_results_and_nothing_that_draws():
+    names = {path.stem for path in sources_behind_results(Path(store_module.__file__).parent)}
+    assert {"runs", "training", "trace", "gauge", "priors", "kl", "data", "config"} <= names
+    assert not {"plots", "charts", "measures", "ledger", "experiments", "summary"} & names

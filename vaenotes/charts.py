@@ -16,6 +16,7 @@ from matplotlib.patches import Ellipse, Patch
 from vaenotes.ledger import Findings, Prediction, is_right
 from vaenotes.plots import COLOURS, STYLE
 from vaenotes.summary import ALIVE_RATIO, Interval, alive, median_interval
+from vaenotes.theory import lag_share
 
 DIMS = {"none": "#DDDDDD", "first": "#E69F00", "second": "#56B4E9", "several": "#999999"}
 RIGHT, WRONG = "#009E73", "#CC79A7"
@@ -140,12 +141,12 @@ def beside_twin(runs: xr.Dataset, twins: xr.Dataset, node: str) -> Figure:
 
 def lag(measured: Mapping[float, Interval]) -> Figure:
     """Push of the KL over push of the noise in unused dims, against how much faster the prior
-    learns than the posterior; the line is the formula 1 / (1 + rate) of gradient flow."""
+    learns than the posterior; the line is theory.lag_share, the formula of gradient flow."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 2.8))
         ax = figure.subplots()
         rates = np.geomspace(0.03, 30, 100)
-        ax.plot(rates, 1 / (1 + rates), color="grey", label="formula, gradient flow")
+        ax.plot(rates, [lag_share(r) for r in rates], color="grey", label="formula, gradient flow")
         for rate, interval in measured.items():
             ax.plot([rate, rate], [interval.low, interval.high], color="black", lw=2.2)
             ax.plot(rate, interval.value, "o", color="black", ms=5)

@@ -54,6 +54,8 @@ def all_edges(dataset: Dataset) -> Edges:
 UNSUPERVISED = {"supervision_weight": 0.0}
 ARMS: dict[str, Arm] = {
     "notes": Arm("the notes' system", many=True),
+    "large": Arm("32 by 32 pixels", {"size": 32}),
+    "large_dear": Arm("32 by 32 pixels, KL weight 0.6", {"size": 32, "kl_weight": 0.6}),
     # which dim: who chooses, and what could favour one
     "swapped": Arm("dims swapped at the start", {"swapped": True}, many=True),
     "per_node": Arm("weights of its own for each node", {"shared": False}, many=True),
@@ -174,6 +176,9 @@ class Outcome(NamedTuple):
 
 
 EXPERIMENTS: dict[str, Experiment] = {
+    "image_size": Experiment(
+        ["notes", "large", "large_dear"], ["notes"], ["one_per_node", "dims_used"],
+    ),
     "posterior_variance": Experiment(
         ["notes", "standard"], ["notes"],
         ["one_per_node", "fallen", "posterior_epoch_used", "posterior_epoch_unused",

@@ -8,7 +8,7 @@ its runs. Both are read here, and judged by pure functions of the findings (see 
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -133,6 +133,15 @@ def stored(name: str = "full") -> Stored:
     return Stored(**content, findings=findings)
 
 
+def larger_runs() -> dict[str, Findings]:
+    """The findings of the full run by column title: on sprites, and on digits; none if there is
+    no such file."""
+    if not (HERE / "results" / "full.json").is_file():
+        return {}
+    findings = stored("full").findings
+    return {"full profile": findings["sprites"], "full profile, digits": findings["mnist5k"]}
+
+
 def measure_of(finding: str) -> Measure:
     """The measure behind a finding's name."""
     name = finding.rpartition(".")[2]
@@ -165,9 +174,7 @@ def claims_table(here: Findings, other: Mapping[str, Findings], page: str | None
             f"{'; a matter of units' if measure.unit in UNITS_OF_CODE else ''}</small>",
             "replicas": effect.replicas,
         }
-        for title, findings in other.items():
-            missing = claim.effect not in findings
-            row[title] = "not run" if missing else _verdict_if_run(claim, findings)
+        row |= {title: _verdict_if_run(claim, findings) for title, findings in other.items()}
         rows.append(row)
     return _table(pd.DataFrame(rows))
 
@@ -181,21 +188,40 @@ def _verdict_if_run(claim: Claim, findings: Findings) -> str:
 
 def predictions_table(experiment: str, here: Findings, other: Mapping[str, Findings]) -> Styler:
     """An experiment's predictions beside what came of them, here and in `other` runs."""
+    rows = [row for row in predictions() if row.experiment == experiment]
+    return table_of_predictions(rows, here, other)
+
+
+def table_of_predictions(
+    chosen: Sequence[Prediction], here: Findings, other: Mapping[str, Findings]
+) -> Styler:
+    """The same for some predictions."""
     rows = []
-    for prediction in predictions():
-        if prediction.experiment == experiment:
-            measure = measure_of(prediction.finding)
-            row: dict[str, Any] = {
-                "number": f"<code>{prediction.finding}</code><br><small>{measure.meaning}</small>",
-                "because": prediction.because + (" (seen in trials)" if prediction.seen else ""),
-                "predicted": f"{prediction.low:g} to {prediction.high:g}",
-                "measured": text(here[prediction.finding]),
-                "right?": "yes" if is_right(prediction, here) else "NO",
-                "replicas": here[prediction.finding].replicas,
-            }
-            for title, findings in other.items():
-                row[title] = text(findings.get(prediction.finding))
-            rows.append(row)
+    for prediction in chosen:
+        measure = measure_of(prediction.finding)
+        row: dict[str, Any] = {
+            "number": f"<code>{prediction.finding}</code><br><small>{measure.meaning}</small>",
+            "because": prediction.because + (" (seen in trials)" if prediction.seen else ""),
+            "predicted": f"{prediction.low:g} to {prediction.high:g}",
+            "measured": text(here[prediction.finding]),
+            "right?": "yes" if is_right(prediction, here) else "NO",
+            "replicas": here[prediction.finding].replicas,
+        }
+        for title, findings in other.items():
+            row[title] = text(findings.get(prediction.finding))
+        rows.append(row)
+    return _table(pd.DataFrame(rows))
+
+
+def verdicts_table(runs: Mapping[str, Findings]) -> Styler:
+    """Every claim's verdict in several runs, by column title, with the effect behind it."""
+    rows = []
+    for claim in claims():
+        row = {"claim": claim.id, "effect": measure_of(claim.effect).meaning}
+        for title, findings in runs.items():
+            found = text(findings.get(claim.effect))
+            row[title] = f"{_verdict_if_run(claim, findings)}<br><small>{found}</small>"
+        rows.append(row)
     return _table(pd.DataFrame(rows))
 
 

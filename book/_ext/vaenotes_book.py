@@ -54,7 +54,8 @@ def _literal(text: str) -> bool | int | float | str | None:
 
 
 def digest(parameters: dict[str, Any], folder: Path) -> str:
-    """Digest of the library, the packages under it, and the parameters with the file they name.
+    """Digest of the library with its data files, the packages under it, and the parameters with
+    the file that they name.
 
     folder: the one that pages are executed in, which a relative path starts from.
     """
@@ -63,7 +64,9 @@ def digest(parameters: dict[str, Any], folder: Path) -> str:
     if spec is None or spec.origin is None:
         raise ConfigError("the package vaenotes is not installed: pip install -r requirements.txt")
     library = Path(spec.origin).parent
-    for path in sorted(library.glob("**/*.py")):
+    for path in sorted(library.glob("**/*")):
+        if path.suffix not in (".py", ".toml", ".json"):
+            continue
         total.update(f"{path.relative_to(library)} {_file_digest(path)}\n".encode())
     data = folder / str(parameters.get("data", ""))
     data_digest = _file_digest(data) if data.is_file() else None
