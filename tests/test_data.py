@@ -455,6 +455,16 @@ def test_mnist5k_subsets(digits: data.Dataset) -> None:
     assert other.images.shape == (40, 28, 28) and (other.factors != some.factors).any()
 
 
+def test_small_digits_are_means_of_four_pixels(digits: data.Dataset) -> None:
+    small = data.mnist5k(images=40, size=16)
+    assert small.images.shape == (40, 16, 16)
+    np.testing.assert_array_equal(small.factors, digits.factors[:40])
+    full = digits.images[:40, 2:30, 2:30].astype(float)
+    means = (full[:, ::2, ::2] + full[:, 1::2, ::2] + full[:, ::2, 1::2] + full[:, 1::2, 1::2]) / 4
+    np.testing.assert_allclose(small.images[:, 1:15, 1:15], means, atol=0.5)
+    assert not small.images[:, [0, -1]].any()
+
+
 def test_measures_of_drawn_strokes() -> None:
     y, x = np.mgrid[:28, :28] - 13.5
     bar = 255 * ((abs(x) < 3) & (abs(y) < 9)).astype(np.uint8)
@@ -575,7 +585,7 @@ def test_bad_arguments_of_dsprites_come_before_the_file(
         ({"images": 5001}, "images must be an integer in 1..5000, got 5001"),
         ({"images": 0}, "images"),
         ({"images": None}, "images"),
-        ({"size": 27}, "size must be an integer in 28..128, got 27"),
+        ({"size": 13}, "size must be an integer in 14..128, got 13"),
         ({"seed": -1}, "seed"),
     ],
 )

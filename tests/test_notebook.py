@@ -97,7 +97,7 @@ def test_data_may_be_an_existing_npz(tmp_path):
         ({"profile": "quik"}, "profile must be one of quick, book, full, paper, got 'quik'"),
         ({"data": "mnist"}, "data must be one of sprites, mnist5k, "),
         ({"data": 3}, "data must be one of sprites, mnist5k, "),
-        ({"prior": []}, "prior must be one of exogenous, diagonal, cholesky, standard, "),
+        ({"prior": []}, "prior must be one of exogenous, shuffled, nodes, constant, "),
     ],
 )
 def test_refused_in_one_line(namespace, message):

@@ -10,10 +10,10 @@ from vaenotes import runs as runs_module
 from vaenotes import trace
 from vaenotes.config import Config
 from vaenotes.errors import ParameterError
-from vaenotes.runs import load_data, load_model, run
+from vaenotes.runs import load_data, load_model, run, run_arms
 from vaenotes.store import Store
 
-SMALL = {"images": 128, "size": 16, "hidden": 8, "epochs": 2}
+SMALL = {"images": 128, "size": 16, "hidden": 8, "epochs": 2, "batch": 64}
 
 
 @pytest.fixture
@@ -27,7 +27,10 @@ def test_a_run_has_named_axes(store):
     assert runs.image_posterior_mean.dims == ("replica", "snapshot", "image", "node", "dim")
     assert list(runs.node.values) == ["shape", "scale", "orientation", "x", "y"]
     assert list(runs.dim.values) == [1, 2] and list(runs.seed.values) == [4, 2]
-    assert set(runs.data_vars) == {*trace.QUANTITIES, *trace.SNAPSHOT_QUANTITIES}
+    assert runs.knockout_nats.dims == ("replica", "node", "dim")
+    tables = (trace.QUANTITIES, trace.SNAPSHOT_QUANTITIES, trace.FINAL_QUANTITIES)
+    assert set(runs.data_vars) == {name for table in tables for name in table}
+    assert runs.factors.dims == ("image", "node") and runs.kl_weight.dims == ("replica",)
     assert runs.kl_nats.attrs["units"] == "nats"
 
 
@@ -49,6 +52,17 @@ def test_nothing_is_trained_twice(store, monkeypatch):
     )
     run([configs[0], configs[0]], store)
     assert len(trained) == 4
+
+
+def test_several_arms_are_the_same_as_each_alone(store, tmp_path):
+    arms = {
+        "a": [Config(**SMALL, seed=seed) for seed in range(2)],
+        "b": [Config(**SMALL | {"epochs": 1}, prior="diagonal")],
+    }
+    together = run_arms(arms, store)
+    for name, configs in arms.items():
+        alone = run(configs, Store(tmp_path / name))
+        xr.testing.assert_identical(together[name].drop_vars("seconds"), alone.drop_vars("seconds"))
 
 
 def test_results_do_not_depend_on_how_replicas_are_divided(tmp_path, monkeypatch):

@@ -1,0 +1,82 @@
+"""Figures that compare arms draw what they are given."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from synthetic import BOTH, CROSSED, FIRST, NONE, SECOND, make_runs
+
+from vaenotes import charts, ledger
+from vaenotes.measures import values_of
+from vaenotes.summary import Interval
+from vaenotes.theory import lag_share
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_open():
+    yield
+    assert plt.get_fignums() == []
+
+
+def arms():
+    return {"one": make_runs([FIRST, SECOND, FIRST]), "none": make_runs([NONE, NONE])}
+
+
+def test_by_arm_has_a_dot_per_replica_and_says_where_there_is_none():
+    panels = {"KL": {name: values_of("kl_used", runs) for name, runs in arms().items()}}
+    figure = charts.by_arm(panels, reference={"KL": 3.0})
+    (ax,) = figure.axes
+    assert [len(dots.get_offsets()) for dots in ax.collections] == [3]
+    assert [text.get_text() for text in ax.texts] == ["no such dim"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["one", "none"]
+
+
+def test_choices_colour_each_node_by_the_dim_in_use():
+    figure = charts.choices({"x": make_runs([FIRST, SECOND, CROSSED, BOTH, NONE])})
+    shown = figure.axes[0].images[0].get_array()
+    assert shown.tolist() == [[1, 1], [2, 2], [1, 2], [3, 3], [0, 0]]
+
+
+def test_ratios_show_every_dim_of_every_replica():
+    (ax,) = charts.ratios(arms()).axes
+    assert [len(dots.get_offsets()) for dots in ax.collections] == [12, 8]
+
+
+def test_a_replica_stands_beside_its_twin():
+    runs = make_runs([FIRST])
+    figure = charts.beside_twin(runs, runs, "x")
+    assert [len(ax.lines) for ax in figure.axes] == [4, 4, 4]
+
+
+def test_lag_shows_the_formula_and_every_rate():
+    (ax,) = charts.lag({0.1: Interval(1, 0.5, 1.5, 8), 1.0: Interval(0.5, 0.4, 0.6, 8)}).axes
+    x, y = ax.lines[0].get_data()
+    np.testing.assert_allclose(y, [lag_share(rate) for rate in x])
+    points = [line.get_data() for line in ax.lines if line.get_marker() == "o"]
+    assert [(float(x[0]), float(y[0])) for x, y in points] == [(0.1, 1), (1.0, 0.5)]
+
+
+def test_nails_are_two_standard_deviations_in_the_used_dims():
+    runs = make_runs([CROSSED])
+    (ax,) = charts.nails(runs, ["shape", "x"], images=10).axes
+    *nails, prior = ax.patches
+    assert len(nails) == 10
+    place = runs.image_posterior_mean.values[0, 0, :10]
+    np.testing.assert_allclose(nails[3].center, [place[3, 0, 0], place[3, 1, 1]])
+    assert nails[3].width == pytest.approx(4 * 2.0**-10)
+    assert prior.width == pytest.approx(4 * 1.2)
+
+
+def test_predictions_are_coloured_by_whether_they_are_right():
+    rows = [
+        ledger.Prediction("e", "a.kl_used", 1.0, 2.0, False, ""),
+        ledger.Prediction("e", "b.kl_used", 1.0, 2.0, True, ""),
+        ledger.Prediction("e", "c.kl_used", 1.0, 2.0, True, ""),
+    ]
+    findings = {
+        "a.kl_used": Interval(1.5, 1.2, 1.8, 8),
+        "b.kl_used": Interval(5, 4, 6, 8),
+        "c.kl_used": Interval(np.nan, np.nan, np.nan, 0),
+    }
+    (ax,) = charts.predictions(rows, findings).axes
+    assert [line.get_color() for line in ax.lines] == [charts.RIGHT] * 2 + [charts.WRONG] * 2
+    assert [text.get_text() for text in ax.texts] == ["nothing to measure"]
