@@ -133,13 +133,10 @@ def stored(name: str = "full") -> Stored:
     return Stored(**content, findings=findings)
 
 
-def larger_runs() -> dict[str, Findings]:
-    """The findings of the full run by column title: on sprites, and on digits; none if there is
-    no such file."""
-    if not (HERE / "results" / "full.json").is_file():
-        return {}
-    findings = stored("full").findings
-    return {"full profile": findings["sprites"], "full profile, digits": findings["mnist5k"]}
+def larger_run(data: str = "sprites") -> dict[str, Findings]:
+    """The findings of the full run on this data set, under the title of a table's column."""
+    title = "full profile" if data == "sprites" else f"full profile, {data}"
+    return {title: stored("full").findings[data]}
 
 
 def measure_of(finding: str) -> Measure:
@@ -148,35 +145,42 @@ def measure_of(finding: str) -> Measure:
     return MEASURES[name] if name in MEASURES else PAIRED[name]
 
 
-def text(interval: Interval | None, unit: str = "") -> str:
-    """An interval for reading: value (low to high)."""
+def text(interval: Interval | None) -> str:
+    """An interval for reading: value, 95% interval, number of replicas."""
     if interval is None or interval.replicas == 0:
         return "–"
-    return f"{interval.value:.3g} ({interval.low:.3g} to {interval.high:.3g})"
+    value, low, high, replicas = interval
+    return f"{value:.3g} ({low:.3g} to {high:.3g}), n = {replicas}"
 
 
 def claims_table(here: Findings, other: Mapping[str, Findings], page: str | None = None) -> Styler:
-    """The ledger: claim, verdict, effect, replicas; further verdicts from `other` runs, by column
-    title. The rows that are told at length on `page`, or all, each with a link."""
+    """The ledger: claim, verdict, effect, and the verdicts of `other` runs by column title. The
+    rows that are told at length on `page`; or all of them, with links."""
     rows = []
     for claim in claims():
         if page not in (None, claim.page):
             continue
-        effect, measure = here[claim.effect], measure_of(claim.effect)
+        link = claim.id if page else f'<a href="{claim.page}.html#{claim.anchor}">{claim.id}</a>'
         row = {
-            "claim": claim.id
-            if page
-            else f'<a href="{claim.page}.html#{claim.anchor}">{claim.id}</a>',
-            "the notes": claim.statement,
+            "claim": link,
+            "the notes, and what we find": _stack(claim.statement, claim.answer),
             "verdict": f"<b>{verdict(claim, here)}</b>",
-            "what we find": claim.answer,
-            "effect (95% interval)": f"{text(effect)}<br><small>{measure.meaning}"
-            f"{'; a matter of units' if measure.unit in UNITS_OF_CODE else ''}</small>",
-            "replicas": effect.replicas,
+            "effect, 95% interval": _effect(claim.effect, here),
         }
         row |= {title: _verdict_if_run(claim, findings) for title, findings in other.items()}
         rows.append(row)
     return _table(pd.DataFrame(rows))
+
+
+def _effect(finding: str, findings: Findings) -> str:
+    measure, interval = measure_of(finding), findings[finding]
+    units = "; a matter of units" if measure.unit in UNITS_OF_CODE else ""
+    return _stack(text(interval), f"{measure.meaning}{units}")
+
+
+def _stack(*lines: str) -> str:
+    """The first line, and the others below it in small print."""
+    return "".join([lines[0], *(f"<br><small>{line}</small>" for line in lines[1:])])
 
 
 def _verdict_if_run(claim: Claim, findings: Findings) -> str:
@@ -198,17 +202,17 @@ def table_of_predictions(
     """The same for some predictions."""
     rows = []
     for prediction in chosen:
-        measure = measure_of(prediction.finding)
+        finding, interval = prediction.finding, here[prediction.finding]
+        because = prediction.because + (" (seen in trials)" if prediction.seen else "")
         row: dict[str, Any] = {
-            "number": f"<code>{prediction.finding}</code><br><small>{measure.meaning}</small>",
-            "because": prediction.because + (" (seen in trials)" if prediction.seen else ""),
+            "number, and why": _stack(
+                f"<code>{finding}</code>", measure_of(finding).meaning, f"<i>{because}</i>"
+            ),
             "predicted": f"{prediction.low:g} to {prediction.high:g}",
-            "measured": text(here[prediction.finding]),
-            "right?": "yes" if is_right(prediction, here) else "NO",
-            "replicas": here[prediction.finding].replicas,
+            "measured, 95% interval": text(interval),
+            "right?": "yes" if is_right(prediction, here) else "<b>no</b>",
         }
-        for title, findings in other.items():
-            row[title] = text(findings.get(prediction.finding))
+        row |= {title: text(findings.get(finding)) for title, findings in other.items()}
         rows.append(row)
     return _table(pd.DataFrame(rows))
 
@@ -217,10 +221,10 @@ def verdicts_table(runs: Mapping[str, Findings]) -> Styler:
     """Every claim's verdict in several runs, by column title, with the effect behind it."""
     rows = []
     for claim in claims():
-        row = {"claim": claim.id, "effect": measure_of(claim.effect).meaning}
+        row = {"claim": _stack(claim.id, measure_of(claim.effect).meaning)}
         for title, findings in runs.items():
             found = text(findings.get(claim.effect))
-            row[title] = f"{_verdict_if_run(claim, findings)}<br><small>{found}</small>"
+            row[title] = _stack(_verdict_if_run(claim, findings), found)
         rows.append(row)
     return _table(pd.DataFrame(rows))
 
@@ -229,10 +233,8 @@ def findings_table(findings: Findings) -> Styler:
     """All that was found, with units and meanings."""
     rows = [
         {
-            "number": f"<code>{name}</code>",
-            "meaning": measure_of(name).meaning,
-            "median or share (95% interval)": text(interval),
-            "replicas": interval.replicas,
+            "number": _stack(f"<code>{name}</code>", measure_of(name).meaning),
+            "median or share, 95% interval": text(interval),
             "unit": measure_of(name).unit,
             "matter of units?": "yes" if measure_of(name).unit in UNITS_OF_CODE else "no",
         }
