@@ -54,7 +54,7 @@ def test_graphs_are_made_from_the_data_sets_own():
 
 
 def test_an_unknown_name_is_one_clear_line():
-    with pytest.raises(ParameterError, match=r"arm must be one of notes, swapped, .* got 'odd'"):
+    with pytest.raises(ParameterError, match=r"arm must be one of notes, large, .* got 'odd'"):
         arm(TINY, "odd")
     with pytest.raises(ParameterError, match=r"experiment must be one of .* got 'odd'"):
         experiment(TINY, "odd")

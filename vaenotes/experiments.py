@@ -96,6 +96,9 @@ ARMS: dict[str, Arm] = {
     "constant": Arm("prior sees nothing", {"prior": "constant"}),
     "nodes": Arm("prior sees which node", {"prior": "nodes"}),
     "factors": Arm("prior sees the true factors", {"prior": "factors"}),
+    "factors_per_node": Arm(
+        "true factors, weights of its own for each node", {"prior": "factors", "shared": False}
+    ),
     "other_factors": Arm("prior sees another image's factors", {"prior": "other_factors"}),
     "parents": Arm("prior sees the parents' codes", {"prior": "parents"}),
     # dependence between nodes
@@ -239,11 +242,12 @@ EXPERIMENTS: dict[str, Experiment] = {
         },
     ),
     "why_the_means_differ_in_scale": Experiment(
-        ["notes", "constant", "nodes", "other_factors", "factors", "parents"],
-        ["notes", "factors"],
+        ["notes", "constant", "nodes", "other_factors", "factors", "factors_per_node", "parents"],
+        ["notes", "factors_per_node"],
         ["spread_ratio", "seen", "calibration", "within", "between", "kl_formula", "kl_used",
          "kl_total"],
         changes={("factors", "notes"): ["kl_total", "reconstruction"],
+                 ("factors_per_node", "notes"): ["kl_total", "reconstruction"],
                  ("parents", "notes"): ["kl_total", "reconstruction"],
                  ("other_factors", "notes"): ["kl_total"],
                  ("constant", "notes"): ["kl_total"],

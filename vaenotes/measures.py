@@ -77,6 +77,14 @@ def _unused(values: xr.DataArray, runs: xr.Dataset) -> xr.DataArray:
     return values.where(~alive(runs)).median(("node", "dim"))
 
 
+def _carrying(values: xr.DataArray, runs: xr.Dataset) -> xr.DataArray:
+    """Median over dims whose means spread over more than two posterior stds. In a prior that sees
+    as much as the posterior these need not be narrower than the prior, as dims in use are."""
+    final = _final(runs)
+    carrying = final.posterior_spread > 2 * np.sqrt(final.posterior_variance)
+    return values.where(carrying).median(("node", "dim"))
+
+
 def _of_final(name: str, of: Callable[[xr.DataArray, xr.Dataset], xr.DataArray]) -> Callable:
     return lambda runs: of(_final(runs)[name], runs)
 
@@ -375,16 +383,16 @@ MEASURES: dict[str, Measure] = {
         lambda r: _used(_reach("posterior", r), r),
     ),
     "spread_ratio": Measure(
-        "1", "spread of the prior means / spread of the posterior means, dims in use",
-        lambda r: _used(_final(r).prior_spread / _final(r).posterior_spread, r),
+        "1", "spread of the prior means / spread of the posterior means, dims that carry anything",
+        lambda r: _carrying(_final(r).prior_spread / _final(r).posterior_spread, r),
     ),
     "seen": Measure(
-        "1", "correlation of prior and posterior mean over images, dims in use",
-        lambda r: _used(_seen(r), r),
+        "1", "correlation of prior and posterior mean over images, dims that carry anything",
+        lambda r: _carrying(_seen(r), r),
     ),
     "calibration": Measure(
-        "1", "spread of the prior means / what their correlation allows, dims in use",
-        lambda r: _used(
+        "1", "spread of the prior means / what their correlation allows, dims that carry anything",
+        lambda r: _carrying(
             _final(r).prior_spread / _final(r).posterior_spread / _seen(r).where(_seen(r) > 0.1), r
         ),
     ),
@@ -411,8 +419,8 @@ MEASURES: dict[str, Measure] = {
         lambda r: _total(_final(r).kl_mean_nats * alive(r)) / _total(_final(r).kl_nats),
     ),
     "kl_formula": Measure(
-        "1", "KL / the formula for the best prior that sees as much, dims in use",
-        lambda r: _used(_final(r).kl_nats / _kl_formula(r), r),
+        "1", "KL / the formula for the best prior that sees as much, dims that carry anything",
+        lambda r: _carrying(_final(r).kl_nats / _kl_formula(r), r),
     ),
     "shuffle_cost": Measure(
         "nats", "KL added when each node's prior is taken from another image",
