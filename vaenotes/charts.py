@@ -3,6 +3,7 @@
 Rows are arms, by title; dots are replicas; a bar is the median (or share) and its 95% interval.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, Patch
+from matplotlib.ticker import NullFormatter
 
 from vaenotes.ledger import Findings, Prediction, is_right
 from vaenotes.plots import COLOURS, STYLE
@@ -25,14 +27,15 @@ RIGHT, WRONG = "#009E73", "#CC79A7"
 def by_arm(
     panels: Mapping[str, Mapping[str, xr.DataArray]],
     *,
-    log: bool = False,
+    log: Sequence[str] = (),
+    symlog: Sequence[str] = (),
     reference: Mapping[str, float] | None = None,
 ) -> Figure:
-    """Values per replica, (replica,), by arm; a panel per axis label. `reference`: a dotted line
-    for some panels."""
+    """Values per replica, (replica,), by arm; a panel per axis label. `log` and `symlog` name the
+    panels with such an axis (symlog: straight within +-1), `reference` gives some a dotted line."""
     rows = list(next(iter(panels.values())))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.4 * len(panels) + 1.6, 0.3 * len(rows) + 0.8))
+        figure = Figure(figsize=(8.6, 0.3 * len(rows) + 0.8))
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for ax, (label, arms) in zip(axes, panels.items(), strict=True):
             for row, values in enumerate(arms.values()):
@@ -40,8 +43,11 @@ def by_arm(
             if reference and label in reference:
                 ax.axvline(reference[label], color="grey", lw=0.8, ls=":")
             ax.set(xlabel=label, yticks=range(len(rows)), yticklabels=rows)
-            if log:
+            if label in log:
                 ax.set_xscale("log")
+                ax.xaxis.set_minor_formatter(NullFormatter())
+            if label in symlog:
+                ax.set_xscale("symlog", linthresh=1)
         axes[0].invert_yaxis()
         return figure
 
@@ -68,7 +74,7 @@ def choices(arms: Mapping[str, xr.Dataset]) -> Figure:
     node."""
     with mpl.rc_context(STYLE):
         rows = max(runs.sizes["replica"] for runs in arms.values())
-        figure = Figure(figsize=(1.7 * len(arms) + 1.2, 0.13 * rows + 1.3))
+        figure = Figure(figsize=(1.15 * len(arms) + 1, 0.11 * rows + 1.6))
         axes = figure.subplots(1, len(arms), squeeze=False)[0]
         for ax, (title, runs) in zip(axes, arms.items(), strict=True):
             used = alive(runs).transpose("replica", "node", "dim").values
@@ -80,7 +86,7 @@ def choices(arms: Mapping[str, xr.Dataset]) -> Figure:
             nodes = runs.node.values
             ax.set_xticks(range(len(nodes)), nodes, rotation=60, fontsize=7)
             ax.set_yticks([])
-            ax.set_title(title, fontsize=8)
+            ax.set_title(textwrap.fill(title, 16), fontsize=8)
             for edge in np.arange(len(nodes) - 1) + 0.5:
                 ax.axvline(edge, color="white", lw=1)
             for edge in np.arange(runs.sizes["replica"] - 1) + 0.5:
