@@ -38,7 +38,7 @@ def test_choices_colour_each_node_by_the_dim_in_use():
 
 def test_ratios_show_every_dim_of_every_replica():
     (ax,) = charts.ratios(arms()).axes
-    assert [len(dots.get_offsets()) for dots in ax.collections] == [12, 8]
+    assert [len(dots.get_offsets()) for dots in ax.collections] == [6, 6, 0, 8]
 
 
 def test_a_replica_stands_beside_its_twin():

@@ -106,10 +106,12 @@ def ratios(arms: Mapping[str, xr.Dataset]) -> Figure:
             values = runs.ratio.isel(epoch=-1).values.ravel()
             values = values[np.isfinite(values)]
             shift = np.random.default_rng(0).uniform(-0.3, 0.3, len(values))
-            face = np.where(values < ALIVE_RATIO, COLOURS["posterior"], "none")
-            ax.scatter(
-                values, row + shift, s=7, c=face, edgecolors=COLOURS["posterior"], lw=0.5, alpha=0.6
-            )
+            used = values < ALIVE_RATIO
+            for chosen, face in ((used, COLOURS["posterior"]), (~used, "none")):
+                ax.scatter(
+                    values[chosen], (row + shift)[chosen], s=8, facecolors=face,
+                    edgecolors=COLOURS["posterior"], lw=0.3, alpha=0.6,
+                )  # fmt: skip
         ax.axvline(ALIVE_RATIO, color="grey", lw=0.8, ls=":")
         ax.set(
             xscale="log",
