@@ -85,12 +85,14 @@ def _carrying(values: xr.DataArray, runs: xr.Dataset) -> xr.DataArray:
     return values.where(carrying).median(("node", "dim"))
 
 
-def _of_final(name: str, of: Callable[[xr.DataArray, xr.Dataset], xr.DataArray]) -> Callable:
-    return lambda runs: of(_final(runs)[name], runs)
-
-
-def _at_end(name: str, of: Callable[[xr.DataArray, xr.Dataset], xr.DataArray]) -> Callable:
-    return lambda runs: of(runs[name], runs)
+def _by_use(
+    name: str, unit: str, meaning: str, of: Callable[[xr.Dataset], xr.DataArray]
+) -> dict[str, Measure]:
+    """Two measures of a quantity (replica, node, dim): of dims in use, and of the others."""
+    return {
+        f"{name}_used": Measure(unit, f"{meaning}, dims in use", lambda r: _used(of(r), r)),
+        f"{name}_unused": Measure(unit, f"{meaning}, dims not in use", lambda r: _unused(of(r), r)),
+    }
 
 
 def _total(values: xr.DataArray) -> xr.DataArray:
@@ -251,50 +253,27 @@ MEASURES: dict[str, Measure] = {
         "1", "share of dims whose posterior variance fell below 5% of its start",
         lambda r: _fall("posterior_variance", r).notnull().mean(("node", "dim")),
     ),
-    "posterior_epoch_used": Measure(
-        "epoch", "epoch of that fall, dims in use that fell",
-        lambda r: _used(_fall("posterior_variance", r), r),
+    **_by_use(
+        "posterior_epoch", "epoch", "epoch of that fall (of dims that fell)",
+        lambda r: _fall("posterior_variance", r),
     ),
-    "posterior_epoch_unused": Measure(
-        "epoch", "epoch of that fall, dims not in use that fell",
-        lambda r: _unused(_fall("posterior_variance", r), r),
+    **_by_use(
+        "posterior_variance", "z^2", "posterior variance",
+        lambda r: _final(r).posterior_variance,
     ),
-    "posterior_variance_used": Measure(
-        "z^2", "posterior variance, dims in use", _of_final("posterior_variance", _used)
-    ),
-    "posterior_variance_unused": Measure(
-        "z^2", "posterior variance, dims not in use", _of_final("posterior_variance", _unused)
-    ),
-    "ratio_used": Measure(
-        "1", "posterior std / prior std, dims in use", _of_final("ratio", _used)
-    ),
-    "ratio_unused": Measure(
-        "1", "posterior std / prior std, dims not in use", _of_final("ratio", _unused)
-    ),
-    "balance_used": Measure(
-        "1", "push of the KL / push of the decoder's noise, dims in use",
-        lambda r: _used(_balance(r), r),
-    ),
-    "balance_unused": Measure(
-        "1", "push of the KL / push of the decoder's noise, dims not in use",
-        lambda r: _unused(_balance(r), r),
+    **_by_use("ratio", "1", "posterior std / prior std", lambda r: _final(r).ratio),
+    **_by_use(
+        "balance", "1", "push of the KL / push of the decoder's noise",
+        lambda r: _balance(r),
     ),
     # what a dim is good for
-    "knockout_used": Measure(
-        "nats", "reconstruction lost when the dim is fixed at its mean, dims in use",
-        _at_end("knockout_nats", _used),
+    **_by_use(
+        "knockout", "nats", "reconstruction lost when the dim is fixed at its mean",
+        lambda r: r.knockout_nats,
     ),
-    "knockout_unused": Measure(
-        "nats", "reconstruction lost when the dim is fixed at its mean, dims not in use",
-        _at_end("knockout_nats", _unused),
-    ),
-    "knockout_r2_used": Measure(
-        "1", "R² lost when the dim is fixed at its mean, dims in use",
-        _at_end("knockout_r2", _used),
-    ),
-    "knockout_r2_unused": Measure(
-        "1", "R² lost when the dim is fixed at its mean, dims not in use",
-        _at_end("knockout_r2", _unused),
+    **_by_use(
+        "knockout_r2", "1", "R² lost when the dim is fixed at its mean",
+        lambda r: r.knockout_r2,
     ),
     # the nails
     "nails": Measure(
@@ -337,12 +316,7 @@ MEASURES: dict[str, Measure] = {
         "1", "log(prior std / posterior std), dims not in use",
         lambda r: _unused(-np.log(_final(r).ratio), r),
     ),
-    "prior_variance_unused": Measure(
-        "z^2", "prior variance, dims not in use", _of_final("prior_variance", _unused)
-    ),
-    "prior_variance_used": Measure(
-        "z^2", "prior variance, dims in use", _of_final("prior_variance", _used)
-    ),
+    **_by_use("prior_variance", "z^2", "prior variance", lambda r: _final(r).prior_variance),
     "prior_variance_all": Measure(
         "z^2", "prior variance, all dims",
         lambda r: _final(r).prior_variance.median(("node", "dim")),
@@ -364,7 +338,7 @@ MEASURES: dict[str, Measure] = {
     # the means
     "posterior_spread_unused": Measure(
         "z", "spread of the posterior means, dims not in use",
-        _of_final("posterior_spread", _unused),
+        lambda r: _unused(_final(r).posterior_spread, r),
     ),
     "prior_mean_unused": Measure(
         "z", "size of the prior mean, dims not in use",
@@ -372,7 +346,7 @@ MEASURES: dict[str, Measure] = {
     ),
     "offset_unused": Measure(
         "nats", "KL that a constant shift of the prior would save, dims not in use",
-        _of_final("kl_offset_nats", _unused),
+        lambda r: _unused(_final(r).kl_offset_nats, r),
     ),
     "prior_reach": Measure(
         "z", "half the range of the prior means, dims in use",
@@ -408,8 +382,7 @@ MEASURES: dict[str, Measure] = {
     ),
     # the KL
     "kl_total": Measure("nats", "KL, all nodes and dims", lambda r: _total(_final(r).kl_nats)),
-    "kl_used": Measure("nats", "KL of a dim in use", _of_final("kl_nats", _used)),
-    "kl_unused": Measure("nats", "KL of a dim not in use", _of_final("kl_nats", _unused)),
+    **_by_use("kl", "nats", "KL of a dim", lambda r: _final(r).kl_nats),
     "kl_share_used": Measure(
         "1", "share of the KL that the dims in use carry",
         lambda r: _total(_final(r).kl_nats * alive(r)) / _total(_final(r).kl_nats),
