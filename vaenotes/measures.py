@@ -179,13 +179,17 @@ def _codes(runs: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.exp(logvar / 2)
 
 
+def _squared_distances(z: np.ndarray, m: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """|z_i - m_j|^2 in units of s_i, each (image, code) -> (image, image), as three products."""
+    w = s**-2.0
+    return (w * z**2).sum(1)[:, None] - 2 * (w * z) @ m.T + w @ (m**2).T
+
+
 def _nearest(runs: xr.Dataset) -> xr.DataArray:
     """Median over images of the distance to the nearest other mean, in units of the image's std."""
     found = []
     for m, s in zip(*_codes(runs), strict=True):
-        # |m_i - m_j|^2 / s_i^2 summed over the code, as three products
-        w = s**-2.0
-        squared = (w * m**2).sum(1)[:, None] - 2 * (w * m) @ m.T + w @ (m**2).T
+        squared = _squared_distances(m, m, s)
         np.fill_diagonal(squared, np.inf)
         found.append(np.median(np.sqrt(np.maximum(squared.min(1), 0))))
     return xr.DataArray(found, dims="replica")
@@ -197,9 +201,7 @@ def _matched_back(runs: xr.Dataset) -> xr.DataArray:
     shares = []
     for m, s in zip(*_codes(runs), strict=True):
         z = m + s * np.random.default_rng(0).standard_normal(m.shape)
-        w = s**-2.0
-        squared = (w * z**2).sum(1)[:, None] - 2 * (w * z) @ m.T + w @ (m**2).T
-        shares.append((squared.argmin(1) == np.arange(len(m))).mean())
+        shares.append((_squared_distances(z, m, s).argmin(1) == np.arange(len(m))).mean())
     return xr.DataArray(shares, dims="replica")
 
 
