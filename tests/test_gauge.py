@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vaenotes.errors import ParameterError
-from vaenotes.gauge import regauge
+from vaenotes.gauge import change_units, regauge
 from vaenotes.kl import Diagonal
 from vaenotes.model import VAE
 from vaenotes.objective import terms
@@ -39,14 +39,6 @@ def loss_terms(model, images, factors, noise, z0):
     return terms(model, model(images, factors, noise, z0), images, factors)
 
 
-def changed(model, order, scale):
-    own = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, value in regauge(model, own, order, scale).items():
-            own[name].copy_(value)
-    return model
-
-
 def assert_same_loss(model, other, order, scale):
     """Same terms, once the noise is given in the new units too: dims reordered, signs turned."""
     images, factors, noise, z0 = inputs()
@@ -70,7 +62,7 @@ def assert_same_loss(model, other, order, scale):
 def test_no_term_of_the_loss_feels_a_change_of_units(prior, shared, encoder):
     scale = torch.tensor([3.0, -0.2]).double()
     model, other = (make(prior, encoder, shared) for _ in range(2))
-    changed(other, [0, 1], scale)
+    change_units(other, [0, 1], scale)
     assert_same_loss(model, other, [0, 1], scale)
     old, new = (m.encode(inputs()[0]) for m in (model, other))
     torch.testing.assert_close(new.mean, old.mean * scale)
@@ -81,14 +73,14 @@ def test_no_term_of_the_loss_feels_a_change_of_units(prior, shared, encoder):
 @pytest.mark.parametrize("prior", BOTH)
 def test_no_term_of_the_loss_feels_a_swap_of_dims_and_other_units(prior, shared):
     scale = torch.tensor([-2.0, 0.5]).double()
-    assert_same_loss(make(prior, shared=shared), changed(make(prior, shared=shared), [1, 0], scale),
-                     [1, 0], scale)  # fmt: skip
+    model, other = (make(prior, shared=shared) for _ in range(2))
+    assert_same_loss(model, change_units(other, [1, 0], scale), [1, 0], scale)
 
 
 @pytest.mark.parametrize("prior", ORDER)
 def test_signs_and_order_are_free_even_where_units_are_not(prior):
     scale = torch.tensor([1.0, -1.0]).double()
-    assert_same_loss(make(prior), changed(make(prior), [1, 0], scale), [1, 0], scale)
+    assert_same_loss(make(prior), change_units(make(prior), [1, 0], scale), [1, 0], scale)
 
 
 # Where the units themselves are free.
@@ -100,7 +92,7 @@ def test_nodes_that_share_nothing_have_units_of_their_own(prior):
     scale = torch.tensor([[3.0, -0.2], [1.0, 5.0], [-0.1, 2.0]]).double()
     order = torch.tensor([[0, 1], [1, 0], [1, 0]])
     model, other = (make(prior, shared=False, edges=()) for _ in range(2))
-    assert_same_loss(model, changed(other, order, scale), order, scale)
+    assert_same_loss(model, change_units(other, order, scale), order, scale)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +112,7 @@ def test_nodes_that_share_weights_or_messages_have_their_units_in_common(options
 def test_nodes_apart_in_the_graph_may_differ():
     scale = torch.tensor([[3.0, 0.5], [3.0, 0.5], [0.1, 2.0]]).double()  # a and b are joined
     options = {"prior": "exogenous", "shared": False, "edges": (("a", "b"),)}
-    assert_same_loss(make(**options), changed(make(**options), [0, 1], scale), [0, 1], scale)
+    assert_same_loss(make(**options), change_units(make(**options), [0, 1], scale), [0, 1], scale)
 
 
 class Bounded(VAE):
@@ -144,9 +136,11 @@ def test_bounds_on_the_code_give_it_units_and_no_change_of_signs_undoes_them(kin
     flip = torch.tensor([1.0, -1.0]).double()
     scale = torch.tensor([3.0, 0.2]).double()
     model, other = (make("exogenous", kind=kind) for _ in range(2))
-    assert_same_loss(model, changed(other, [1, 0], flip), [1, 0], flip)
+    assert_same_loss(model, change_units(other, [1, 0], flip), [1, 0], flip)
     with pytest.raises(AssertionError):
-        assert_same_loss(model, changed(make("exogenous", kind=kind), [0, 1], scale), [0, 1], scale)
+        assert_same_loss(
+            model, change_units(make("exogenous", kind=kind), [0, 1], scale), [0, 1], scale
+        )
 
 
 def test_a_learned_diagonal_prior_is_a_fixed_one_in_other_units():
@@ -175,7 +169,7 @@ def test_gradients_transform_by_the_inverse(prior):
         sum(part.sum() for part in found).backward()
         return {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
 
-    old, new = gradients(make(prior)), gradients(changed(make(prior), [0, 1], scale))
+    old, new = gradients(make(prior)), gradients(change_units(make(prior), [0, 1], scale))
     full = {n: old.get(n, torch.zeros_like(p)) for n, p in make(prior).named_parameters()}
     mapped = full | regauge(make(prior), full, [0, 1], 1 / scale, linear=True)
     for name, gradient in new.items():
@@ -202,6 +196,8 @@ def test_a_prior_with_an_order_of_its_own_is_refused_another(prior):
         ([0, 0], [1.0, 1.0], r"order must hold each of 0\.\.1 once"),
         ([0, 1], [0.0, 1.0], "scale must be finite and not 0"),
         ([0, 1], [float("nan"), 1.0], "scale must be finite and not 0"),
+        ([0, 1, 2], [1.0, 1.0], r"order must be \(2,\) or \(3, 2\), got \(3,\)"),
+        ([0, 1], [[1.0, 1.0]], r"scale must be \(2,\) or \(3, 2\), got \(1, 2\)"),
     ],
 )
 def test_what_is_no_change_of_units_is_refused(order, scale, message):

@@ -528,3 +528,11 @@ def test_a_full_prior_is_never_worse_than_a_diagonal_one():
     logdet = match(q).logvar.sum() - 2 * match_full(q).cholesky.diagonal().log().sum()
     torch.testing.assert_close(diagonal - full, 0.5 * logdet)
     assert logdet > 1
+
+
+@pytest.mark.parametrize("best", [match, match_full])
+def test_the_matched_prior_needs_images(best):
+    with pytest.raises(
+        ParameterError, match=r"q must be \(\.\.\., image, node, dim\), got \(3, 2\)"
+    ):
+        best(Diagonal(torch.zeros(NODE, DIM), torch.zeros(NODE, DIM)))

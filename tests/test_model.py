@@ -129,6 +129,8 @@ def test_supervision_compares_each_node_with_its_own_factor():
         ("batch", 20_000, "at most images=10000"),
         ("units", (1.0,), "a positive factor for each of dims=2"),
         ("units", (1.0, float("inf")), "a positive factor for each of dims=2"),
+        ("units", 2.0, "a positive factor for each of dims=2"),
+        ("units", ("1", "2"), "a positive factor for each of dims=2"),
         ("regauge", (1.0, 0.0), "a positive factor for each of dims=2"),
         ("regauge", (1.0, float("nan")), "a positive factor for each of dims=2"),
     ],

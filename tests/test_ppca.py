@@ -13,7 +13,15 @@ from vaenotes.errors import ParameterError
 from vaenotes.kl import Diagonal, Full
 from vaenotes.model import VAE
 from vaenotes.objective import Weights, terms, total
-from vaenotes.ppca import exact_terms, install, optimum, relative_spectrum, solution, spectrum
+from vaenotes.ppca import (
+    constant_prior,
+    exact_terms,
+    install,
+    optimum,
+    relative_spectrum,
+    solution,
+    spectrum,
+)
 
 DIMS = 4
 ROTATION = stats.ortho_group(DIMS, seed=5).rvs()
@@ -159,6 +167,12 @@ def test_relative_spectrum_of_a_diagonal_prior_is_the_squared_ratio():
     np.testing.assert_allclose(relative_spectrum(std, prior), expected, rtol=1e-6)
     full = Full(prior.mean, torch.diag_embed(torch.exp(0.5 * prior.logvar)).squeeze(0))
     np.testing.assert_allclose(relative_spectrum(std, full), expected, rtol=1e-6)
+
+
+def test_a_prior_that_hears_noise_is_not_taken_for_a_constant_one():
+    assert constant_prior(linear_vae("cholesky")).mean.shape == (1, DIMS)
+    with pytest.raises(ParameterError, match="same for all images, got ExogenousPrior"):
+        constant_prior(linear_vae("exogenous"))
 
 
 def test_digits_of_sklearn_are_read_whole():

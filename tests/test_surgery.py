@@ -7,7 +7,7 @@ import torch
 from scipy import integrate
 
 from vaenotes.errors import ParameterError
-from vaenotes.kl import Diagonal, kl_nats
+from vaenotes.kl import Diagonal, Full, kl_nats
 from vaenotes.surgery import surgery
 
 
@@ -108,6 +108,21 @@ def test_dims_that_move_together_have_total_correlation():
     r = spread**2 / (spread**2 + std**2)
     found = surgery(q, Diagonal(torch.zeros(1, 2), torch.zeros(1, 2)), generator())
     assert found.total_correlation.mean.item() == pytest.approx(-0.5 * math.log(1 - r**2), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "p",
+    [
+        gaussians(4, nodes=3),
+        Diagonal(*(part[0, 0] for part in gaussians(4))),
+        Full(torch.zeros(2, 2), torch.eye(4)),
+    ],
+)
+def test_a_prior_of_another_kind_or_shape_is_one_clear_line(p):
+    with pytest.raises(
+        ParameterError, match=r"p must be a Diagonal of \(4, 2, 2\) or \(2, 2\), got a"
+    ):
+        surgery(gaussians(4), p, generator())
 
 
 @pytest.mark.parametrize("images", [0, 1])

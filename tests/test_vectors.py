@@ -63,6 +63,7 @@ def test_a_set_depends_on_its_seed_alone(name):
         ("optdigits", {"size": 16}, r"size must be an integer in 8\.\.8"),
         ("optdigits", {"size": 8, "images": 2000}, r"images must be an integer in 1\.\.1797"),
         ("linear_3", {"images": 0}, "images must be an integer of at least 1"),
+        ("linear_3", {"images": np.int64(-7)}, r"of at least 1, got np\.int64\(-7\)"),
     ],
 )
 def test_bad_arguments_are_one_clear_line(name, options, message):

@@ -32,12 +32,10 @@ _HOME = {
     "load_model": "runs",
     "measures": "measures",
     "plots": "plots",
-    "ppca": "ppca",
     "run": "runs",
     "run_arms": "experiments",
     "summary": "summary",
     "theory": "theory",
-    "trace": "trace",
 }
 __all__ = ["__version__", *_HOME]
 

@@ -179,18 +179,17 @@ def against(
     """Measured against expected, panel by panel and series by series: each (point,), on the line
     where they are equal. The first series is drawn hollow and a little to the left, the
     second full and to the right."""
-    faces = ("none", COLOURS["posterior"])
+    sides = (("none", -1), (COLOURS["posterior"], 1))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2.9 * len(panels) + 0.5, 3.1))
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for ax, (title, series) in zip(axes, panels.items(), strict=True):
-            ends = [np.inf, -np.inf]
-            for (name, (expected, measured)), face in zip(series.items(), faces, strict=False):
-                ends = [min(ends[0], expected.min()), max(ends[1], expected.max())]
+            every = np.concatenate([expected for expected, _ in series.values()])
+            ends = [every.min(), every.max()]
+            for place, (name, (expected, measured)) in enumerate(series.items()):
+                face, side = sides[place]
                 width = 0.02 * (np.ptp(expected) or 1)
-                shift = np.random.default_rng(0).uniform(-width, 0, len(expected))
-                if face != "none":
-                    shift = -shift
+                shift = side * np.random.default_rng(0).uniform(0, width, len(expected))
                 ax.scatter(
                     expected + shift, measured, s=14, facecolors=face, lw=0.7, alpha=0.7,
                     edgecolors=COLOURS["posterior"], label=name,
@@ -212,14 +211,8 @@ def elbo(arms: Mapping[str, xr.Dataset], best: float, halfway: int | None = None
         ax = figure.subplots()
         for (title, runs), colour in zip(arms.items(), colours, strict=True):
             value = -(runs.reconstruction_nats + runs.kl_nats.sum(("node", "dim")))
-            ax.fill_between(
-                runs.epoch,
-                value.min("replica"),
-                value.max("replica"),
-                color=colour,
-                alpha=0.2,
-                lw=0,
-            )
+            low, high = value.min("replica"), value.max("replica")
+            ax.fill_between(runs.epoch, low, high, color=colour, alpha=0.2, lw=0)
             ax.plot(runs.epoch, value.median("replica"), color=colour, label=title)
         ax.axhline(best, color="black", lw=0.8, ls=":", label="largest likelihood")
         if halfway is not None:

@@ -79,6 +79,7 @@ def digit_eigenvalues() -> np.ndarray:
     return ppca.spectrum(digits())[0]
 
 
+@cache
 def digits() -> np.ndarray:
     """scikit-learn's digits as the checks train on them: (image, pixel)."""
     images = load("optdigits", images=DIGITS["images"]).images
@@ -145,10 +146,8 @@ def check_configs(settings: Settings, name: str) -> list[Config]:
     check_choice("check", name, checks())
     profile, chosen = PROFILES[settings.profile], checks()[name]
     epochs = chosen.rounds * (settings.epochs or profile.epochs)
-    seeds = settings.seeds or math.ceil(chosen.share * profile.seeds)
-    return [
-        Config(**chosen.changes, epochs=epochs, seed=settings.first_seed + i) for i in range(seeds)
-    ]
+    seeds = settings.all_seeds(math.ceil(chosen.share * profile.seeds))
+    return [Config(**chosen.changes, epochs=epochs, seed=seed) for seed in seeds]
 
 
 def check_runs(settings: Settings, names: Sequence[str]) -> dict[str, xr.Dataset]:
@@ -157,17 +156,14 @@ def check_runs(settings: Settings, names: Sequence[str]) -> dict[str, xr.Dataset
 
 
 def shortfall(settings: Settings, name: str) -> Interval:
-    """Nats per image by which linear replicas miss the maximum likelihood of their data, at their
-    final weights and without sampling: median over replicas."""
-    x = digits()
-    images = torch.from_numpy(x).double()
+    """Nats per image by which the replicas of a `digits` check miss the maximum likelihood, at
+    their final weights and without sampling: median over replicas."""
+    images = torch.from_numpy(digits()).double()
+    best = ppca.optimum(digit_eigenvalues(), DIGITS["dims"])
     missed = []
     for config in check_configs(settings, name):
-        model = runs.load_model(config).double()
-        fixed = None if config.likelihood == "gaussian_learned" else math.exp(config.noise_logvar)
-        best = ppca.optimum(digit_eigenvalues(), config.dims, fixed)
         with torch.no_grad():
-            nats, kl = ppca.exact_terms(model, images)
+            nats, kl = ppca.exact_terms(runs.load_model(config).double(), images)
         missed.append(best.log_likelihood + float(nats + kl.sum()))
     return median_interval(np.array(missed))
 
@@ -194,9 +190,8 @@ def relative_spectra(configs: Sequence[Config]) -> np.ndarray:
         model, dataset = runs.load_model(config), runs.load_data(config)
         images = pixels(torch.from_numpy(dataset.images[:EVALUATION_IMAGES])).flatten(1)
         with torch.no_grad():
-            q = model.encode(images)
-            p = model.prior(torch.zeros_like(q.mean), torch.zeros(1, q.mean.shape[1]), q.mean)
-        found.append(ppca.relative_spectrum(q.logvar.exp().mean(0).sqrt().numpy(), p))
+            std = model.encode(images).logvar.exp().mean(0).sqrt()
+        found.append(ppca.relative_spectrum(std.numpy(), ppca.constant_prior(model)))
     return np.array(found)
 
 

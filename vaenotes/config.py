@@ -76,14 +76,14 @@ class Config:
         if self.edges is not None:
             object.__setattr__(self, "edges", tuple(tuple(edge) for edge in self.edges))
         for name in ("units", "regauge"):
-            factors = tuple(getattr(self, name))
-            object.__setattr__(self, name, factors)
-            positive = all(0 < factor < math.inf for factor in factors)
-            if factors and not (positive and len(factors) == self.dims):
+            factors = getattr(self, name)
+            fits = isinstance(factors, (tuple, list)) and len(factors) in (0, self.dims)
+            if not fits or not all(type(f) in (int, float) and 0 < f < math.inf for f in factors):
                 raise ParameterError(
                     f"{name} must be empty or a positive factor for each of dims={self.dims}, "
-                    f"got {factors}"
+                    f"got {factors!r}"
                 )
+            object.__setattr__(self, name, tuple(float(factor) for factor in factors))
         refused = (("swapped", "OWN_ORDER"), ("units", "OWN_UNITS"), ("regauge", "OWN_UNITS"))
         for option, fixed in refused:
             if getattr(self, option) and getattr(PRIORS[self.prior], fixed):

@@ -39,8 +39,8 @@ def load(name: str, **options: Any) -> Dataset:
     options: arguments of the data set's function; all of them take images, size and seed.
     Raises ParameterError for an unknown name or a bad value.
     """
-    if name in DATASETS | VECTORS:
-        return (DATASETS | VECTORS)[name](**options)
+    if make := (DATASETS | VECTORS).get(name):
+        return make(**options)
     rule = f"name must be {', '.join(DATASETS)} or a path that ends in .npz"
     for close in difflib.get_close_matches(name, DATASETS, n=1):
         rule += f" (did you mean {close!r}?)"

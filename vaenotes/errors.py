@@ -25,7 +25,7 @@ def check_choice(argument: str, value: object, allowed: Iterable[str], *also: st
 def check(fits: bool, rule: str, got: Any) -> None:
     """Raise ParameterError unless it fits; of an array the kind and shape are shown."""
     if not fits:
-        shown = f"{got.dtype} {got.shape}" if hasattr(got, "dtype") else repr(got)
+        shown = f"{got.dtype} {got.shape}" if getattr(got, "ndim", 0) else repr(got)
         raise ParameterError(f"{rule}, got {shown}")
 
 

@@ -150,9 +150,8 @@ def arm(settings: Settings, name: str = "notes", **changes: Any) -> list[Config]
     base = replace(base, **{**chosen.changes, **changes})
     if chosen.edges is not None:
         base = replace(base, edges=chosen.edges(runs.load_data(base)))
-    usual = profile.many if chosen.many else profile.seeds
-    seeds = usual if settings.seeds is None else settings.seeds
-    return [replace(base, seed=settings.first_seed + i) for i in range(seeds)]
+    seeds = settings.all_seeds(profile.many if chosen.many else profile.seeds)
+    return [replace(base, seed=seed) for seed in seeds]
 
 
 @dataclass(frozen=True)

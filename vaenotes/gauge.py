@@ -53,8 +53,13 @@ def regauge(
     share weights or are averaged along an edge have their units in common.
     """
     nodes, dims = model.node_shape
-    order = torch.as_tensor(order, device=scale.device).expand(nodes, dims)
-    scale = scale.expand(nodes, dims)
+    order = torch.as_tensor(order, device=scale.device)
+    for name, part in (("order", order), ("scale", scale)):
+        if part.shape not in ((dims,), (nodes, dims)):
+            raise ParameterError(
+                f"{name} must be ({dims},) or ({nodes}, {dims}), got {tuple(part.shape)}"
+            )
+    order, scale = order.expand(nodes, dims), scale.expand(nodes, dims)
     _check(model, order, scale)
     shift = torch.zeros_like(scale) if linear else 2 * scale.abs().log()
     roles = READERS | {
@@ -67,6 +72,15 @@ def regauge(
     }
     units = Units(order, scale, shift)
     return {name: MAPS[role](parameters[name], units) for name, role in roles.items()}
+
+
+@torch.no_grad()
+def change_units(model: VAE, order: Sequence[int] | Tensor, scale: Tensor) -> VAE:
+    """Put a model into other units, in place: `regauge` of all its parameters."""
+    own = dict(model.named_parameters())
+    for name, value in regauge(model, own, order, scale).items():
+        own[name].copy_(value)
+    return model
 
 
 def _check(model: VAE, order: Tensor, scale: Tensor) -> None:

@@ -111,18 +111,26 @@ def match(q: Diagonal) -> Diagonal:
     and variance Var m + E s^2 over the image axis. (..., image, node, dim) -> (..., node, dim).
 
     Source: Hoffman & Johnson 2016 (the KL from the aggregate posterior), for a Gaussian prior.
+    Raises ParameterError where there is no image axis.
     """
+    _images(q)
     second = q.mean.var(-3, correction=0) + q.logvar.exp().mean(-3)
     return Diagonal(q.mean.mean(-3), second.log())
 
 
 def match_full(q: Diagonal) -> Full:
     """The same with a full covariance: that of the means, and E s^2 on its diagonal."""
+    _images(q)
     means = q.mean.flatten(-2)
     away = means - means.mean(-2, keepdim=True)
     spread = away.mT @ away / means.shape[-2]
     within = torch.diag_embed(q.logvar.exp().mean(-3).flatten(-2))
     return Full(q.mean.mean(-3), torch.linalg.cholesky(spread + within))
+
+
+def _images(q: Diagonal) -> None:
+    if len(shape := _shape(q=q)) < 3:
+        raise ParameterError(f"q must be (..., image, node, dim), got {tuple(shape)}")
 
 
 def log_density(gaussian: Gaussian, z: Tensor) -> Tensor:
@@ -150,7 +158,7 @@ def sample(gaussian: Gaussian, noise: Tensor) -> Tensor:
     """
     _shape(gaussian=gaussian, noise=noise)
     if isinstance(gaussian, Diagonal):
-        return _float(gaussian.mean) + torch.exp(0.5 * _float(gaussian.logvar)) * noise
+        return widened(gaussian.mean) + torch.exp(0.5 * widened(gaussian.logvar)) * noise
     away = _times(noise.double().flatten(-2), gaussian.cholesky.double().mT)
     drawn = gaussian.mean.double() + away.unflatten(-1, gaussian.mean.shape[-2:])
     return drawn.to(_dtype(*gaussian, noise))
@@ -184,9 +192,9 @@ class _Comparison(NamedTuple):
 
 def _compare(q: Gaussian, p: Gaussian) -> _Comparison:
     if isinstance(q, Diagonal) and isinstance(p, Diagonal):
-        logvar = _float(p.logvar)
-        shift = (_float(q.mean) - _float(p.mean)) * torch.exp(-0.5 * logvar)
-        return _Comparison(_excess(_float(q.logvar) - logvar), shift, logvar)
+        logvar = widened(p.logvar)
+        shift = (widened(q.mean) - widened(p.mean)) * torch.exp(-0.5 * logvar)
+        return _Comparison(_excess(widened(q.logvar) - logvar), shift, logvar)
     if isinstance(p, Diagonal):
         std = torch.exp(0.5 * p.logvar.double()).flatten(-2)
         p = Full(p.mean, torch.diag_embed(std))
@@ -199,7 +207,7 @@ def _compare_with_full(q: Gaussian, p: Full) -> _Comparison:
     # One inverse, of n x n, serves every image that shares p's factor.
     eye = torch.eye(lower.shape[-1], dtype=lower.dtype, device=lower.device)
     inverse = torch.linalg.solve_triangular(lower.mT, eye, upper=True)  # of L^T
-    shift = _times((_float(q.mean) - _float(p.mean)).double().flatten(-2), inverse)
+    shift = _times((widened(q.mean) - widened(p.mean)).double().flatten(-2), inverse)
     if isinstance(q, Diagonal):
         logvar = q.logvar.double().flatten(-2)
         d = torch.sub(logvar, log_std, alpha=2)
@@ -229,7 +237,8 @@ def _diagonal(matrix: Tensor) -> Tensor:
     return matrix.diagonal(dim1=-2, dim2=-1)
 
 
-def _float(tensor: Tensor) -> Tensor:
+def widened(tensor: Tensor) -> Tensor:
+    """Half precision as float32; float32 and float64 as they are."""
     return tensor.float() if tensor.itemsize < 4 else tensor
 
 

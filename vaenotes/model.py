@@ -75,15 +75,11 @@ class VAE(nn.Module):
         self.node_shape = (count, dims)
         self.likelihood = likelihood
         self.register_buffer("start_logvar", torch.tensor(float(posterior_logvar)))
-        build_encoder, build_decoder = ENCODERS[encoder]
-        self.encoder = build_encoder(pixels, hidden, count)
-        self.posterior_network: GraphNetwork | LinearPosterior
-        if encoder == "linear":
-            self.posterior_network = LinearPosterior(pixels, count, dims)
-        else:
-            self.posterior_network = GraphNetwork(parents, FEATURES, FEATURES, 2 * dims, shared)
+        build = ENCODERS[encoder]
+        self.encoder = build.encoder(pixels, hidden, count)
+        self.posterior_network = build.posterior(parents, pixels, dims, shared)
         self.prior = PRIORS[prior](parents, dims, FEATURES, shared, prior_logvar)
-        self.decoder = build_decoder(count * dims, hidden, pixels)
+        self.decoder = build.decoder(count * dims, hidden, pixels)
         self.regression_weight = nn.Parameter(torch.empty(count, dims))
         self.regression_bias = nn.Parameter(torch.zeros(count))
         if likelihood == "gaussian_learned":
@@ -93,7 +89,7 @@ class VAE(nn.Module):
         self.initialise(torch.default_generator)
 
     def encode(self, images: Tensor) -> Diagonal:
-        """(image, pixel) in 0..1 -> posterior mean and logvar (image, node, dim)."""
+        """(image, pixel) -> posterior mean and logvar (image, node, dim)."""
         mean, logvar = self.posterior_network(self.encoder(images)).chunk(2, dim=-1)
         return Diagonal(mean, logvar + self.start_logvar)
 
@@ -160,7 +156,8 @@ class LinearPosterior(nn.Module):
         return torch.cat([mean, self.logvar.expand(mean.shape)], dim=-1)
 
 
-# Encoders return features (image, node, FEATURES); decoders, (image, pixel).
+# Encoders return features (image, node, FEATURES), unless their posterior wants something else;
+# decoders, (image, pixel).
 
 
 def mlp_encoder(pixels: int, hidden: int, nodes: int) -> nn.Module:
@@ -216,9 +213,24 @@ def linear_decoder(inputs: int, hidden: int, pixels: int) -> nn.Module:
     return nn.Sequential(Linear(inputs, pixels))
 
 
-Build = Callable[[int, int, int], nn.Module]
-ENCODERS: dict[str, tuple[Build, Build]] = {
-    "mlp": (mlp_encoder, mlp_decoder),
-    "cnn": (cnn_encoder, cnn_decoder),
-    "linear": (no_encoder, linear_decoder),
+def graph_posterior(parents: Tensor, pixels: int, dims: int, shared: bool) -> GraphNetwork:
+    return GraphNetwork(parents, FEATURES, FEATURES, 2 * dims, shared)
+
+
+def linear_posterior(parents: Tensor, pixels: int, dims: int, shared: bool) -> LinearPosterior:
+    return LinearPosterior(pixels, len(parents), dims)
+
+
+class Build(NamedTuple):
+    """How the parts around the prior are made."""
+
+    encoder: Callable[[int, int, int], nn.Module]  # pixels, hidden, nodes
+    posterior: Callable[[Tensor, int, int, bool], GraphNetwork | LinearPosterior]
+    decoder: Callable[[int, int, int], nn.Module]  # code, hidden, pixels
+
+
+ENCODERS = {
+    "mlp": Build(mlp_encoder, graph_posterior, mlp_decoder),
+    "cnn": Build(cnn_encoder, graph_posterior, cnn_decoder),
+    "linear": Build(no_encoder, linear_posterior, linear_decoder),
 }

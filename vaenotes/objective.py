@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaenotes.kl import kl_nats
+from vaenotes.kl import kl_nats, widened
 from vaenotes.model import VAE, Output
 
 
@@ -43,7 +43,7 @@ def terms(model: VAE, output: Output, images: Tensor, factors: Tensor) -> Terms:
 
 def reconstruction_nats(model: VAE, decoded: Tensor, images: Tensor) -> Tensor:
     """-log p(x | z) in nats, summed over pixels: (image, pixel) twice -> (image,)."""
-    decoded = decoded.float() if decoded.itemsize < 4 else decoded  # never in half precision
+    decoded = widened(decoded)
     if model.likelihood == "bernoulli":  # cross-entropy from logits
         return F.softplus(decoded).sum(-1) - (images * decoded).sum(-1)
     scaled = (images - decoded).square() * torch.exp(-model.noise_logvar)

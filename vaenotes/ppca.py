@@ -5,7 +5,6 @@ the likelihood's, for any prior that can reach it (book/theory.md, proposition T
 are those of the data's covariance, in descending order, with 1/n (maximum likelihood), not 1/(n-1).
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor
 from vaenotes.errors import ParameterError
 from vaenotes.kl import Full, Gaussian, kl_nats
 from vaenotes.model import VAE
+from vaenotes.objective import reconstruction_nats
 
 
 class Optimum(NamedTuple):
@@ -63,13 +63,26 @@ def exact_terms(model: VAE, images: Tensor) -> tuple[Tensor, Tensor]:
     """Mean reconstruction () and KL (node, dim) in nats of a linear model, whose average over
     posterior samples is known: the reconstruction at the mean, and the noise's own part."""
     posterior = model.encode(images)
-    prior = model.prior(torch.zeros_like(posterior.mean), images[:, :1], posterior.mean)
     weight = model.get_parameter("decoder.0.weight")
-    squares = (images - model.decode(posterior.mean)).square().sum(-1)
-    squares = squares + posterior.logvar.exp().flatten(-2) @ weight.square().sum(-1)
-    log_scale = model.noise_logvar + math.log(2 * math.pi)
-    nats = 0.5 * (squares * torch.exp(-model.noise_logvar) + images.shape[-1] * log_scale)
-    return nats.mean(), kl_nats(posterior, prior).mean(-3)
+    sampled = posterior.logvar.exp().flatten(-2) @ weight.square().sum(-1)  # squares it adds
+    nats = reconstruction_nats(model, model.decode(posterior.mean), images)
+    nats = nats + 0.5 * sampled * torch.exp(-model.noise_logvar)
+    return nats.mean(), kl_nats(posterior, constant_prior(model)).mean(-3)
+
+
+def constant_prior(model: VAE) -> Gaussian:
+    """The prior (node, dim) of a model whose prior neither sees nor hears anything.
+
+    Raises ParameterError for any other.
+    """
+    nodes, dims = model.node_shape
+    nothing = model.regression_weight.new_zeros(1, nodes, dims)
+    prior = model.prior(nothing, nothing[..., 0], nothing)
+    if prior.mean.dim() != 2:
+        raise ParameterError(
+            f"prior must be the same for all images, got {type(model.prior).__name__}"
+        )
+    return prior
 
 
 class Solution(NamedTuple):
@@ -92,8 +105,8 @@ def solution(
     """
     values, vectors = spectrum(x)
     dims = len(std)
-    kept = np.maximum(values[:dims], noise)
-    ratio = np.sqrt(noise / kept)
+    ratio = optimum(values, dims, noise).ratio
+    kept = noise / ratio**2
     # y: codes whose prior is N(0, I) and whose posterior has stds `ratio`; z = K y
     decoder_y = np.sqrt(kept - noise)[:, None] * vectors[:, :dims].T
     encoder_y = vectors[:, :dims] * (np.sqrt(kept - noise) / kept)

@@ -84,9 +84,10 @@ def train_all(configs: Sequence[Config]) -> Iterator[Result]:
     A replica does not depend on its company, so how they are divided changes nothing.
     """
     workers = 1 if _device() == "cuda" else cpu_count()
+    datasets = {config: load_data(config) for config in configs}
     groups: dict[tuple, list[Config]] = {}
     for config in configs:
-        groups.setdefault(company(config, load_data(config)), []).append(config)
+        groups.setdefault(company(config, datasets[config]), []).append(config)
     # As few ensembles as keep every core busy: each step of each has a price of its own.
     share = -(-workers // len(groups))
     ensembles = []
@@ -96,7 +97,7 @@ def train_all(configs: Sequence[Config]) -> Iterator[Result]:
     ensembles.sort(key=len, reverse=True)  # the short ones last, so that all cores end together
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # one ensemble a core; also what makes sums come out the same
-    images = sum(config.epochs * len(load_data(config).images) for config in configs)
+    images = sum(config.epochs * len(datasets[config].images) for config in configs)
     try:
         with (
             _progress_file() as file,
@@ -109,7 +110,7 @@ def train_all(configs: Sequence[Config]) -> Iterator[Result]:
             ) as bar,
         ):
             jobs = (
-                delayed(train)(group, [load_data(c) for c in group], bar.update, _device())
+                delayed(train)(group, [datasets[c] for c in group], bar.update, _device())
                 for group in ensembles
             )
             for results in Parallel(

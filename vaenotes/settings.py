@@ -58,6 +58,11 @@ class Settings:
     epochs: int | None = None
     """How long to train; None: as long as the profile does."""
 
+    def all_seeds(self, usual: int) -> range:
+        """The seeds to run; `usual` is how many the profile has."""
+        count = usual if self.seeds is None else self.seeds
+        return range(self.first_seed, self.first_seed + count)
+
     def _repr_markdown_(self) -> str:
         changed = [
             f"{field.name} = {value!r}"

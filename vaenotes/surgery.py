@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vaenotes.errors import ParameterError
-from vaenotes.kl import Diagonal, Estimate, sample
+from vaenotes.kl import Diagonal, Estimate, log_density, sample
 
 
 class Surgery(NamedTuple):
@@ -36,15 +36,17 @@ def surgery(q: Diagonal, p: Diagonal, generator: torch.Generator) -> Surgery:
     q: (image, node, dim). p: the same, one draw of the prior's noise per image, or (node, dim) if
     it has none. The images, and the draws, are taken for all there are: q(z) and p(z) are
     mixtures over them. Time and memory grow with images^2. Raises ParameterError for fewer than
-    2 images.
+    2 images, and for a p of another shape or with a full covariance.
     """
-    q = Diagonal(*(part.double() for part in q))
-    p = Diagonal(*(part.double().expand(q.mean.shape) for part in p))
-    images = len(q.mean)
-    if q.mean.dim() != 3 or images < 2:
+    shape = tuple(q.mean.shape)
+    if len(shape) != 3 or shape[0] < 2:
+        raise ParameterError(f"q must be (image, node, dim) with 2 images or more, got {shape}")
+    if not isinstance(p, Diagonal) or p.mean.shape not in (shape, shape[1:]):
         raise ParameterError(
-            f"q must be (image, node, dim) with 2 images or more, got {tuple(q.mean.shape)}"
+            f"p must be a Diagonal of {shape} or {shape[1:]}, "
+            f"got a {type(p).__name__} of {tuple(p.mean.shape)}"
         )
+    q, p = (Diagonal(*(part.double().expand(shape) for part in of)) for of in (q, p))
     noise = torch.randn(q.mean.shape, generator=generator, dtype=torch.float64)
     z = sample(q, noise)
     own_q, q_dim, q_all = _log_densities(q, z)
@@ -63,8 +65,8 @@ def surgery(q: Diagonal, p: Diagonal, generator: torch.Generator) -> Surgery:
 def _log_densities(gaussian: Diagonal, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Of z_i: under the i-th Gaussian, by dim (image, node, dim); under the mixture of all, by
     dim (image, node, dim) and as a whole (image,)."""
-    away = (z.unsqueeze(1) - gaussian.mean).square() * torch.exp(-gaussian.logvar)
-    each = -0.5 * (away + gaussian.logvar + math.log(2 * math.pi))  # (sample, image, node, dim)
+    one_dim = Diagonal(*(part[..., None, None] for part in gaussian))
+    each = log_density(one_dim, z[:, None, ..., None, None])  # (sample, image, node, dim)
     own = each.diagonal(dim1=0, dim2=1).movedim(-1, 0)
     log_count = math.log(len(z))
     by_dim = each.logsumexp(1) - log_count

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from vaenotes import trace
 from vaenotes.config import Config
 from vaenotes.data import Dataset
-from vaenotes.gauge import regauge
+from vaenotes.gauge import change_units, regauge
 from vaenotes.model import VAE
 from vaenotes.objective import Weights, terms, total
 
@@ -265,12 +265,8 @@ def initial(config: Config, dataset: Dataset, generator: torch.Generator) -> VAE
     """One replica with its initial weights."""
     model = build(config, dataset).initialise(generator)
     if config.swapped or config.units:
-        own = dict(model.named_parameters())
         order = range(config.dims)[:: -1 if config.swapped else 1]
-        scale = torch.tensor(config.units or [1.0] * config.dims)
-        with torch.no_grad():
-            for name, value in regauge(model, own, order, scale).items():
-                own[name].copy_(value)
+        change_units(model, order, torch.tensor(config.units or [1.0] * config.dims))
     return model
 
 
