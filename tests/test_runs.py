@@ -71,6 +71,7 @@ def test_results_do_not_depend_on_how_replicas_are_divided(tmp_path, monkeypatch
     runs = []
     for together, workers in ((16, 1), (2, 2)):
         monkeypatch.setattr(runs_module, "TOGETHER", together)
+        monkeypatch.setattr(runs_module, "WORTH_PROCESSES", 0)
         monkeypatch.setattr(runs_module, "cpu_count", lambda workers=workers: workers)
         runs.append(run(configs, Store(tmp_path / str(together))).drop_vars("seconds"))
     xr.testing.assert_identical(*runs)
@@ -127,7 +128,16 @@ def test_progress_goes_where_it_is_told(store, monkeypatch, tmp_path):
     (tmp_path / "progress").touch()
     run([Config(**SMALL)], store)
     shown = (tmp_path / "progress").read_text()
-    assert "training 1 replicas in 1 ensembles" in shown and "img/s" in shown
+    assert "training 1 replicas: 100%" in shown and "img/s" in shown
+    assert "1 of 1 ensembles" in shown
+
+
+def test_a_replica_that_diverges_is_named(store):
+    configs = [Config(**SMALL, seed=0), Config(**SMALL, seed=1, kl_weight=1e38, prior_logvar=-20)]
+    with pytest.warns(UserWarning, match=r"seed 1 diverged in epoch 1, step \d+") as caught:
+        runs = run(configs, store)
+    assert len(caught) == 1
+    assert runs.diverged.values.tolist() == [-1, 1]
 
 
 def test_waiting_for_another_process_is_said(store, monkeypatch, tmp_path):

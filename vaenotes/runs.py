@@ -7,11 +7,14 @@ runs.ratio.sel(node="shape", dim=2)        # (replica, epoch)
 import hashlib
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Event, Thread
 from typing import Any, TextIO
 
 import numpy as np
@@ -26,9 +29,10 @@ from vaenotes.config import Config
 from vaenotes.errors import ParameterError
 from vaenotes.model import VAE
 from vaenotes.store import Entry, Store, key
-from vaenotes.training import Result, build, company, train
+from vaenotes.training import Result, build, company, keep_freed_memory, train
 
 TOGETHER = 32  # replicas in one ensemble at most: more would need memory and be no faster
+WORTH_PROCESSES = 500  # steps; fewer take less time than processes take to start
 
 
 def run(configs: Sequence[Config], store: Store | None = None) -> xr.Dataset:
@@ -79,46 +83,95 @@ def fetch(configs: Sequence[Config], store: Store) -> dict[Config, Entry]:
 
 
 def train_all(configs: Sequence[Config]) -> Iterator[Result]:
-    """Train replicas in ensembles, one per core at a time; yields results as they come.
+    """Train replicas in ensembles, one per core at a time, each core with a process of its own;
+    yields results as they come.
 
     A replica does not depend on its company, so how they are divided changes nothing.
     """
-    workers = 1 if _device() == "cuda" else cpu_count()
     datasets = {config: load_data(config) for config in configs}
     groups: dict[tuple, list[Config]] = {}
     for config in configs:
         groups.setdefault(company(config, datasets[config]), []).append(config)
+    steps = sum(one.epochs * one.images // one.batch for one, *_ in groups.values())
+    workers = cpu_count() if _device() == "cpu" and steps >= WORTH_PROCESSES else 1
     # As few ensembles as keep every core busy: each step of each has a price of its own.
     share = -(-workers // len(groups))
     ensembles = []
     for group in groups.values():
         count = max(-(-len(group) // TOGETHER), min(share, len(group)))
         ensembles += [group[i::count] for i in range(count)]
-    ensembles.sort(key=len, reverse=True)  # the short ones last, so that all cores end together
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # one ensemble a core; also what makes sums come out the same
+    ensembles.sort(key=_pixels, reverse=True)  # the short ones last: all cores end together
     images = sum(config.epochs * len(datasets[config].images) for config in configs)
+    with _progress(f"training {len(configs)} replicas", images) as (progress, bar):
+        jobs = (
+            delayed(_train)(group, [datasets[config] for config in group], progress)
+            for group in ensembles
+        )
+        # max_nbytes: data go to the workers through a pipe, never as a pickle on disk
+        parallel = Parallel(n_jobs=workers, return_as="generator_unordered", max_nbytes=None)
+        for done, results in enumerate(parallel(jobs), 1):
+            bar.set_postfix_str(f"{done} of {len(ensembles)} ensembles")
+            for result in results:
+                if result.diverged:
+                    epoch, step = result.diverged
+                    warnings.warn(
+                        f"replica with seed {result.config.seed} diverged in epoch {epoch}, step "
+                        f"{step}: it is no longer finite, and recorded as NaN from there on",
+                        stacklevel=2,
+                    )
+                yield result
+
+
+def _train(configs: Sequence[Config], datasets: Sequence[data.Dataset], progress: Path) -> Any:
+    """What a worker does: train one ensemble on one thread, which is also what makes sums come
+    out the same, and add to the file of progress as it goes."""
+
+    def on_epoch(images: int) -> None:
+        with progress.open("a") as file:
+            file.write(f"{images}\n")
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    keep_freed_memory()
     try:
-        with (
-            _progress_file() as file,
-            tqdm(
-                desc=f"training {len(configs)} replicas in {len(ensembles)} ensembles",
-                total=images,
-                unit="img",
-                unit_scale=True,
-                file=file,
-            ) as bar,
-        ):
-            jobs = (
-                delayed(train)(group, [datasets[c] for c in group], bar.update, _device())
-                for group in ensembles
-            )
-            for results in Parallel(
-                n_jobs=workers, prefer="threads", return_as="generator_unordered"
-            )(jobs):
-                yield from results
+        return train(configs, datasets, on_epoch, _device())
     finally:
         torch.set_num_threads(threads)
+
+
+def _pixels(configs: Sequence[Config]) -> int:
+    """How much work an ensemble is: pixels that it is trained on."""
+    return sum(config.epochs * config.images * config.size**2 for config in configs)
+
+
+@contextmanager
+def _progress(what: str, images: int) -> Iterator[tuple[Path, tqdm]]:
+    """A file to which workers append how many images they have just trained on, one number a
+    line, and the bar that shows their sum."""
+    with (
+        TemporaryDirectory() as folder,
+        _progress_file() as file,
+        tqdm(desc=what, total=images, unit="img", unit_scale=True, file=file) as bar,
+    ):
+        path = Path(folder) / "images"
+        path.touch()
+        over = Event()
+
+        def follow() -> None:
+            with path.open() as lines:
+                while True:
+                    last = over.wait(0.5)
+                    bar.update(sum(map(int, lines.read().split())))
+                    if last:
+                        return
+
+        follower = Thread(target=follow)
+        follower.start()
+        try:
+            yield path, bar
+        finally:
+            over.set()
+            follower.join()
 
 
 @contextmanager

@@ -6,9 +6,10 @@ has its own generator, for weights, order and noise in turn, so that it comes ou
 in company.
 """
 
+import ctypes
 import time
-import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 
 from vaenotes import trace
@@ -26,6 +28,7 @@ from vaenotes.model import VAE
 from vaenotes.objective import Weights, terms, total
 
 REGISTER = 64  # numbers; a multiple of what any vector register holds
+WORTH_RECORDING = 250  # steps; in fewer, recording one would cost more than it saves
 
 # What may differ between replicas that are trained together; all else must agree.
 FREE = (
@@ -120,6 +123,8 @@ class Ensemble:
         self.images = stacked_once([dataset.images for dataset in different]).flatten(2).to(device)
         self.factors = stacked_once([d.standard_factors for d in different]).to(device)
         self.count = self.images.shape[1]
+        self.steps = self.config.epochs * (self.count // self.config.batch)
+        self.recorded: Callable[..., list[Tensor | None]] | None = None
         self.diverged: list[tuple[int, int] | None] = [None] * len(configs)
 
     def rate(self, name: str) -> float:
@@ -130,31 +135,51 @@ class Ensemble:
             return self.config.learning_rate * self.config.posterior_rate
         return self.config.learning_rate
 
-    def each(self, function: Callable[..., Any], *inputs: Any) -> Any:
-        """function(model, *inputs) of every replica at once: models and inputs have a leading
+    def each(
+        self, function: Callable[..., Any], parameters: dict[str, Tensor], *inputs: Any
+    ) -> Any:
+        """function(model, *inputs) of every replica at once: parameters and inputs have a leading
         replica axis, and so has what is returned."""
-        state = {f"model.{n}": t for n, t in {**self.parameters, **self.buffers}.items()}
+        state = {f"model.{n}": t for n, t in {**parameters, **self.buffers}.items()}
 
         def one(state: dict[str, Tensor], *inputs: Any) -> Any:
             return functional_call(self.within, state, (function, *inputs))
 
         return vmap(one)(state, *inputs)
 
-    def step(self, chosen: Tensor) -> Tensor:
-        """One optimiser step on the images `chosen` (replica, image); returns losses (replica,)."""
-        held = self.held[:, None]
-        images, factors = pixels(self.images[held, chosen]), self.factors[held, chosen]
-        noise, z0 = self.draw(chosen.shape[1], self.generators)
+    def gradients(self, parameters: dict[str, Tensor], *batch: Tensor) -> list[Tensor | None]:
+        """Of every replica's loss by its own parameters, in their order; None where it has none."""
         half = self.config.precision == "bfloat16"
         with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16, enabled=half):
-            losses = self.each(loss, self.weights, images, factors, noise, z0)
-        losses.sum().backward()  # replicas share no parameter: each gets its own gradient
-        for name, parameter in self.parameters.items():
-            if parameter.grad is not None:
-                self.flat[name].grad = padded(parameter.grad.flatten())
-                parameter.grad = None
+            losses = self.each(loss, parameters, self.weights, *batch)
+        # Replicas share no parameter, so the sum of their losses gives each its own gradient.
+        ones = torch.ones(len(self.configs), device=self.device)
+        return list(torch.autograd.grad(losses, list(parameters.values()), ones, allow_unused=True))
+
+    def step(self, chosen: Tensor) -> Tensor:
+        """One optimiser step on the images `chosen` (replica, image). Returns, per replica,
+        whether its gradients were finite (replica,)."""
+        held = self.held[:, None]
+        images, factors = pixels(self.images[held, chosen]), self.factors[held, chosen]
+        batch = (images, factors, *self.draw(chosen.shape[1], self.generators))
+        self.optimizer.zero_grad()  # before, so that new gradients take the old ones' memory
+        if self.recorded is None and self.steps >= WORTH_RECORDING:
+            self.recorded = recorded(self.gradients, self.parameters, *batch)
+        if self.recorded is None:
+            gradients = self.gradients(self.parameters, *batch)
+        else:
+            with torch.no_grad():
+                gradients = self.recorded(self.parameters, *batch)
+        for flat, gradient in zip(self.flat.values(), gradients, strict=True):
+            flat.grad = None if gradient is None else padded(gradient.flatten())
         self.optimizer.step()
-        return losses.detach()
+        return self.finite([gradient for gradient in gradients if gradient is not None])
+
+    def finite(self, gradients: Sequence[Tensor]) -> Tensor:
+        """Whether all of each replica's gradients are finite (replica,)."""
+        if sum(gradient.sum() for gradient in gradients).isfinite():  # a quick look at all at once
+            return torch.ones(len(self.configs), dtype=torch.bool, device=self.device)
+        return torch.stack([g.isfinite().flatten(1).all(-1) for g in gradients]).all(0)
 
     def draw(self, count: int, generators: Sequence[torch.Generator]) -> Tensor:
         """Standard normal noise for prior and posterior: (2, replica, image, node, dim)."""
@@ -203,9 +228,9 @@ class Ensemble:
                 left = 1 - ((number - 1) * steps + step) / (self.config.epochs * steps)
                 for group in self.optimizer.param_groups:
                     group["lr"] = left * group["start"]
-            losses = self.step(order[:, step * batch : (step + 1) * batch])
-            if not losses.isfinite().all():
-                self.stop_diverged(losses.isfinite(), number, step)
+            finite = self.step(order[:, step * batch : (step + 1) * batch])
+            if not finite.all():
+                self.stop_diverged(finite, number, step)
 
     @torch.no_grad()
     def stop_diverged(self, finite: Tensor, epoch: int, step: int) -> None:
@@ -213,12 +238,6 @@ class Ensemble:
         for replica in (~finite).nonzero().flatten().tolist():
             if self.diverged[replica] is None:
                 self.diverged[replica] = (epoch, step)
-                seed = self.configs[replica].seed
-                warnings.warn(
-                    f"replica with seed {seed} diverged in epoch {epoch}, step {step}: "
-                    "it is no longer finite, and recorded as NaN from here on",
-                    stacklevel=2,
-                )
                 for parameter in self.parameters.values():
                     parameter[replica] = torch.nan
 
@@ -239,7 +258,7 @@ class Ensemble:
                 return trace.measure_final(model, output, weights, images, factors)
             return trace.measure(model, output, images, factors)
 
-        return self.each(one, self.weights, images, factors, noise, z0)
+        return self.each(one, self.parameters, self.weights, images, factors, noise, z0)
 
 
 class Within(nn.Module):
@@ -268,6 +287,26 @@ def initial(config: Config, dataset: Dataset, generator: torch.Generator) -> VAE
         order = range(config.dims)[:: -1 if config.swapped else 1]
         change_units(model, order, torch.tensor(config.units or [1.0] * config.dims))
     return model
+
+
+def recorded(function: Callable[..., Any], *inputs: Any) -> Callable[..., Any]:
+    """The same function as a plain list of tensor operations, for inputs of these shapes: calling
+    it spares torch's transforms and autograd, and leaves out what no result depends on (as the
+    value of a loss, where gradients are asked for)."""
+    graph = make_fx(function)(*inputs)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph
+
+
+def keep_freed_memory() -> None:
+    """Ask the C library (glibc; others are left alone) not to give freed memory back: to fetch
+    fresh pages for each step's gradients takes as long as the products that fill them."""
+    trim_threshold, map_threshold = -1, -3  # mallopt's names for what is given back, and when
+    with suppress(AttributeError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(map_threshold, 2**25)
 
 
 def halfway(epochs: int) -> int:
