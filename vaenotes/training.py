@@ -28,6 +28,7 @@ from vaenotes.model import VAE
 from vaenotes.objective import Weights, terms, total
 
 REGISTER = 64  # numbers; a multiple of what any vector register holds
+SMALL_POOL = 2**24  # numbers; images no more than that are held as float32, larger sets as uint8
 WORTH_RECORDING = 250  # steps; in fewer, recording one would cost more than it saves
 
 # What may differ between replicas that are trained together; all else must agree.
@@ -117,11 +118,12 @@ class Ensemble:
             )
         )
         # Each data set is held once, (data set, image, pixel); `held` says which is a replica's.
-        # Pictures stay uint8 until a batch is gathered: a quarter of the memory.
         different = list(dict.fromkeys(datasets))
         self.held = torch.tensor([different.index(dataset) for dataset in datasets], device=device)
         self.images = stacked_once([dataset.images for dataset in different]).flatten(2).to(device)
         self.factors = stacked_once([d.standard_factors for d in different]).to(device)
+        if self.images.numel() <= SMALL_POOL:
+            self.images = pixels(self.images)
         self.count = self.images.shape[1]
         self.steps = self.config.epochs * (self.count // self.config.batch)
         self.recorded: Callable[..., list[Tensor | None]] | None = None
