@@ -187,7 +187,12 @@ def cnn_encoder(pixels: int, hidden: int, nodes: int) -> nn.Module:
     for before, after in pairwise(CHANNELS):
         layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.ReLU(inplace=True)]
     flat = CHANNELS[-1] * (side // 16) ** 2
-    layers += [nn.Flatten(-3), Linear(flat, hidden), nn.ReLU(inplace=True), Linear(hidden, nodes * FEATURES)]
+    layers += [
+        nn.Flatten(-3),
+        Linear(flat, hidden),
+        nn.ReLU(inplace=True),
+        Linear(hidden, nodes * FEATURES),
+    ]
     return nn.Sequential(*layers, nn.Unflatten(-1, (nodes, FEATURES)))
 
 
