@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 
 from vaenotes import trace
@@ -295,6 +294,8 @@ def recorded(function: Callable[..., Any], *inputs: Any) -> Callable[..., Any]:
     """The same function as a plain list of tensor operations, for inputs of these shapes: calling
     it spares torch's transforms and autograd, and leaves out what no result depends on (as the
     value of a loss, where gradients are asked for)."""
+    from torch.fx.experimental.proxy_tensor import make_fx  # slow; reading results needs it not
+
     graph = make_fx(function)(*inputs)
     graph.graph.eliminate_dead_code()
     graph.recompile()
