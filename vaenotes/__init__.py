@@ -25,6 +25,7 @@ _HOME = {
     "check_parameters": "notebook",
     "check_runs": "checks",
     "checks": "checks",
+    "cost": "cost",
     "experiment": "experiments",
     "kl_nats": "kl",
     "ledger": "ledger",

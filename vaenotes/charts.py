@@ -3,6 +3,7 @@
 Rows are arms, by title; dots are replicas; a bar is the median (or share) and its 95% interval.
 """
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -300,4 +301,41 @@ def predictions(rows: Sequence[Prediction], findings: Findings) -> Figure:
             Patch(color=WRONG, label="wrong"),
         ]
         ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1))
+        return figure
+
+
+def cost(rows: Mapping[str, Mapping[str, float]]) -> Figure:
+    """What an image and a replica cost, against the number of replicas and of images: the rows of
+    cost.stored("scaling") by their names. Others' costs, which do neither, are level lines."""
+    unit = "µs an image and replica"
+    ours: dict[tuple[int, int], Mapping[str, float]] = {}
+    others: dict[str, float] = {}
+    for name, row in rows.items():
+        if row["unit"] == unit and (sizes := re.findall(r"[\d,]+(?= replicas| images)", name)):
+            replicas, images = (int(size.replace(",", "")) for size in sizes)
+            ours[replicas, images] = row
+        elif row["unit"] == unit:
+            others[name] = row["median"]
+    base = min(ours)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.5, 2.8))
+        axes = figure.subplots(1, 2, sharey=True)
+        for ax, place, name in zip(axes, (0, 1), ("replicas", "images"), strict=True):
+            shown = sorted(size for size in ours if size[1 - place] == base[1 - place])
+            x = [size[place] for size in shown]
+            y, low, high = (
+                np.array([ours[size][end] for size in shown]) for end in ("median", "low", "high")
+            )
+            ax.errorbar(x, y, [y - low, high - y], fmt="o-", color="black", capsize=3, markersize=4)
+            ax.set(xlabel=name, xscale="log", ylim=(0, None), xticks=x)
+            ax.set_xticklabels([f"{value:,}" for value in x])
+            ax.minorticks_off()
+            for level in others.values():
+                ax.axhline(level, color="grey", linewidth=1, linestyle="--")
+        axes[0].set_ylabel(unit.replace(" an", "\nan"))
+        for label, level in others.items():
+            axes[1].annotate(
+                label, (1.02, level), xycoords=("axes fraction", "data"), va="center", fontsize=8
+            )
+        axes[1].annotate("ours", (x[-1], y[-1]), xytext=(0, 8), textcoords="offset points")
         return figure

@@ -32,7 +32,7 @@ from vaenotes.store import Entry, Store, key
 from vaenotes.training import Result, build, company, keep_freed_memory, train
 
 TOGETHER = 32  # replicas in one ensemble at most: more would need memory and be no faster
-WORTH_PROCESSES = 500  # steps; fewer take less time than processes take to start
+WORTH_PROCESSES = 6  # seconds of one core; less is done before processes have started
 
 
 def run(configs: Sequence[Config], store: Store | None = None) -> xr.Dataset:
@@ -92,8 +92,10 @@ def train_all(configs: Sequence[Config]) -> Iterator[Result]:
     groups: dict[tuple, list[Config]] = {}
     for config in configs:
         groups.setdefault(company(config, datasets[config]), []).append(config)
+    images = sum(config.epochs * len(datasets[config].images) for config in configs)
     steps = sum(one.epochs * one.images // one.batch for one, *_ in groups.values())
-    workers = cpu_count() if _device() == "cpu" and steps >= WORTH_PROCESSES else 1
+    seconds = 0.01 * steps + images / 60_000  # about
+    workers = cpu_count() if _device() == "cpu" and seconds >= WORTH_PROCESSES else 1
     # As few ensembles as keep every core busy: each step of each has a price of its own.
     share = -(-workers // len(groups))
     ensembles = []
@@ -101,7 +103,6 @@ def train_all(configs: Sequence[Config]) -> Iterator[Result]:
         count = max(-(-len(group) // TOGETHER), min(share, len(group)))
         ensembles += [group[i::count] for i in range(count)]
     ensembles.sort(key=_pixels, reverse=True)  # the short ones last: all cores end together
-    images = sum(config.epochs * len(datasets[config].images) for config in configs)
     with _progress(f"training {len(configs)} replicas", images) as (progress, bar):
         jobs = (
             delayed(_train)(group, [datasets[config] for config in group], progress)

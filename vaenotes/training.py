@@ -178,7 +178,7 @@ class Ensemble:
 
     def finite(self, gradients: Sequence[Tensor]) -> Tensor:
         """Whether all of each replica's gradients are finite (replica,)."""
-        if sum(gradient.sum() for gradient in gradients).isfinite():  # a quick look at all at once
+        if torch.stack([g.sum() for g in gradients]).isfinite().all():  # a quick look at all
             return torch.ones(len(self.configs), dtype=torch.bool, device=self.device)
         return torch.stack([g.isfinite().flatten(1).all(-1) for g in gradients]).all(0)
 

@@ -1,0 +1,40 @@
+"""Two cores against one: the same replicas, trained as the book trains them.
+
+python benchmarks/cores.py
+"""
+
+import os
+import time
+
+from measuring import Row, in_turns, report
+
+from vaenotes import runs
+from vaenotes.config import Config
+
+ROUNDS, REPLICAS, EPOCHS = 3, 32, 5
+
+
+def rate(cores: int) -> float:
+    """Images x replicas per second of the clock."""
+    os.environ["LOKY_MAX_CPU_COUNT"] = str(cores)  # what joblib reads
+    configs = [Config(epochs=EPOCHS, seed=seed) for seed in range(REPLICAS)]
+    start = time.perf_counter()
+    assert len(list(runs.train_all(configs))) == REPLICAS
+    return REPLICAS * EPOCHS * configs[0].images / (time.perf_counter() - start)
+
+
+def main() -> None:
+    rate(2)  # start the workers
+    found = in_turns({"one": lambda: rate(1), "two": lambda: rate(2)}, ROUNDS)
+    speed = "images x replicas / s"
+    rows = [
+        Row.of("one core", speed, found["one"]),
+        Row.of("two cores, a process each", speed, found["two"]),
+        Row.of("two over one", "1", found["two"] / found["one"], ">= 1.7"),
+    ]
+    setting = f"{REPLICAS} replicas of the book's profile, {EPOCHS} epochs; by the clock."
+    report("cores", setting, rows)
+
+
+if __name__ == "__main__":
+    main()
