@@ -30,8 +30,8 @@ def main() -> None:
         spread = np.nanstd(exact, ddof=1)
         shift = np.nanmean(rough - exact) / spread if spread else np.nanmean(rough - exact)
         error = np.nanstd(rough - exact, ddof=1) / np.sqrt(SEEDS) / (spread or 1)
-        row = Row(measure, "seeds' std", shift, shift - 2 * error, shift + 2 * error)
-        rows.append(row)
+        what = f"{measure}: {vn.measures.MEASURES[measure].meaning}"
+        rows.append(Row(what, "seeds' std", shift, shift - 2 * error, shift + 2 * error))
     setting = (
         f"{SEEDS} seeds of the notes' system, book profile: mean of (bfloat16 - float32) per seed, "
         "in standard deviations between seeds; the range is two standard errors."
