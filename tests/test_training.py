@@ -1,4 +1,7 @@
+import os
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -365,3 +368,22 @@ def test_a_gpu_trains_the_same_replicas(dataset):
     (host,) = train([Config(**SMALL)], dataset)
     (gpu,) = train([Config(**SMALL)], dataset, device="cuda")
     np.testing.assert_allclose(gpu.trace["kl_nats"], host.trace["kl_nats"], rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's way of keeping memory")
+def test_memory_is_kept_while_training_and_given_back_after():
+    def use() -> None:  # more than the C library would keep by itself, in pieces that it can merge
+        pieces = [torch.ones(2**18) for _ in range(256)]
+        del pieces
+
+    def resident() -> float:  # MB
+        return (
+            int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+        )
+
+    before = resident()
+    with training.freed_memory_kept():
+        use()
+        during = resident()
+    assert during - before > 150
+    assert resident() - before < 100

@@ -327,12 +327,12 @@ def cost(rows: Mapping[str, Mapping[str, float]]) -> Figure:
                 np.array([ours[size][end] for size in shown]) for end in ("median", "low", "high")
             )
             ax.errorbar(x, y, [y - low, high - y], fmt="o-", color="black", capsize=3, markersize=4)
-            ax.set(xlabel=name, xscale="log", ylim=(0, None), xticks=x)
+            ax.set(xlabel=name, xscale="log", xticks=x)
             ax.set_xticklabels([f"{value:,}" for value in x])
             ax.minorticks_off()
             for level in others.values():
                 ax.axhline(level, color="grey", linewidth=1, linestyle="--")
-        axes[0].set_ylabel(unit.replace(" an", "\nan"))
+        axes[0].set(ylabel=unit.replace(" and", "\nand"), ylim=(0, None))
         for label, level in others.items():
             axes[1].annotate(
                 label, (1.02, level), xycoords=("axes fraction", "data"), va="center", fontsize=8

@@ -29,7 +29,7 @@ from vaenotes.config import Config
 from vaenotes.errors import ParameterError
 from vaenotes.model import VAE
 from vaenotes.store import Entry, Store, key
-from vaenotes.training import Result, build, company, keep_freed_memory, train
+from vaenotes.training import Result, build, company, freed_memory_kept, train
 
 TOGETHER = 32  # replicas in one ensemble at most: more would need memory and be no faster
 WORTH_PROCESSES = 6  # seconds of one core; less is done before processes have started
@@ -133,9 +133,9 @@ def _train(configs: Sequence[Config], datasets: Sequence[data.Dataset], progress
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    keep_freed_memory()
     try:
-        return train(configs, datasets, on_epoch, _device())
+        with freed_memory_kept():
+            return train(configs, datasets, on_epoch, _device())
     finally:
         torch.set_num_threads(threads)
 

@@ -7,9 +7,10 @@ in company.
 """
 
 import ctypes
+import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -302,14 +303,24 @@ def recorded(function: Callable[..., Any], *inputs: Any) -> Callable[..., Any]:
     return graph
 
 
-def keep_freed_memory() -> None:
-    """Ask the C library (glibc; others are left alone) not to give freed memory back: to fetch
-    fresh pages for each step's gradients takes as long as the products that fill them."""
-    trim_threshold, map_threshold = -1, -3  # mallopt's names for what is given back, and when
-    with suppress(AttributeError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(trim_threshold, 2**31 - 1)
-        mallopt(map_threshold, 2**25)
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Ask the C library (glibc; others are left alone) not to give freed memory back meanwhile: to
+    fetch fresh pages for each step's gradients takes as long as the products that fill them."""
+    library = ctypes.CDLL(None) if os.name == "posix" else None
+    mallopt, trim = (getattr(library, name, None) for name in ("mallopt", "malloc_trim"))
+    if mallopt is None or trim is None:
+        yield
+        return
+    trim_threshold, map_threshold = -1, -3  # mallopt's names for these two
+    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(map_threshold, 2**25)
+    try:
+        yield
+    finally:
+        mallopt(trim_threshold, 2**17)  # glibc's defaults
+        mallopt(map_threshold, 2**17)
+        trim(0)
 
 
 def halfway(epochs: int) -> int:
