@@ -11,7 +11,7 @@ from IPython.display import Markdown
 from vaenotes.errors import check_choice
 
 FOLDER = Path(__file__).parent / "results"
-NAMES = ("training", "cores", "book", "scaling", "kl", "rendering", "precision")
+NAMES = ("training", "cores", "book", "rebuild", "scaling", "kl", "rendering", "precision")
 
 
 def path(name: str) -> Path:
@@ -35,7 +35,7 @@ def provenance(name: str) -> Markdown:
     kept = stored(name)
     return Markdown(
         f"*{kept['setting']} Measured on {kept['hardware']}; torch {kept['versions']['torch']}; "
-        f"commit {kept['commit']}; `benchmarks/{name}.py`.*"
+        f"commit {kept['commit']}.*"
     )
 
 
