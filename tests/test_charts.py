@@ -60,7 +60,7 @@ def test_nails_are_two_standard_deviations_in_the_used_dims():
     (ax,) = charts.nails(runs, ["shape", "x"], images=10).axes
     *nails, prior = ax.patches
     assert len(nails) == 10
-    place = runs.image_posterior_mean.values[0, 0, :10]
+    place = runs.image_posterior_mean.values[0, :10]
     np.testing.assert_allclose(nails[3].center, [place[3, 0, 0], place[3, 1, 1]])
     assert nails[3].width == pytest.approx(4 * 2.0**-10)
     assert prior.width == pytest.approx(4 * 1.2)
