@@ -225,7 +225,8 @@ def elbo(arms: Mapping[str, xr.Dataset], best: float, halfway: int | None = None
 
 def nails(runs: xr.Dataset, nodes: Sequence[str], epoch: int) -> Figure:
     """One replica's bed of nails after an epoch, in two nodes: each followed image's posterior as
-    an ellipse of two standard deviations, coloured by the first node's factor, and the prior's.
+    an ellipse of two standard deviations around its mean, coloured by the first node's factor, and
+    the prior's.
 
     A panel for the dims that are in use at the end, the most used of either node, and one for
     the least used. The axes are those of the whole run, so that epochs can be compared.
@@ -248,7 +249,8 @@ def nails(runs: xr.Dataset, nodes: Sequence[str], epoch: int) -> Figure:
             width = 2 * np.exp(logvar / 2)
             centre, reach = panel.prior_mean.values, 2 * np.sqrt(panel.prior_variance.values)
             for spot, size, colour in zip(mean[epoch], width[epoch], colours, strict=True):
-                ax.add_patch(Ellipse(spot, *(2 * size), color=colour, alpha=0.6, lw=0))
+                ax.add_patch(Ellipse(spot, *(2 * size), fc=(*colour[:3], 0.15), ec=colour, lw=0.6))
+            ax.scatter(*mean[epoch].T, s=4, c=colours, zorder=3)
             ax.add_patch(
                 Ellipse(centre[epoch], *(2 * reach[epoch]), fill=False, ec=COLOURS["prior"], lw=1.5)
             )
