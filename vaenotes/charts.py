@@ -254,13 +254,11 @@ def nails(runs: xr.Dataset, nodes: Sequence[str], epoch: int) -> Figure:
             ax.add_patch(
                 Ellipse(centre[epoch], *(2 * reach[epoch]), fill=False, ec=COLOURS["prior"], lw=1.5)
             )
-            low, high = (
-                np.stack(
-                    [edge((mean + side * width).reshape(-1, 2), 0), edge(centre + side * reach, 0)]
-                )
-                for edge, side in ((np.nanmin, -1), (np.nanmax, 1))
-            )
-            (left, bottom), (right, top) = 1.02 * low.min(0), 1.02 * high.max(0)
+            ends = (mean - width, mean + width, centre - reach, centre + reach)
+            edges = np.concatenate([end.reshape(-1, 2) for end in ends])
+            low, high = np.nanmin(edges, 0), np.nanmax(edges, 0)
+            margin = 0.02 * (high - low)
+            (left, bottom), (right, top) = low - margin, high + margin
             numbers = dims.values + 1
             ax.set(
                 xlim=(left, right),
