@@ -19,6 +19,7 @@ from sphinx.errors import ConfigError
 from vaenotes.settings import Settings
 from vaenotes_book import digest, inject, read_parameters, stamp
 from vaenotes_execute import replicas
+from vaenotes_facts import banner
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
@@ -188,6 +189,13 @@ def test_a_replica_counts_once_as_trained_if_it_was():
     assert replicas("") == {"trained": 0, "found": 0}
 
 
+def test_the_banner_names_what_was_changed_and_escapes_it():
+    assert banner({}) == ""
+    text = banner({"seeds": 4, "data": "<b>.npz"})
+    assert "not the published pages" in text
+    assert "seeds = 4, data = &#x27;&lt;b&gt;.npz&#x27;." in text
+
+
 # The extension at work, in a small book with the real settings and a stand-in library
 
 LIBRARY_DATA = '''
@@ -309,6 +317,7 @@ def test_what_was_executed_can_be_downloaded_and_is_in_the_status_table(small_bo
     page, total = rows = status()
     assert page[0] == "A page" and page[1].startswith("20")
     assert page[3:] == total[3:] == ["1", "2"]
+    assert not small_book.shows("page", "not the published pages")
 
     assert small_book.shows("page", 'href="_sources/page.ipynb"')
     assert not small_book.shows("index", ".ipynb")
@@ -332,9 +341,14 @@ def test_parameters_of_a_whole_build(small_book):
     assert small_book.shows("page", "pages executed with profile=quick.")
     assert (small_book.html / "_sources" / "page.md").read_text() == PAGE
 
+    assert small_book.shows("index", "not the published pages: they were computed with profile = ")
+    assert "profile = 'quick', data = 'sprites', prior" in small_book.soup("status").get_text()
+
     exit_code, output = small_book.build("profil=quick")
-    assert exit_code != 0
-    assert "\nParameterError: unknown parameter 'profil'; did you mean 'profile'?" in output
+    assert exit_code != 0 and "executed" not in output
+    last = output.splitlines()[-1]
+    assert last.startswith("VAENOTES_PARAMETERS: unknown parameter 'profil'; did you mean 'prof")
+    assert "Traceback" not in output
 
 
 @pytest.mark.slow
