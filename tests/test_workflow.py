@@ -1,0 +1,31 @@
+"""The workflow that checks and publishes is sound as far as that can be told without running it."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text())
+JOBS = WORKFLOW["jobs"]
+STEPS = [step for job in JOBS.values() for step in job["steps"]]
+
+
+def test_every_file_that_a_step_runs_exists():
+    commands = [step["run"] for step in STEPS if "run" in step]
+    words = [word for command in commands for word in re.findall(r"[\w./-]+", command)]
+    files = [word for word in words if re.search(r"/|\.txt$", word)]
+    assert ".ci/run" in files and "requirements.txt" in files
+    for file in files:
+        assert (ROOT / file).is_file(), file
+
+
+def test_only_main_is_published_and_only_after_all_checks():
+    assert set(JOBS["deploy"]["needs"]) == set(JOBS) - {"deploy"}
+    assert JOBS["deploy"]["if"] == "github.ref == 'refs/heads/main'"
+    assert all(job.get("permissions") is None for name, job in JOBS.items() if name != "deploy")
+
+
+def test_actions_are_pinned_by_major_version():
+    used = [step["uses"] for step in STEPS if "uses" in step]
+    assert all(re.fullmatch(r"actions/[\w-]+@v\d+", action) for action in used), used
