@@ -1,14 +1,31 @@
-"""The workflow that checks and publishes is sound as far as that can be told without running it."""
+"""What stands around the code: the README holds what it promises, and the workflow that checks and
+publishes is sound as far as that can be told without running it."""
 
 import re
 from pathlib import Path
 
 import yaml
 
+from vaenotes import cost
+
 ROOT = Path(__file__).parents[1]
 WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text())
 JOBS = WORKFLOW["jobs"]
 STEPS = [step for job in JOBS.values() for step in job["steps"]]
+README = (ROOT / "README.md").read_text()
+
+
+def test_what_the_readme_links_exists():
+    links = re.findall(r"\]\((?!https:|\.\./)([^)#]+)\)", README)
+    assert ".github/first-page.png" in links
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+def test_the_readme_promises_a_first_build_of_less_than_half_an_hour():
+    assert "less than half an hour on two cores" in README
+    assert cost.value("book", "from an empty store") < 30
+    assert "2 cores" in cost.stored("book")["hardware"]
 
 
 def test_every_file_that_a_step_runs_exists():
