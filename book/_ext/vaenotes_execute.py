@@ -148,8 +148,7 @@ class ExecutedPages(SphinxDirective):
                 # Of a page that myst-nb had to execute after all, no more is known.
                 took = {"executed": "?", "trained": 0, "found": 0, **page[1]}
                 numbers = [f"{took[key]:.0f}" for key in counted]
-                when = took["executed"].replace(" ", "&nbsp;")
-                lines.append(f"| {{doc}}`/{name}` | {when} | {' | '.join(numbers)} |")
+                lines.append(f"| {{doc}}`/{name}` | {took['executed']} | {' | '.join(numbers)} |")
                 totals = {key: total + took[key] for key, total in totals.items()}
         lines.append(f"| all | | {' | '.join(f'{total:.0f}' for total in totals.values())} |")
         return self.parse_text_to_nodes("\n".join(lines))
