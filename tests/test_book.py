@@ -9,13 +9,17 @@ from dataclasses import fields
 from pathlib import Path
 
 import jupytext
+import nbformat
 import pytest
 import yaml
+from bs4 import BeautifulSoup
 from joblib import cpu_count
 from sphinx.errors import ConfigError
 
 from vaenotes.settings import Settings
 from vaenotes_book import digest, inject, read_parameters, stamp
+from vaenotes_execute import replicas
+from vaenotes_facts import banner
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
@@ -121,9 +125,10 @@ PAGE = f"""\
 
 ```{{code-cell}} python3
 from myst_nb import glue
-from vaenotes.data import ANSWER
+from vaenotes.data import ANSWER, fetch
+fetch()
 glue("answer", ANSWER + 1)
-glue("profile", settings.profile)
+glue("profile", settings.profile, display=False)
 ```
 
 The profile is {{glue:text}}`profile`.
@@ -179,11 +184,39 @@ def test_digest_knows_the_parameters_and_the_file_they_name(tmp_path):
     assert len(seen) == 4
 
 
+def test_a_replica_counts_once_as_trained_if_it_was():
+    assert replicas("found a\ntrained b\nfound b\nfound a\nfound c\n") == {"trained": 1, "found": 2}
+    assert replicas("") == {"trained": 0, "found": 0}
+
+
+def test_the_banner_names_what_was_changed_and_escapes_it():
+    assert banner({}) == ""
+    text = banner({"seeds": 4, "data": "<b>.npz"})
+    assert "not the published pages" in text
+    assert "seeds = 4, data = &#x27;&lt;b&gt;.npz&#x27;." in text
+
+
 # The extension at work, in a small book with the real settings and a stand-in library
+
+LIBRARY_DATA = '''
+import os
+import warnings
+
+ANSWER = 41
+DATASETS = ["sprites"]
+
+def fetch():
+    """As if one replica had been trained, and two found."""
+    warnings.warn("a warning names this file")
+    if path := os.environ.get("VAENOTES_USED"):
+        with open(path, "a") as file:
+            file.write("found a\\nfound b\\ntrained c\\nfound c\\n")
+'''
 
 
 class SmallBook:
-    """A project of two pages: `page` is executed, `index` shows a value that it glues."""
+    """A project of three pages: `page` is executed, `index` shows a value that it glues, and
+    `status` is the book's own."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -194,16 +227,19 @@ class SmallBook:
         shutil.copytree(BOOK / "_ext", book / "_ext")
         shutil.copytree(BOOK / "assets", book / "assets")
         (book / "references.bib").touch()
-        (book / "_toc.yml").write_text("format: jb-book\nroot: index\nchapters:\n- file: page\n")
+        (book / "_toc.yml").write_text(
+            "format: jb-book\nroot: index\nchapters:\n- file: page\n- file: status\n"
+        )
         (book / "index.md").write_text("# Index\n\nIt is {glue:text}`page.md::answer:d`.\n")
         (book / "page.md").write_text(PAGE)
+        shutil.copy(BOOK / "status.md", book)
 
         library = root / "vaenotes"
         library.mkdir()
         for name in ["errors.py", "notebook.py", "settings.py"]:
             shutil.copy(ROOT / "vaenotes" / name, library)
         (library / "__init__.py").write_text("from vaenotes.notebook import check_parameters\n")
-        (library / "data.py").write_text("ANSWER = 41\nDATASETS = ['sprites']\n")
+        (library / "data.py").write_text(LIBRARY_DATA)
         (library / "priors.py").write_text("PRIORS = ['exogenous']\n")
         (library / "experiments.py").write_text("PROFILES = ['quick', 'book']\n")
 
@@ -233,6 +269,14 @@ class SmallBook:
     def shows(self, page: str, text: str) -> bool:
         return text in (self.html / f"{page}.html").read_text()
 
+    def soup(self, page: str) -> BeautifulSoup:
+        return BeautifulSoup((self.html / f"{page}.html").read_text(), "html.parser")
+
+    def executed(self) -> list[list[str]]:
+        """The rows of the status page's first table."""
+        rows = self.soup("status").find("table").tbody.find_all("tr")
+        return [[cell.get_text() for cell in row.find_all("td")] for row in rows]
+
 
 @pytest.fixture
 def small_book(tmp_path):
@@ -256,12 +300,43 @@ def test_results_are_kept_when_they_hold_and_made_anew_when_not(small_book):
 
     # Another page's value, in a page that was not read anew.
     small_book.edit("book/page.md", "ANSWER + 1", "ANSWER + 2")
+    small_book.edit("book/page.md", "fetch()\n", "")
     assert build_executes()
     assert small_book.shows("index", ">43<")
+    assert small_book.executed()[0][3:] == ["0", "0"]
 
     small_book.edit("vaenotes/data.py", "41", "51")
     assert build_executes()
     assert small_book.shows("index", ">53<")
+
+
+@pytest.mark.slow
+def test_what_was_executed_can_be_downloaded_and_is_in_the_status_table(small_book):
+    small_book.edit(
+        "book/page.md", "The profile is", "{doc}`/index` {glue:text}`page.md::answer:.1f`,"
+    )
+
+    exit_code, output = small_book.build()
+    assert exit_code == 0, output
+    page, total = rows = small_book.executed()
+    assert page[0] == "A page" and page[1].startswith("20")
+    assert page[3:] == total[3:] == ["1", "2"]
+    assert not small_book.shows("page", "not the published pages")
+
+    assert small_book.shows("page", 'href="_sources/page.ipynb"')
+    assert not small_book.shows("index", ".ipynb")
+    text = (small_book.html / "_sources" / "page.ipynb").read_text()
+    notebook = nbformat.reads(text, as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.cells[-1].source == "{doc}`/index` 42.0, book."
+    assert [output.data for output in notebook.cells[-2].outputs] == [{"text/plain": "42"}]
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    for mark in [str(small_book.root), "papermill", 'vaenotes":']:
+        assert mark not in text
+
+    exit_code, output = small_book.build()
+    assert exit_code == 0, output
+    assert small_book.executed() == rows  # what the execution took, not this build
 
 
 @pytest.mark.slow
@@ -272,9 +347,14 @@ def test_parameters_of_a_whole_build(small_book):
     assert small_book.shows("page", "pages executed with profile=quick.")
     assert (small_book.html / "_sources" / "page.md").read_text() == PAGE
 
+    assert small_book.shows("index", "not the published pages: they were computed with profile = ")
+    assert "profile = 'quick', data = 'sprites', prior" in small_book.soup("status").get_text()
+
     exit_code, output = small_book.build("profil=quick")
-    assert exit_code != 0
-    assert "\nParameterError: unknown parameter 'profil'; did you mean 'profile'?" in output
+    assert exit_code != 0 and "executed" not in output
+    last = output.splitlines()[-1]
+    assert last.startswith("VAENOTES_PARAMETERS: unknown parameter 'profil'; did you mean 'prof")
+    assert "Traceback" not in output
 
 
 @pytest.mark.slow

@@ -53,6 +53,17 @@ def _literal(text: str) -> bool | int | float | str | None:
     return text
 
 
+def check(parameters: dict[str, Any]) -> None:
+    """Stop the build before anything is executed if a page would refuse these parameters."""
+    from vaenotes.errors import ParameterError  # late: the library may not be installed
+    from vaenotes.notebook import check_parameters
+
+    try:
+        check_parameters(parameters)
+    except ParameterError as error:
+        raise ConfigError(f"VAENOTES_PARAMETERS: {error}") from None
+
+
 def digest(parameters: dict[str, Any], folder: Path) -> str:
     """Digest of the library with its data files, the packages under it, and the parameters with
     the file that they name.
@@ -132,11 +143,16 @@ def _show_progress() -> None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    parameters = read_parameters(os.environ.get("VAENOTES_PARAMETERS", ""))
+    try:
+        parameters = read_parameters(os.environ.get("VAENOTES_PARAMETERS", ""))
+        mark = digest(parameters, Path(app.srcdir))
+        check(parameters)
+    except ConfigError as error:  # which Jupyter Book would bury under a traceback of its own
+        raise SystemExit(str(error)) from None
     _show_progress()
     # "env": Sphinx reads every page anew when one of these changes.
     app.add_config_value("vaenotes_parameters", parameters, "env")
-    app.add_config_value("vaenotes_digest", digest(parameters, Path(app.srcdir)), "env")
+    app.add_config_value("vaenotes_digest", mark, "env")
     app.connect("source-read", _on_source_read)
     app.connect("env-updated", _write_every_page)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

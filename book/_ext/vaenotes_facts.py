@@ -1,7 +1,8 @@
 """Sphinx extension: say on every page what it was built from, and on the status page with what.
 
-Gives the pages three substitutions, `commit`, `versions` and `hardware`, and a line at the foot.
-All of them describe the build itself; when each page was executed is myst-nb's `nb-exec-table`.
+Gives the pages four substitutions, `commit`, `versions`, `hardware` and `parameters`, a line at the
+foot, and a banner at the top if the parameters are not the defaults. All of them describe the build
+itself; when each page was executed is in the table of `executed-pages`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import html
 import os
 import platform
 import subprocess
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -50,18 +52,34 @@ def hardware() -> str:
     return ", ".join(facts)
 
 
+def banner(changed: dict[str, Any]) -> str:
+    """What stands above every page of a build with these parameters, as HTML; "" for none."""
+    if not changed:
+        return ""
+    values = ", ".join(f"{name} = {value!r}" for name, value in changed.items())
+    line = f"These are not the published pages: they were computed with {values}."
+    line += " The text describes the defaults; nan stands where no replica has what is asked for."
+    return html.escape(line)
+
+
 def _tell(app: Sphinx, config: Config) -> None:
+    from vaenotes.settings import Settings  # late: it stands beside torch
+
     revision = commit(app.srcdir)
     rows = [f"| {name} | {number} |" for name, number in installed_versions().items()]
+    values = asdict(Settings(**config.vaenotes_parameters))
+    changed = {name: value for name, value in values.items() if value != asdict(Settings())[name]}
     facts = {
         "commit": f"`{revision}`",
         "hardware": hardware(),
         "versions": "\n".join(["| package | version |", "|---|---|", *rows]),
+        "parameters": ", ".join(f"`{name} = {value!r}`" for name, value in values.items()),
     }
     config.myst_substitutions = {**config.myst_substitutions, **facts}
     parameters = os.environ.get("VAENOTES_PARAMETERS", "").strip() or "their default parameters"
     line = f"Built from commit {revision}; pages executed with {parameters}."
-    config.html_theme_options = {**config.html_theme_options, "extra_footer": html.escape(line)}
+    shown = {"extra_footer": html.escape(line), "announcement": banner(changed)}
+    config.html_theme_options = {**config.html_theme_options, **shown}
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
