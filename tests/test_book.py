@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from joblib import cpu_count
 from sphinx.errors import ConfigError
 
 from vaenotes.settings import Settings
+from vaenotes_api import as_rst
 from vaenotes_book import digest, inject, read_parameters, stamp
 
 ROOT = Path(__file__).parents[1]
@@ -103,6 +105,13 @@ def test_executed_pages_explain_the_parameters_in_the_same_words():
     assert len(sources) <= 1
 
 
+def test_the_library_page_has_every_module_in_the_readmes_order():
+    described = re.findall(r"automodule:: vaenotes\.(\w+)", (BOOK / "api.md").read_text())
+    assert described == re.findall(r"`(\w+)\.py`", (ROOT / "README.md").read_text())
+    modules = {path.stem for path in (ROOT / "vaenotes").glob("*.py")} - {"__init__"}
+    assert set(described) == modules
+
+
 # The extension, piece by piece
 
 PAGE = f"""\
@@ -177,6 +186,12 @@ def test_digest_knows_the_parameters_and_the_file_they_name(tmp_path):
         (tmp_path / "some.npz").write_bytes(content)
         seen.add(digest(parameters, tmp_path))
     assert len(seen) == 4
+
+
+def test_docstrings_are_prose_in_which_only_code_is_markup():
+    prose = ["KL(q || p), z* and z_ of `run`:", "    t_ = 2 * s", "where `` a` `` is code."]
+    expected = [r"KL(q \|\| p), z\* and z\_ of ``run``:", "", "::", "", "    t_ = 2 * s", ""]
+    assert as_rst(prose) == [*expected, "where `` a` `` is code."]
 
 
 # The extension at work, in a small book with the real settings and a stand-in library
