@@ -12,12 +12,15 @@ from pathlib import Path
 import jupytext
 import pytest
 import yaml
+from bs4 import BeautifulSoup
+from docutils import nodes
 from joblib import cpu_count
 from sphinx.errors import ConfigError
 
 from vaenotes.settings import Settings
 from vaenotes_api import as_rst
 from vaenotes_book import digest, inject, read_parameters, stamp
+from vaenotes_figures import commit_node
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
@@ -306,6 +309,65 @@ def test_a_broken_page_fails_the_build(small_book, old, new, message):
     exit_code, output = small_book.build()
     assert exit_code != 0
     assert message in output and "page.md" in output
+
+
+FIGURES = """
+```{code-cell} python3
+---
+mystnb: {figure: {name: fig-shown, caption: Shown.}}
+---
+import vaenotes.plots
+vn.plots.dot(0)
+```
+
+```{code-cell} python3
+glue("drawn", vn.plots.ring(1), display=False)
+```
+
+```{glue:figure} drawn
+:name: fig-pasted
+
+Pasted.
+```
+"""
+DRAW = """
+from IPython.display import SVG
+
+def dot(x):
+    circle = f'<circle cx="{x}" cy="9" r="5"/>'
+    return SVG(f'<svg xmlns="http://www.w3.org/2000/svg">\\n{circle}\\n</svg>')
+
+ring = dot
+"""
+
+
+@pytest.mark.slow
+def test_figures_name_their_source_whether_shown_or_pasted(small_book):
+    (small_book.root / "vaenotes" / "plots.py").write_text(DRAW)
+    small_book.edit("book/page.md", "The profile is", f"{FIGURES}\nThe profile is")
+    exit_code, output = small_book.build()
+    assert exit_code == 0, output
+    page = BeautifulSoup((small_book.html / "page.html").read_text(), "html.parser")
+    for name, function in {"fig-shown": "dot", "fig-pasted": "ring"}.items():
+        note = page.find("figure", id=name).select_one(".figure-source")
+        assert note.get_text() == f" Source: plots.{function} at unknown"
+        assert note.a["href"] == f"_modules/vaenotes/plots.html#{function}"
+
+    small_book.edit("book/page.md", "vn.plots.dot(0)", "draw = vn.plots.dot\ndraw(0)")
+    exit_code, output = small_book.build()
+    assert exit_code != 0
+    assert "no source to link" in output and "page.md" in output
+
+
+def test_where_github_builds_the_commit_is_a_link(monkeypatch):
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    assert commit_node("abc1234").astext() == "abc1234"
+    monkeypatch.setenv("GITHUB_SERVER_URL", "https://github.com")
+    monkeypatch.setenv("GITHUB_REPOSITORY", "some/where")
+    assert isinstance(commit_node("unknown"), nodes.Text)
+    link = commit_node("abc1234-dirty")
+    assert link["refuri"] == "https://github.com/some/where/commit/abc1234"
+    assert link.astext() == "abc1234-dirty"
 
 
 @pytest.mark.slow

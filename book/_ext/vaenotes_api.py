@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from numpy.typing import ArrayLike
 from sphinx.application import Sphinx
+from sphinx.util.typing import stringify_annotation
 
 CODE = re.compile(r"(`+)(.+?)\1")
 
@@ -47,8 +49,20 @@ def _is_field(app: Sphinx, what: str, name: str, obj: object, skip: bool, option
     return skip or str(getattr(obj, "__doc__", "")).startswith("Alias for field number")
 
 
+def _shorten(
+    app: Sphinx, what: str, name: str, obj: object, options: Any, signature: str | None, back: Any
+) -> tuple[str, Any] | None:
+    """Call numpy's long union by its name, and write what a dataclass makes anew so that it can be
+    read as Python."""
+    if signature is None:
+        return None
+    union = stringify_annotation(ArrayLike, "smart")
+    return signature.replace(union, "ArrayLike").replace("<factory>", "..."), back
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", _read_as_prose)
+    app.connect("autodoc-process-signature", _shorten)
     app.connect("autodoc-skip-member", _is_field)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
