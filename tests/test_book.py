@@ -17,9 +17,11 @@ from docutils import nodes
 from joblib import cpu_count
 from sphinx.errors import ConfigError
 
+import vaenotes
 from vaenotes.settings import Settings
 from vaenotes_api import as_rst
 from vaenotes_book import digest, inject, read_parameters, stamp
+from vaenotes_facts import citation
 from vaenotes_figures import commit_node
 
 ROOT = Path(__file__).parents[1]
@@ -197,6 +199,15 @@ def test_docstrings_are_prose_in_which_only_code_is_markup():
     assert as_rst(prose) == [*expected, "where `` a` `` is code."]
 
 
+def test_the_citation_is_the_one_of_the_file():
+    facts = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert facts["version"] == vaenotes.__version__
+    text, bibtex = citation(ROOT / "CITATION.cff", "2026", "abc1234")
+    for fact in (facts["title"], facts["version"], facts["authors"][0]["name"], "2026", "abc1234"):
+        assert fact in text and fact in bibtex
+    assert bibtex.count("{") == bibtex.count("}")
+
+
 # The extension at work, in a small book with the real settings and a stand-in library
 
 
@@ -209,6 +220,7 @@ class SmallBook:
         book = root / "book"
         book.mkdir()
         shutil.copy(ROOT / "_config.yml", book)
+        shutil.copy(ROOT / "CITATION.cff", root)
         shutil.copytree(BOOK / "_ext", book / "_ext")
         shutil.copytree(BOOK / "assets", book / "assets")
         (book / "references.bib").touch()

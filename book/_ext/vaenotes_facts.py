@@ -1,7 +1,9 @@
-"""Sphinx extension: say on every page what it was built from, and on the status page with what.
+"""Sphinx extension: say on every page what it was built from, on the status page with what, and
+how to cite it.
 
-Gives the pages three substitutions, `commit`, `versions` and `hardware`, and a line at the foot.
-All of them describe the build itself; when each page was executed is myst-nb's `nb-exec-table`.
+Gives the pages five substitutions, `commit`, `versions`, `hardware`, `citation` and `bibtex`, and a
+line at the foot. The first three describe the build itself; when each page was executed is
+myst-nb's `nb-exec-table`.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import yaml
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
@@ -50,10 +53,30 @@ def hardware() -> str:
     return ", ".join(facts)
 
 
+def citation(file: Path, year: str, revision: str) -> tuple[str, str]:
+    """How to cite the report that a CITATION.cff describes: as text, and as BibTeX."""
+    facts = yaml.safe_load(file.read_text())
+    title, release = facts["title"], facts["version"]
+    authors = [author["name"] for author in facts["authors"]]
+    text = f"{', '.join(authors)} ({year}). *{title}*. Version {release}, commit {revision}."
+    entry = {
+        "author": " and ".join(f"{{{author}}}" for author in authors),
+        "title": f"{{{title}}}",
+        "year": year,
+        "version": release,
+        "note": f"Commit {revision}",
+    }
+    lines = [f"  {name} = {{{value}}}," for name, value in entry.items()]
+    return text, "\n".join(["@software{vaenotes,", *lines, "}"])
+
+
 def _tell(app: Sphinx, config: Config) -> None:
     revision = commit(app.srcdir)
     rows = [f"| {name} | {number} |" for name, number in installed_versions().items()]
+    text, bibtex = citation(Path(app.srcdir).parent / "CITATION.cff", config.copyright, revision)
     facts = {
+        "citation": text,
+        "bibtex": f"```bibtex\n{bibtex}\n```",
         "commit": f"`{revision}`",
         "hardware": hardware(),
         "versions": "\n".join(["| package | version |", "|---|---|", *rows]),
