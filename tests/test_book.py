@@ -194,8 +194,9 @@ def test_digest_knows_the_parameters_and_the_file_they_name(tmp_path):
 
 
 def test_docstrings_are_prose_in_which_only_code_is_markup():
-    prose = ["KL(q || p), z* and z_ of `run`:", "    t_ = 2 * s", "where `` a` `` is code."]
-    expected = [r"KL(q \|\| p), z\* and z\_ of ``run``:", "", "::", "", "    t_ = 2 * s", ""]
+    block = ["    t_ = 2 * s", "", "    u = t_"]
+    prose = ["KL(q || p), z* and z_ of `run`:", *block, "where `` a` `` is code."]
+    expected = [r"KL(q \|\| p), z\* and z\_ of ``run``:", "", "::", "", *block, ""]
     assert as_rst(prose) == [*expected, "where `` a` `` is code."]
 
 
