@@ -23,9 +23,12 @@ def make_runs(used, epochs=20, seed=0) -> xr.Dataset:
     prior[:, -1] = np.where(used[:, 0], 1.44, posterior[:, -1])
     spread = np.where(used, np.sqrt(np.maximum(1.44 - posterior, 0)), 0.0)
     rng = np.random.default_rng(seed)
-    means = rng.standard_normal((replicas, 1, IMAGES, nodes, dims))
-    means = means * spread[:, -1:, None]
+    means = rng.standard_normal((replicas, IMAGES, nodes, dims))
+    means = means * spread[:, -1, None]
+    grown = np.linspace(0, 1, epochs + 1)[None, :, None, None, None]
     axes = ("replica", "epoch", "node", "dim")
+    by_image = ("replica", "image", "node", "dim")
+    followed = ("replica", "epoch", "followed", "node", "dim")
     kl = np.where(used, 3.0, 0.25) * np.ones_like(posterior)
     ratio = np.sqrt(posterior / prior)
     quantiles = np.array([-1, -0.8, -0.3, 0, 0.3, 0.8, 1])[None, None, :, None, None]
@@ -55,14 +58,14 @@ def make_runs(used, epochs=20, seed=0) -> xr.Dataset:
                 ("replica", "epoch", "quantile", "node", "dim"),
                 0.4 * quantiles * np.ones_like(posterior)[:, :, None],
             ),
-            "image_posterior_mean": (("replica", "snapshot", "image", "node", "dim"), means),
-            "image_prior_mean": (
-                ("replica", "snapshot", "image", "node", "dim"),
-                0.8 * means,
-            ),
+            "image_posterior_mean": (by_image, means),
+            "image_prior_mean": (by_image, 0.8 * means),
             "image_posterior_logvar": (
-                ("replica", "snapshot", "image", "node", "dim"),
-                np.log(posterior[:, -1:, None]) * np.ones_like(means),
+                by_image, np.log(posterior[:, -1, None]) * np.ones_like(means),
+            ),
+            "followed_posterior_mean": (followed, grown * means[:, None]),
+            "followed_posterior_logvar": (
+                followed, np.log(posterior[:, :, None]) * np.ones_like(means[:, None]),
             ),
         },
         coords={
@@ -73,12 +76,12 @@ def make_runs(used, epochs=20, seed=0) -> xr.Dataset:
             "kl_weight": ("replica", np.full(replicas, 0.5)),
             "factors": (
                 ("image", "node"),
-                means[0, 0, :, :, 0] + 1e-3 * np.arange(IMAGES)[:, None],
+                means[0, :, :, 0] + 1e-3 * np.arange(IMAGES)[:, None],
             ),
             "diverged": ("replica", np.full(replicas, -1)),
             "diverged_step": ("replica", np.full(replicas, -1)),
         },
-    )
+    )  # fmt: skip
 
 
 BOTH, FIRST, SECOND, NONE = [[1, 1]] * 2, [[1, 0]] * 2, [[0, 1]] * 2, [[0, 0]] * 2

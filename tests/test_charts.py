@@ -55,15 +55,31 @@ def test_lag_shows_the_formula_and_every_rate():
     assert [(float(x[0]), float(y[0])) for x, y in points] == [(0.1, 1), (1.0, 0.5)]
 
 
-def test_nails_are_two_standard_deviations_in_the_used_dims():
+def test_nails_are_two_standard_deviations_of_each_image_after_an_epoch():
     runs = make_runs([CROSSED])
-    (ax,) = charts.nails(runs, ["shape", "x"], images=10).axes
-    *nails, prior = ax.patches
-    assert len(nails) == 10
-    place = runs.image_posterior_mean.values[0, 0, :10]
+    used, unused = charts.nails(runs, ["shape", "x"], epoch=10).axes
+    *nails, prior = used.patches
+    assert len(nails) == runs.sizes["followed"]
+    place = runs.followed_posterior_mean.values[0, 10]
     np.testing.assert_allclose(nails[3].center, [place[3, 0, 0], place[3, 1, 1]])
-    assert nails[3].width == pytest.approx(4 * 2.0**-10)
+    assert nails[3].width == pytest.approx(4 * 2.0**-5)
     assert prior.width == pytest.approx(4 * 1.2)
+    *_, prior = unused.patches
+    assert prior.width == pytest.approx(4 * 2.0**-4)  # follows two epochs late
+
+
+def test_nails_of_all_epochs_have_the_same_axes_and_none_is_cut():
+    runs = make_runs([CROSSED])
+    first, last = (charts.nails(runs, ["shape", "x"], epoch) for epoch in (0, 20))
+    for one, other in zip(first.axes, last.axes, strict=True):
+        assert one.get_xlim() == other.get_xlim() and one.get_ylim() == other.get_ylim()
+    for figure in (first, last):
+        for ax in figure.axes:
+            (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+            for nail in ax.patches:
+                (x, y), width, height = nail.center, nail.width, nail.height
+                assert left <= x - width / 2 and x + width / 2 <= right
+                assert bottom <= y - height / 2 and y + height / 2 <= top
 
 
 def test_predictions_are_coloured_by_whether_they_are_right():

@@ -6,6 +6,7 @@ VAENOTES_PARAMETERS the parameters that they were built with.
 
 import os
 import re
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 import vaenotes as vn
-from vaenotes.ledger import claims, predictions, verdict
+from vaenotes.ledger import OPEN, VERDICTS, claims, predictions, verdict
 from vaenotes_book import read_parameters
 
 BOOK = Path(__file__).parents[1] / "book"
@@ -22,9 +23,13 @@ pytestmark = pytest.mark.skipif(not HTML, reason="VAENOTES_HTML names no built b
 
 
 @pytest.fixture(scope="module")
-def findings():
-    parameters = read_parameters(os.environ.get("VAENOTES_PARAMETERS", ""))
-    return vn.all_findings(vn.Settings(**parameters))
+def settings():
+    return vn.Settings(**read_parameters(os.environ.get("VAENOTES_PARAMETERS", "")))
+
+
+@pytest.fixture(scope="module")
+def findings(settings):
+    return vn.all_findings(settings)
 
 
 @cache
@@ -45,15 +50,19 @@ def test_the_ledger_has_every_claim_with_its_verdict_its_numbers_and_a_link_that
         assert soup(page).find(id=anchor), row.a["href"]
 
 
-def test_numbers_in_the_prose_are_the_findings(findings):
+def test_numbers_in_the_prose_are_the_findings(settings, findings):
     """In the answers, by their place: the source names the finding, the page has the number."""
     source = (BOOK / "index.md").read_text()
-    answers = source.split("## The answers")[1].split("## The ledger")[0]
+    answers = source.split("## The answers")[1].split("## The two figures")[0]
     keys = re.findall(r"\{glue:text\}`([^`:]+):([^`]+)`", answers)
     section = soup("index").find(id="the-answers")
     shown = [span.get_text() for span in section.select("span.pasted-text")]
     assert len(keys) == len(shown) > 10
+    verdicts = Counter(verdict(claim, findings) for claim in claims())
     numbers = vn.ledger.numbers(findings)
+    numbers |= {name.replace(" ", "_"): verdicts[name] for name in (*VERDICTS, OPEN)}
+    numbers["claims"] = len(claims())
+    numbers["replicas"] = sum(len(vn.arm(settings, name)) for name in vn.ARMS)
     for (key, form), number in zip(keys, shown, strict=True):
         assert number == format(numbers[key], form), key
 

@@ -107,8 +107,8 @@ def test_codes_that_are_the_factors_are_perfect_neighbours():
 
 def test_nails_are_as_far_apart_as_brute_force_says():
     runs = make_runs([BOTH])
-    mean = runs.image_posterior_mean.values[0, 0].reshape(IMAGES, -1)
-    std = np.exp(runs.image_posterior_logvar.values[0, 0].reshape(IMAGES, -1) / 2)
+    mean = runs.image_posterior_mean.values[0].reshape(IMAGES, -1)
+    std = np.exp(runs.image_posterior_logvar.values[0].reshape(IMAGES, -1) / 2)
     apart = [
         min(np.linalg.norm((m - other) / s) for other in np.delete(mean, i, 0))
         for i, (m, s) in enumerate(zip(mean, std, strict=True))
@@ -127,11 +127,11 @@ def test_the_kl_formula_is_the_kl_of_the_best_gaussian_that_sees_as_much():
     mean = 0.6 * (y - y.mean()) / y.std()
     noise = rest - np.polyval(np.polyfit(mean, rest, 1), mean)  # uncorrelated in the sample
     m = mean + 0.3 * noise / noise.std()
-    runs.image_posterior_mean[0, 0, :, :, 0] = m[:, None]
-    runs.image_prior_mean[0, 0, :, :, 0] = mean[:, None]
+    runs.image_posterior_mean[0, :, :, 0] = m[:, None]
+    runs.image_prior_mean[0, :, :, 0] = mean[:, None]
     runs.posterior_spread[0, -1, :, 0] = m.std()
     runs.posterior_variance[0, -1, :, 0] = 0.01
-    runs.image_posterior_logvar[0, 0, :, :, 0] = np.log(0.01)
+    runs.image_posterior_logvar[0, :, :, 0] = np.log(0.01)
     t2 = 0.3**2 + 0.01  # what is left around the best guess
     kl = 0.5 * np.mean(np.log(t2 / 0.01) + (0.01 + (m - mean) ** 2) / t2 - 1)
     runs.kl_nats[0, -1, :, 0] = kl

@@ -24,12 +24,11 @@ def store(tmp_path):
 def test_a_run_has_named_axes(store):
     runs = run([Config(**SMALL, seed=seed) for seed in (4, 2)], store)
     assert runs.ratio.dims == ("replica", "epoch", "node", "dim")
-    assert runs.image_posterior_mean.dims == ("replica", "snapshot", "image", "node", "dim")
+    assert runs.image_posterior_mean.dims == ("replica", "image", "node", "dim")
     assert list(runs.node.values) == ["shape", "scale", "orientation", "x", "y"]
     assert list(runs.dim.values) == [1, 2] and list(runs.seed.values) == [4, 2]
     assert runs.knockout_nats.dims == ("replica", "node", "dim")
-    tables = (trace.QUANTITIES, trace.SNAPSHOT_QUANTITIES, trace.FINAL_QUANTITIES)
-    assert set(runs.data_vars) == {name for table in tables for name in table}
+    assert set(runs.data_vars) == {*trace.QUANTITIES, *trace.FINAL_QUANTITIES}
     assert runs.factors.dims == ("image", "node") and runs.kl_weight.dims == ("replica",)
     assert runs.kl_nats.attrs["units"] == "nats"
 
@@ -82,7 +81,7 @@ def test_a_trained_model_comes_back_as_a_plain_module(store):
     runs, model = run([config], store), load_model(config, store)
     images = torch.from_numpy(load_data(config).images).flatten(1).float() / 255
     mean, _ = model.encode(images)
-    expected = runs.image_posterior_mean.isel(replica=0, snapshot=-1)
+    expected = runs.image_posterior_mean.isel(replica=0)
     np.testing.assert_allclose(mean.detach().numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -138,6 +137,16 @@ def test_a_replica_that_diverges_is_named(store):
         runs = run(configs, store)
     assert len(caught) == 1
     assert runs.diverged.values.tolist() == [-1, 1]
+
+
+def test_what_was_trained_and_what_was_found_is_noted(store, monkeypatch, tmp_path):
+    configs = [Config(**SMALL, seed=seed) for seed in range(2)]
+    run(configs[:1], store)
+    monkeypatch.setenv("VAENOTES_USED", str(tmp_path / "used"))
+    run(configs, store)
+    first, second = (runs_module.store_key(config) for config in configs)
+    noted = (tmp_path / "used").read_text().splitlines()
+    assert noted == [f"trained {second}", f"found {first}", f"found {second}"]
 
 
 def test_waiting_for_another_process_is_said(store, monkeypatch, tmp_path):

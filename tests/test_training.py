@@ -268,7 +268,7 @@ def test_vectors_are_trained_on_as_they_are():
     measured = ensemble.measure()
     model = build(config, vectors).initialise(torch.Generator().manual_seed(0))
     q = model.encode(torch.from_numpy(vectors.images).flatten(1))
-    torch.testing.assert_close(measured["image_posterior_mean"][0], q.mean)
+    torch.testing.assert_close(measured["followed_posterior_mean"][0], q.mean)
     flat = vectors.images.reshape(128, 12)
     expected = flat @ model.posterior_network.mean.weight.detach().numpy()
     expected += model.posterior_network.mean.bias.detach().numpy()
@@ -327,23 +327,20 @@ def test_training_learns(dataset):
 
 def test_the_trace_has_the_axes_that_its_table_states(dataset):
     (result,) = train([Config(**SMALL | {"prior": "diagonal", "dims": 3})], dataset)
-    sizes = {"node": 5, "dim": 3, "quantile": len(trace.QUANTILES), "image": 256}
-    for table, leading in (
-        (trace.QUANTITIES, [3]),
-        (trace.SNAPSHOT_QUANTITIES, [len(trace.snapshot_epochs(2))]),
-        (trace.FINAL_QUANTITIES, []),
-    ):
+    sizes = {"node": 5, "dim": 3, "quantile": len(trace.QUANTILES)}
+    sizes |= {"image": 256, "followed": trace.FOLLOWED_IMAGES}
+    for table, leading in ((trace.QUANTITIES, [3]), (trace.FINAL_QUANTITIES, [])):
         for name, quantity in table.items():
             expected = (*leading, *(sizes[axis] for axis in quantity.axes))
             assert result.trace[name].shape == expected, name
 
 
 def test_the_trace_measures_what_its_table_says(dataset):
-    """Recomputed from the snapshots with numpy, by other formulas."""
+    """Recomputed from the images' own codes with numpy, by other formulas."""
     (result,) = train([Config(**SMALL)], dataset)
     t = result.trace
-    mean, variance = t["image_posterior_mean"][-1], np.exp(t["image_posterior_logvar"][-1])
-    prior_mean, prior_variance = t["image_prior_mean"][-1], np.exp(t["image_prior_logvar"][-1])
+    mean, variance = t["image_posterior_mean"], np.exp(t["image_posterior_logvar"])
+    prior_mean, prior_variance = t["image_prior_mean"], np.exp(t["image_prior_logvar"])
     close = {"rtol": 1e-4, "atol": 1e-6}
     np.testing.assert_allclose(t["posterior_variance"][-1], variance.mean(0), **close)
     np.testing.assert_allclose(t["prior_variance"][-1], prior_variance.mean(0), **close)
@@ -359,6 +356,9 @@ def test_the_trace_measures_what_its_table_says(dataset):
         - 1
     )
     np.testing.assert_allclose(t["kl_nats"][-1], kl.mean(0), **close)
+    followed = slice(trace.FOLLOWED_IMAGES)
+    np.testing.assert_array_equal(t["followed_posterior_mean"][-1], mean[followed])
+    np.testing.assert_array_equal(np.exp(t["followed_posterior_logvar"][-1]), variance[followed])
     parts = t["kl_variance_nats"] + t["kl_mean_nats"] + t["kl_offset_nats"]
     np.testing.assert_allclose(parts, t["kl_nats"], **close)
 

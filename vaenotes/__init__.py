@@ -27,6 +27,7 @@ _HOME = {
     "checks": "checks",
     "cost": "cost",
     "experiment": "experiments",
+    "films": "films",
     "kl_nats": "kl",
     "ledger": "ledger",
     "load_data": "runs",

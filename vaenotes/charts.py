@@ -223,46 +223,58 @@ def elbo(arms: Mapping[str, xr.Dataset], best: float, halfway: int | None = None
         return figure
 
 
-def nails(runs: xr.Dataset, nodes: Sequence[str], images: int = 200) -> Figure:
-    """One replica's bed of nails in the most used dims of two nodes: each image's posterior as an
-    ellipse of two standard deviations, coloured by the first node's factor, and the prior's."""
-    one = runs.isel(replica=0)
-    dims = one.ratio.isel(epoch=-1).sel(node=list(nodes)).argmin("dim").values
-    mean, logvar = (
-        one[f"image_posterior_{part}"].isel(snapshot=-1, image=slice(images)).sel(node=list(nodes))
-        for part in ("mean", "logvar")
-    )
-    place = np.stack([mean.values[:, i, d] for i, d in enumerate(dims)], axis=-1)
-    std = np.stack([np.exp(logvar.values[:, i, d] / 2) for i, d in enumerate(dims)], axis=-1)
-    final = one.isel(epoch=-1)
-    across, along = zip(nodes, dims, strict=True)
-    centre = (
-        float(final.prior_mean.sel(node=across[0])[across[1]]),
-        float(final.prior_mean.sel(node=along[0])[along[1]]),
-    )
-    width = [float(final.prior_variance.sel(node=n)[d]) ** 0.5 for n, d in (across, along)]
-    factor = one.factors.values[:images, list(one.node.values).index(nodes[0])]
+def nails(runs: xr.Dataset, nodes: Sequence[str], epoch: int) -> Figure:
+    """One replica's bed of nails after an epoch, in two nodes: each followed image's posterior as
+    an ellipse of two standard deviations around its mean, coloured by the first node's factor, and
+    the prior's.
+
+    A panel for the dims that are in use at the end, the most used of either node, and one for
+    the least used. The axes are those of the whole run, so that epochs can be compared.
+    """
+    one = runs.isel(replica=0).sel(node=list(nodes))
+    final = one.ratio.isel(epoch=-1, drop=True)
+    factor = one.factors.sel(node=nodes[0]).values[: runs.sizes["followed"]]
     colours = mpl.colormaps["viridis"]((factor - factor.min()) / np.ptp(factor))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.2, 4.2))
-        ax = figure.subplots()
-        for spot, size, colour in zip(place, std, colours, strict=True):
-            ax.add_patch(Ellipse(spot, 4 * size[0], 4 * size[1], color=colour, alpha=0.6, lw=0))
-        ax.add_patch(
-            Ellipse(centre, 4 * width[0], 4 * width[1], fill=False, ec=COLOURS["prior"], lw=1.5)
-        )
-        ax.autoscale_view()
-        ax.set(
-            xlabel=f"{nodes[0]}, dim {dims[0] + 1} (z)", ylabel=f"{nodes[1]}, dim {dims[1] + 1} (z)"
-        )
-        ax.legend(
-            handles=[
-                Patch(color=mpl.colormaps["viridis"](0.5), label="posteriors, 2 std"),
-                Patch(fill=False, ec=COLOURS["prior"], label="prior, 2 std"),
-            ],
-            loc="upper left",
-            bbox_to_anchor=(1, 1),
-        )
+        figure = Figure(figsize=(8.6, 4.1))
+        for ax, dims, kind in zip(
+            figure.subplots(1, 2),
+            (final.argmin("dim"), final.argmax("dim")),
+            ("the most used dims", "the least used dims"),
+            strict=True,
+        ):
+            panel = one.isel(dim=dims)  # (epoch, followed, node)
+            mean = panel.followed_posterior_mean.transpose("epoch", "followed", "node").values
+            logvar = panel.followed_posterior_logvar.transpose("epoch", "followed", "node").values
+            width = 2 * np.exp(logvar / 2)
+            centre, reach = panel.prior_mean.values, 2 * np.sqrt(panel.prior_variance.values)
+            for spot, size, colour in zip(mean[epoch], width[epoch], colours, strict=True):
+                ax.add_patch(Ellipse(spot, *(2 * size), fc=(*colour[:3], 0.15), ec=colour, lw=0.6))
+            ax.scatter(*mean[epoch].T, s=4, c=colours, zorder=3)
+            ax.add_patch(
+                Ellipse(centre[epoch], *(2 * reach[epoch]), fill=False, ec=COLOURS["prior"], lw=1.5)
+            )
+            low, high = (
+                np.stack(
+                    [edge((mean + side * width).reshape(-1, 2), 0), edge(centre + side * reach, 0)]
+                )
+                for edge, side in ((np.nanmin, -1), (np.nanmax, 1))
+            )
+            (left, bottom), (right, top) = 1.02 * low.min(0), 1.02 * high.max(0)
+            numbers = dims.values + 1
+            ax.set(
+                xlim=(left, right),
+                ylim=(bottom, top),
+                title=kind,
+                xlabel=f"{nodes[0]}, dim {numbers[0]} (z)",
+                ylabel=f"{nodes[1]}, dim {numbers[1]} (z)",
+            )
+        handles = [
+            Patch(color=mpl.colormaps["viridis"](0.5), label="posterior of an image"),
+            Patch(fill=False, ec=COLOURS["prior"], label="prior"),
+        ]
+        figure.legend(handles=handles, loc="outside upper right", ncols=2)
+        figure.suptitle(f"epoch {epoch}", x=0.02, ha="left")
         return figure
 
 

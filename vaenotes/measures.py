@@ -150,7 +150,7 @@ def _balance(runs: xr.Dataset) -> xr.DataArray:
 
 
 def _means(runs: xr.Dataset, side: str) -> xr.DataArray:
-    return runs[f"image_{side}_mean"].isel(snapshot=-1)
+    return runs[f"image_{side}_mean"]
 
 
 def _seen(runs: xr.Dataset) -> xr.DataArray:
@@ -165,15 +165,15 @@ def _kl_formula(runs: xr.Dataset) -> xr.DataArray:
     the second moment that is left around the best guess of the mean, (1 - R^2) Var m + s^2."""
     final = _final(runs)
     # geometric means, as the KL takes them: s = ratio * t
-    logvar = runs.image_posterior_logvar.isel(snapshot=-1).mean("image")
+    logvar = runs.image_posterior_logvar.mean("image")
     left = (1 - _seen(runs) ** 2) * final.posterior_spread**2 + final.posterior_variance
     return 0.5 * (np.log(left) - logvar)
 
 
 def _codes(runs: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Posterior mean and std of the last snapshot's images, each (replica, image, code)."""
+    """Posterior mean and std of the images kept, each (replica, image, code)."""
     mean, logvar = (
-        runs[f"image_posterior_{name}"].isel(snapshot=-1).stack(code=("node", "dim")).values
+        runs[f"image_posterior_{name}"].stack(code=("node", "dim")).values
         for name in ("mean", "logvar")
     )
     return mean, np.exp(logvar / 2)

@@ -6,6 +6,7 @@ One visual language: prior orange, posterior blue (Okabe & Ito's palette, safe f
 colour-blind); a dim in use is drawn full, a dim not in use dashed or hollow; epochs on x.
 """
 
+import copy
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,9 +20,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib_inline.backend_inline import set_matplotlib_formats
+from torch import Tensor
 
-from vaenotes import summary
+from vaenotes import summary, trace
 from vaenotes.data import Dataset
+from vaenotes.gauge import change_units
 from vaenotes.model import VAE
 
 COLOURS = {"posterior": "#0072B2", "prior": "#D55E00"}
@@ -30,6 +33,7 @@ PARTS = {
     "kl_mean_nats": ("means vary", "#56B4E9"),
     "kl_offset_nats": ("constant offset", "#E69F00"),
 }
+UNITS_IMAGES = 4  # shown beside the numbers of a model in other units
 STYLE: dict[Any, Any] = {
     "figure.constrained_layout.use": True,
     "font.size": 9,
@@ -95,9 +99,7 @@ def reconstructions(model: VAE, dataset: Dataset, count: int = 10) -> Figure:
     with torch.no_grad():
         mean, logvar = model.encode(originals)
         z0 = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
-        decoded = [model.decode(z) for z in (mean, mean + torch.exp(logvar / 2) * z0)]
-        if model.likelihood == "bernoulli":
-            decoded = [logits.sigmoid() for logits in decoded]
+    decoded = [painted(model, z) for z in (mean, mean + torch.exp(logvar / 2) * z0)]
     names = ("image", "from mean", "from sample")
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(0.75 * count, 2.3))
@@ -107,6 +109,93 @@ def reconstructions(model: VAE, dataset: Dataset, count: int = 10) -> Figure:
                 _image(ax, picture.reshape(size, size))
             row[0].set_ylabel(name, rotation=0, ha="right", va="center")
         return figure
+
+
+def traversal(model: VAE, runs: xr.Dataset, dataset: Dataset, image: int = 0) -> Figure:
+    """What the decoder paints as one dim moves and the rest of an image's code stays: a row per
+    node, from two prior standard deviations below the middle of the codes to two above.
+
+    Left: the least used dim of each node, right: the most used. `runs` is the model's own.
+    """
+    one = runs.isel(replica=0)
+    final = one.isel(epoch=-1)
+    code = torch.from_numpy(one.image_posterior_mean.values[image]).float()  # (node, dim)
+    steps = np.linspace(-2, 2, 7)
+    nodes = one.node.values
+    size = dataset.images.shape[-1]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.6, 0.56 * len(nodes) + 0.6))
+        halves = figure.subfigures(1, 2, wspace=0.04, squeeze=False)[0]
+        sides = {"least used": final.ratio.argmax("dim"), "most used": final.ratio.argmin("dim")}
+        for half, (kind, dims) in zip(halves, sides.items(), strict=True):
+            axes = half.subplots(len(nodes), len(steps), squeeze=False)
+            half.suptitle(f"the {kind} dim of each node moves", fontsize=9)
+            for row, (node, dim) in enumerate(zip(nodes, dims.values, strict=True)):
+                middle, std = (
+                    float(final.posterior_mean[row, dim]),
+                    float(final.prior_variance[row, dim]) ** 0.5,
+                )
+                codes = code.repeat(len(steps), 1, 1)
+                codes[:, row, dim] = torch.from_numpy(middle + std * steps).float()
+                for ax, picture in zip(axes[row], painted(model, codes), strict=True):
+                    _image(ax, picture.reshape(size, size))
+                axes[row, 0].set_ylabel(node, rotation=0, ha="right", va="center")
+            for ax, step in zip(axes[-1], steps, strict=True):
+                ax.set_xlabel(f"{step:+.1f} t" if step else "0", fontsize=7)
+        return figure
+
+
+def units(model: VAE, dataset: Dataset, node: str, dim: int, scale: float) -> Figure:
+    """A model after a dim (from 1) of every node was multiplied by `scale` and all that reads it
+    divided: what a plot of that dim in one node would show, and what the decoder paints."""
+    other = copy.deepcopy(model)
+    scales = torch.ones(model.node_shape[1])
+    scales[dim - 1] = scale
+    change_units(other, range(len(scales)), scales)
+    images = torch.from_numpy(dataset.images[: trace.KEPT_IMAGES]).flatten(1).float() / 255
+    factors = torch.from_numpy(dataset.standard_factors[: len(images)])
+    generator = torch.Generator().manual_seed(0)
+    noise, z0 = torch.randn((2, len(images), *model.node_shape), generator=generator)
+    with torch.no_grad():
+        output = other(images, factors, noise, z0)
+        measured = trace.measure(other, output, images, factors)
+        pictures = painted(other, output.z[:UNITS_IMAGES])
+    place = (list(dataset.factor_names).index(node), dim - 1)
+    rows = {
+        "prior variance (z²)": ("prior_variance", COLOURS["prior"]),
+        "posterior variance (z²)": ("posterior_variance", COLOURS["posterior"]),
+        "spread of posterior means (z)": ("posterior_spread", COLOURS["posterior"]),
+        "posterior std / prior std": ("ratio", "black"),
+        "KL (nats)": ("kl_nats", "black"),
+    }
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.6, 2.3))
+        left, right = figure.subfigures(1, 2, width_ratios=[3, 2], squeeze=False)[0]
+        ax = left.subplots()
+        for row, (name, colour) in enumerate(rows.values()):
+            value = float(measured[name][place])
+            ax.plot(value, row, "o", color=colour, ms=7)
+            ax.annotate(
+                f"{value:.3g}", (value, row), (8, 0), textcoords="offset points", va="center"
+            )
+        ax.axhline(2.5, color="grey", lw=0.8)
+        ax.set(xscale="log", xlim=(1e-4, 1e3), yticks=range(len(rows)), yticklabels=list(rows))
+        ax.set_ylim(len(rows) - 0.5, -0.5)
+        ax.set_title(f"{node}, dim {dim}, in units × {scale:.3g}", loc="left")
+        size = dataset.images.shape[-1]
+        grid = right.subplots(2, UNITS_IMAGES)
+        for side, name, shown in zip(grid, ("image", "decoded"), (images, pictures), strict=True):
+            for ax, picture in zip(side, shown, strict=False):
+                _image(ax, picture.reshape(size, size))
+            side[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        return figure
+
+
+def painted(model: VAE, z: Tensor) -> Tensor:
+    """What the decoder makes of codes (image, node, dim): pixels (image, pixel), 0 to 1."""
+    with torch.no_grad():
+        decoded = model.decode(z)
+    return decoded.sigmoid() if model.likelihood == "bernoulli" else decoded
 
 
 def over_epochs(

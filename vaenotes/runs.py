@@ -38,13 +38,12 @@ WORTH_PROCESSES = 6  # seconds of one core; less is done before processes have s
 def run(configs: Sequence[Config], store: Store | None = None) -> xr.Dataset:
     """The traces of these replicas, trained where the store does not hold them.
 
-    Returns a Dataset with the quantities of trace.QUANTITIES over (replica, epoch, node, dim),
-    those of trace.SNAPSHOT_QUANTITIES over (replica, snapshot, image, node, dim), those of
-    trace.FINAL_QUANTITIES over (replica, node, dim), and per replica its seed, its weight of the
-    KL, seconds of training, and the epoch and step in which it diverged (-1: it did not). Nodes
-    have their factors' names; dims count from 1; `factors` are those of the snapshots' images,
-    standardised. Raises ParameterError, before anything is trained, unless there is a replica
-    and all have the same data, dims and epochs.
+    Returns a Dataset with the quantities of trace.QUANTITIES over (replica, epoch, ...), those of
+    trace.FINAL_QUANTITIES over (replica, ...), and per replica its seed, its weight of the KL,
+    seconds of training, and the epoch and step in which it diverged (-1: it did not). Nodes have
+    their factors' names; dims count from 1; `factors` are those of the images kept, standardised.
+    Raises ParameterError, before anything is trained, unless there is a replica and all have the
+    same data, dims and epochs.
     """
     return run_arms({"": configs}, store)[""]
 
@@ -72,14 +71,26 @@ def run_arms(
 
 def fetch(configs: Sequence[Config], store: Store) -> dict[Config, Entry]:
     """The store's entry of every configuration; what is missing is trained, each once."""
-    entries = {config: store.load(store_key(config)) for config in dict.fromkeys(configs)}
+    keys = {config: store_key(config) for config in configs}
+    entries = {config: store.load(keys[config]) for config in keys}
     missing = [config for config, entry in entries.items() if entry is None]
     if missing:
         with _locked(store):  # somebody else may have trained some while we waited
-            for result in train_all([c for c in missing if store.load(store_key(c)) is None]):
-                store.save(store_key(result.config), *_pack(result))
-        entries |= {config: store.load(store_key(config)) for config in missing}
+            for result in train_all([c for c in missing if store.load(keys[c]) is None]):
+                store.save(keys[result.config], *_pack(result))
+                _note_use("trained", keys[result.config])
+        entries |= {config: store.load(keys[config]) for config in missing}
+    for entry_key in keys.values():
+        _note_use("found", entry_key)
     return {config: entry for config, entry in entries.items() if entry is not None}
+
+
+def _note_use(how: str, key: str) -> None:
+    """Add a line to the file that VAENOTES_USED names, if it names one: "trained", or "found" in
+    the store, and the replica's key. So whoever runs a notebook can tell what stands behind it."""
+    if path := os.environ.get("VAENOTES_USED"):
+        with open(path, "a") as file:
+            file.write(f"{how} {key}\n")
 
 
 def train_all(configs: Sequence[Config]) -> Iterator[Result]:
@@ -257,11 +268,7 @@ def _pack(result: Result) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 def _as_dataset(entry: Entry, nodes: Sequence[str]) -> xr.Dataset:
     """One replica's trace with named axes, of which "replica" has length one."""
     variables = {}
-    for leading, table in (
-        (["epoch"], trace.QUANTITIES),
-        (["snapshot"], trace.SNAPSHOT_QUANTITIES),
-        ([], trace.FINAL_QUANTITIES),
-    ):
+    for leading, table in ((["epoch"], trace.QUANTITIES), ([], trace.FINAL_QUANTITIES)):
         for name, (axes, unit, meaning) in table.items():
             array = entry.arrays[f"trace/{name}"]
             about = {"units": unit, "long_name": meaning}
@@ -273,7 +280,6 @@ def _as_dataset(entry: Entry, nodes: Sequence[str]) -> xr.Dataset:
         variables,
         coords={
             "epoch": np.arange(epochs + 1),
-            "snapshot": trace.snapshot_epochs(epochs),
             "quantile": list(trace.QUANTILES),
             "node": list(nodes),
             "dim": np.arange(1, meta["config"]["dims"] + 1),

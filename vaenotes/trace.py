@@ -1,8 +1,8 @@
 """What is recorded of a replica at every epoch, and how.
 
-Axes have one order everywhere: (replica, epoch, node, dim); (replica, snapshot, image, node, dim)
-for snapshots; (replica, node, dim) for what is measured once, at the end. QUANTITIES,
-SNAPSHOT_QUANTITIES and FINAL_QUANTITIES list what there is, with its axes, unit and meaning.
+Axes have one order everywhere: (replica, epoch, image, node, dim), without those that a quantity
+does not have; what is measured once, at the end, has no epoch. QUANTITIES and FINAL_QUANTITIES
+list what there is, with its axes, unit and meaning.
 Units: "z" and "z^2" are in units of the code, which the loss does not fix (a dim can be rescaled
 at no cost); "nats" and "1" do not depend on them.
 """
@@ -18,14 +18,14 @@ from vaenotes.objective import Weights, reconstruction_nats, terms, total
 from vaenotes.priors import shuffled
 
 EVALUATION_IMAGES = 1024  # measured at every epoch: the first so many of the data set
-SNAPSHOT_IMAGES = 512  # kept image by image at the snapshot epochs
-SNAPSHOTS = 5  # evenly spaced epochs, the first and the last among them
+FOLLOWED_IMAGES = 128  # of these, kept image by image at every epoch
+KEPT_IMAGES = 512  # and at the end
 QUANTILES = (0.0, 0.025, 0.25, 0.5, 0.75, 0.975, 1.0)
 EVALUATION_SEED = 20_231  # noise for evaluation, the same for all replicas and epochs
 
 
 class Quantity(NamedTuple):
-    axes: tuple[str, ...]  # after (replica, epoch), (replica, snapshot) or (replica,)
+    axes: tuple[str, ...]  # after (replica, epoch) or (replica,)
     unit: str
     meaning: str
 
@@ -47,6 +47,8 @@ QUANTITIES = {
     "kl_offset_nats": Quantity(ND, "nats", "its part that one constant shift would save"),
     "r2": Quantity(("node",), "1", "share of the factor's variance that the regression explains"),
     "reconstruction_nats": Quantity((), "nats", "mean over images of -log p(x | z)"),
+    "followed_posterior_mean": Quantity(("followed", *ND), "z", "posterior mean of some images"),
+    "followed_posterior_logvar": Quantity(("followed", *ND), "log z^2", "their log-variance"),
 }
 FINAL_QUANTITIES = {
     "knockout_nats": Quantity(ND, "nats", "reconstruction lost if the dim is fixed at its mean"),
@@ -54,17 +56,11 @@ FINAL_QUANTITIES = {
     "mean_reconstruction_nats": Quantity((), "nats", "mean of -log p(x | posterior mean)"),
     "noise_force": Quantity(ND, "nats", "slope of the loss but for its KL over log posterior std"),
     "shuffled_kl_nats": Quantity(ND, "nats", "KL if each node's prior is another image's"),
-}
-SNAPSHOT_QUANTITIES = {
     "image_posterior_mean": Quantity(("image", *ND), "z", "posterior mean of each image"),
     "image_posterior_logvar": Quantity(("image", *ND), "log z^2", "posterior log-variance"),
     "image_prior_mean": Quantity(("image", *ND), "z", "prior mean, one noise draw per image"),
     "image_prior_logvar": Quantity(("image", *ND), "log z^2", "prior log-variance"),
 }
-
-
-def snapshot_epochs(epochs: int) -> list[int]:
-    return sorted({round(epochs * k / (SNAPSHOTS - 1)) for k in range(SNAPSHOTS)})
 
 
 def marginal(gaussian: Gaussian) -> Diagonal:
@@ -75,6 +71,15 @@ def marginal(gaussian: Gaussian) -> Diagonal:
     return gaussian
 
 
+def prior_of_each(output: Output) -> Diagonal:
+    """The prior of every image, (image, node, dim), also where it is one for all.
+
+    Added to zeros, not expanded: sums then run in the same order for every prior and company.
+    """
+    zeros = torch.zeros_like(output.posterior.mean)
+    return Diagonal(*(part + zeros for part in marginal(output.prior)))
+
+
 def quantiles(values: Tensor) -> Tensor:
     """(image, node, dim) -> (quantile, node, dim), each the value of nearest rank."""
     last = values.shape[-3] - 1
@@ -83,13 +88,11 @@ def quantiles(values: Tensor) -> Tensor:
 
 
 def measure(model: VAE, output: Output, images: Tensor, factors: Tensor) -> dict[str, Tensor]:
-    """Everything in QUANTITIES and SNAPSHOT_QUANTITIES for one replica, snapshots uncut.
+    """Everything in QUANTITIES for one replica.
 
     `output` is the model's on images (image, pixel) and standardised factors (image, node).
     """
-    posterior, prior = output.posterior, marginal(output.prior)
-    # Added to zeros, not expanded: sums then run in the same order for every prior and company.
-    prior = Diagonal(*(part + torch.zeros_like(posterior.mean) for part in prior))
+    posterior, prior = output.posterior, prior_of_each(output)
     parts = kl_parts(posterior, output.prior, axis=-3)
     return {
         "posterior_variance": posterior.logvar.exp().mean(-3),
@@ -107,10 +110,8 @@ def measure(model: VAE, output: Output, images: Tensor, factors: Tensor) -> dict
         "kl_offset_nats": parts.offset,
         "r2": 1 - (factors - output.predicted).square().mean(-2) / factors.var(-2, correction=0),
         "reconstruction_nats": reconstruction_nats(model, output.decoded, images).mean(-1),
-        "image_posterior_mean": posterior.mean,
-        "image_posterior_logvar": posterior.logvar,
-        "image_prior_mean": prior.mean,
-        "image_prior_logvar": prior.logvar,
+        "followed_posterior_mean": posterior.mean[:FOLLOWED_IMAGES],
+        "followed_posterior_logvar": posterior.logvar[:FOLLOWED_IMAGES],
     }
 
 
@@ -124,6 +125,7 @@ def measure_final(
     rule E[(z - m) d loss / dz]: what pushes the posterior to be narrow.
     """
     mean, z = output.posterior.mean, output.z
+    prior = prior_of_each(output)
     nodes, dims = model.node_shape
 
     def data_loss(z: Tensor) -> Tensor:  # of the sum over images
@@ -147,4 +149,8 @@ def measure_final(
         "mean_reconstruction_nats": reconstruction_nats(model, model.decode(mean), images).mean(-1),
         "noise_force": force,
         "shuffled_kl_nats": kl_nats(output.posterior, shuffled(output.prior)).mean(-3),
+        "image_posterior_mean": mean[:KEPT_IMAGES],
+        "image_posterior_logvar": output.posterior.logvar[:KEPT_IMAGES],
+        "image_prior_mean": prior.mean[:KEPT_IMAGES],
+        "image_prior_logvar": prior.logvar[:KEPT_IMAGES],
     }

@@ -369,10 +369,7 @@ def train(
             last = ensemble.count // ensemble.config.batch - 1
             ensemble.stop_diverged(measured["kl_nats"].isfinite().flatten(1).all(-1), epoch, last)
         for name, value in measured.items():
-            if name in trace.QUANTITIES:
-                records.setdefault(name, []).append(value)
-            elif epoch in trace.snapshot_epochs(epochs):
-                records.setdefault(name, []).append(value[:, : trace.SNAPSHOT_IMAGES])
+            records.setdefault(name, []).append(value)
     final = ensemble.measure(final=True)
     traces = {name: torch.stack(values, dim=1).cpu().numpy() for name, values in records.items()}
     traces |= {name: value.cpu().numpy() for name, value in final.items()}
