@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,13 +14,17 @@ import nbformat
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from docutils import nodes
 from joblib import cpu_count
 from sphinx.errors import ConfigError
 
+import vaenotes
 from vaenotes.settings import Settings
+from vaenotes_api import as_rst
 from vaenotes_book import digest, inject, read_parameters, stamp
 from vaenotes_execute import replicas
-from vaenotes_facts import banner
+from vaenotes_facts import banner, citation
+from vaenotes_figures import commit_node
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
@@ -105,6 +110,13 @@ def test_executed_pages_explain_the_parameters_in_the_same_words():
         cells = jupytext.reads(page.read_text(), fmt="md").cells
         sources.add(next(cell.source for cell in cells if cell.cell_type == "code"))
     assert len(sources) <= 1
+
+
+def test_the_library_page_has_every_module_in_the_readmes_order():
+    described = re.findall(r"automodule:: vaenotes\.(\w+)", (BOOK / "api.md").read_text())
+    assert described == re.findall(r"`(\w+)\.py`", (ROOT / "README.md").read_text())
+    modules = {path.stem for path in (ROOT / "vaenotes").glob("*.py")} - {"__init__"}
+    assert set(described) == modules
 
 
 # The extension, piece by piece
@@ -196,6 +208,22 @@ def test_the_banner_names_what_was_changed_and_escapes_it():
     assert "seeds = 4, data = &#x27;&lt;b&gt;.npz&#x27;." in text
 
 
+def test_docstrings_are_prose_in_which_only_code_is_markup():
+    block = ["    t_ = 2 * s", "", "    u = t_"]
+    prose = ["KL(q || p), z* and z_ of `run`:", *block, "where `` a` `` is code."]
+    expected = [r"KL(q \|\| p), z\* and z\_ of ``run``:", "", "::", "", *block, ""]
+    assert as_rst(prose) == [*expected, "where `` a` `` is code."]
+
+
+def test_the_citation_is_the_one_of_the_file():
+    facts = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert facts["version"] == vaenotes.__version__
+    text, bibtex = citation(ROOT / "CITATION.cff", "2026", "abc1234")
+    for fact in (facts["title"], facts["version"], facts["authors"][0]["name"], "2026", "abc1234"):
+        assert fact in text and fact in bibtex
+    assert bibtex.count("{") == bibtex.count("}")
+
+
 # The extension at work, in a small book with the real settings and a stand-in library
 
 LIBRARY_DATA = '''
@@ -224,6 +252,7 @@ class SmallBook:
         book = root / "book"
         book.mkdir()
         shutil.copy(ROOT / "_config.yml", book)
+        shutil.copy(ROOT / "CITATION.cff", root)
         shutil.copytree(BOOK / "_ext", book / "_ext")
         shutil.copytree(BOOK / "assets", book / "assets")
         (book / "references.bib").touch()
@@ -371,6 +400,52 @@ def test_a_broken_page_fails_the_build(small_book, old, new, message):
     exit_code, output = small_book.build()
     assert exit_code != 0
     assert message in output and "page.md" in output
+
+
+FIGURE = """
+```{code-cell} python3
+---
+mystnb: {figure: {name: fig-shown, caption: Shown.}}
+---
+import vaenotes.plots
+vn.plots.dot(0)
+```
+"""
+DRAW = """
+from IPython.display import SVG
+
+def dot(x):
+    circle = f'<circle cx="{x}" cy="9" r="5"/>'
+    return SVG(f'<svg xmlns="http://www.w3.org/2000/svg">\\n{circle}\\n</svg>')
+"""
+
+
+@pytest.mark.slow
+def test_a_figure_names_its_source_or_the_build_fails(small_book):
+    (small_book.root / "vaenotes" / "plots.py").write_text(DRAW)
+    small_book.edit("book/page.md", "The profile is", f"{FIGURE}\nThe profile is")
+    exit_code, output = small_book.build()
+    assert exit_code == 0, output
+    page = BeautifulSoup((small_book.html / "page.html").read_text(), "html.parser")
+    note = page.find("figure", id="fig-shown").select_one(".figure-source")
+    assert note.get_text() == " Source: plots.dot at unknown"
+    assert note.a["href"] == "_modules/vaenotes/plots.html#dot"
+
+    small_book.edit("book/page.md", "vn.plots.dot(0)", "draw = vn.plots.dot\ndraw(0)")
+    exit_code, output = small_book.build()
+    assert exit_code != 0
+    assert "no source to link" in output and "page.md" in output
+
+
+def test_where_github_builds_the_commit_is_a_link(monkeypatch):
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    assert commit_node("abc1234").astext() == "abc1234"
+    monkeypatch.setenv("GITHUB_SERVER_URL", "https://github.com")
+    monkeypatch.setenv("GITHUB_REPOSITORY", "some/where")
+    assert isinstance(commit_node("unknown"), nodes.Text)
+    link = commit_node("abc1234-dirty")
+    assert link["refuri"] == "https://github.com/some/where/commit/abc1234"
+    assert link.astext() == "abc1234-dirty"
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ VAENOTES_PARAMETERS the parameters that they were built with.
 import os
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ def findings(settings):
     return vn.all_findings(settings)
 
 
+@cache
 def soup(page):
     return BeautifulSoup((Path(HTML) / f"{page}.html").read_text(), "html.parser")
 
@@ -72,3 +74,21 @@ def test_a_chapter_shows_its_predictions_beside_what_came_of_them(chapter, findi
     assert rows
     for row in rows:
         assert row.finding in text and vn.ledger.text(findings[row.finding]) in text
+
+
+def test_every_figure_of_a_cell_links_the_source_that_drew_it_and_names_the_commit():
+    """By their names: a figure in a page's source has to be in the page, with such a link."""
+    count = 0
+    for source in sorted(BOOK.rglob("*.md")):
+        if "_build" in source.parts:
+            continue
+        page = source.relative_to(BOOK).with_suffix("")
+        for name in re.findall(r"^ *:?name: (fig-\S+)", source.read_text(), re.MULTILINE):
+            note = soup(page).find("figure", id=name).select_one("figcaption .figure-source")
+            assert note, f"{page}: {name} does not link its source"
+            assert re.search(r" at ([0-9a-f]{7,}(-dirty)?|unknown)$", note.get_text()), name
+            file, anchor = note.a["href"].split("#")
+            module = os.path.normpath(page.parent / file).removesuffix(".html")
+            assert soup(module).find(id=anchor), note.a["href"]
+            count += 1
+    assert count > 20

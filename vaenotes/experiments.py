@@ -125,6 +125,7 @@ ARMS: dict[str, Arm] = {
     "dims_3": Arm("3 dims per node", {"dims": 3}),
     "dims_4": Arm("4 dims per node", {"dims": 4}),
 }
+"""Every arm of the book, by name."""
 
 
 def arm(settings: Settings, name: str = "notes", **changes: Any) -> list[Config]:
@@ -276,6 +277,7 @@ EXPERIMENTS: dict[str, Experiment] = {
                                          "sampling_cost"]},
     ),
 }  # fmt: skip
+"""Every experiment, by the name of its page."""
 
 
 def experiment(settings: Settings, name: str, *, main: bool = False) -> Outcome:

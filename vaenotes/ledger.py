@@ -21,7 +21,9 @@ from vaenotes.measures import MEASURES, PAIRED, UNITS_OF_CODE, Measure
 from vaenotes.summary import Interval
 
 VERDICTS = ("reproduced", "reproduced up to units", "refuted", "answered")
-OPEN = "open"  # no rule's conditions hold for sure
+"""What a rule may say of a claim."""
+OPEN = "open"
+"""The verdict where no rule's conditions hold for sure."""
 HERE = Path(__file__).parent
 
 Findings = Mapping[str, Interval]

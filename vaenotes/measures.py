@@ -409,6 +409,7 @@ MEASURES: dict[str, Measure] = {
         "1", "R² of the regressions, mean over nodes", lambda r: _final(r).r2.mean("node")
     ),
 }  # fmt: skip
+"""Every measure of a replica, by name."""
 
 PAIRED: dict[str, Measure] = {
     "mirrored": Measure(SHARE, "the twin uses the mirrored dims in every node", _mirrored),
@@ -425,3 +426,4 @@ PAIRED: dict[str, Measure] = {
         "z^2", "largest change of a prior variance when the units change", _jump("prior_variance")
     ),
 }  # fmt: skip
+"""Every measure of a replica and its twin, by name."""

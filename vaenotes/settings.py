@@ -36,6 +36,7 @@ PROFILES = {
         batch=64, learning_rate=1e-4,
     ),
 }  # fmt: skip
+"""The profiles, by name."""
 
 
 @dataclass(frozen=True)

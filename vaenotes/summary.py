@@ -9,12 +9,16 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from scipy import stats
 
-# std_q / std_p below this is alive: more than three quarters of the code's variance under the
-# prior is then settled by the image. In the end ratios gather near 0 and 1.
 ALIVE_RATIO = 0.5
-SMALL = 0.05  # "falls to zero" means: below this share of where it started
-ACTIVE_SPREAD = 0.01  # a unit is called active if its means vary by more (Burda et al. 2016)
+"""A dim is in use if its ratio, std_q / std_p, ends below this: more than three quarters of the
+code's variance under the prior is then settled by the image. In the end ratios gather near 0 and 1.
+"""
+SMALL = 0.05
+"""What "falls to zero" means: below this share of where it started."""
+ACTIVE_SPREAD = 0.01
+"""A unit is called active if its means vary by more (Burda et al. 2016)."""
 FATES = ("collapsed", "one per node", "mixed", "all", "diverged")
+"""What may become of a replica; `fate` says what each means."""
 
 
 class Interval(NamedTuple):

@@ -1,8 +1,9 @@
-"""Sphinx extension: say on every page what it was built from, and on the status page with what.
+"""Sphinx extension: say on every page what it was built from, on the status page with what, and
+how to cite it.
 
-Gives the pages four substitutions, `commit`, `versions`, `hardware` and `parameters`, a line at the
-foot, and a banner at the top if the parameters are not the defaults. All of them describe the build
-itself; when each page was executed is in the table of `executed-pages`.
+Gives the pages substitutions that describe the build itself, `commit`, `versions`, `hardware` and
+`parameters`, and `citation` and `bibtex`; a line at the foot; and a banner at the top if the
+parameters are not the defaults. When each page was executed is in the table of `executed-pages`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import yaml
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
@@ -62,6 +64,23 @@ def banner(changed: dict[str, Any]) -> str:
     return html.escape(line)
 
 
+def citation(file: Path, year: str, revision: str) -> tuple[str, str]:
+    """How to cite the report that a CITATION.cff describes: as text, and as BibTeX."""
+    facts = yaml.safe_load(file.read_text())
+    title, release = facts["title"], facts["version"]
+    authors = [author["name"] for author in facts["authors"]]
+    text = f"{', '.join(authors)} ({year}). *{title}*. Version {release}, commit {revision}."
+    entry = {
+        "author": " and ".join(f"{{{author}}}" for author in authors),
+        "title": f"{{{title}}}",
+        "year": year,
+        "version": release,
+        "note": f"Commit {revision}",
+    }
+    lines = [f"  {name} = {{{value}}}," for name, value in entry.items()]
+    return text, "\n".join(["@software{vaenotes,", *lines, "}"])
+
+
 def _tell(app: Sphinx, config: Config) -> None:
     from vaenotes.settings import Settings  # late: it stands beside torch
 
@@ -69,7 +88,10 @@ def _tell(app: Sphinx, config: Config) -> None:
     rows = [f"| {name} | {number} |" for name, number in installed_versions().items()]
     values = asdict(Settings(**config.vaenotes_parameters))
     changed = {name: value for name, value in values.items() if value != asdict(Settings())[name]}
+    text, bibtex = citation(Path(app.srcdir).parent / "CITATION.cff", config.copyright, revision)
     facts = {
+        "citation": text,
+        "bibtex": f"```bibtex\n{bibtex}\n```",
         "commit": f"`{revision}`",
         "hardware": hardware(),
         "versions": "\n".join(["| package | version |", "|---|---|", *rows]),
