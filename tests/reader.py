@@ -20,7 +20,6 @@ CHROMIUM = shutil.which("chromium")
 WIDTHS = {"desktop": 1280, "phone": 390}
 HEIGHT = 900
 A4 = 680  # px between margins of 15 mm
-SCHEMES = ("light", "dark")
 HTTP = re.compile(r"^(https?|wss?|ftp):")
 WCAG = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa")
 RESIZED = 400  # ms: the theme counts again what scrolls 300 ms after a window's last resize
@@ -90,7 +89,7 @@ def overflow(visit: Visit) -> list[str]:
         const style = e => getComputedStyle(e).overflowX;
         const name = e => `<${e.localName} class="${e.className}"> ${e.textContent.slice(0, 40)}`;
         const scrolls = e => /auto|scroll/.test(style(e));
-        const parts = "table, figure, img, svg:not(mjx-container *), pre, mjx-container";
+        const parts = "table, figure, img, svg:not(mjx-container *), pre, input, mjx-container";
         for (const e of article.querySelectorAll(parts)) {
             const box = e.getBoundingClientRect();
             if (!box.width || scrolls(e)) continue;
