@@ -20,11 +20,10 @@ CHROMIUM = shutil.which("chromium")
 WIDTHS = {"desktop": 1280, "phone": 390}
 HEIGHT = 900
 A4 = 680  # px between margins of 15 mm
-HTTP = re.compile(r"^(https?|wss?|ftp):")
 WCAG = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa")
-RESIZED = 400  # ms: the theme counts again what scrolls 300 ms after a window's last resize
-
+# Two frames on, the page has heard of a change; 300 ms later the theme counts again what scrolls.
 FRAMES = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+SETTLED = f"{FRAMES}.then(() => new Promise(done => setTimeout(done, 350)))"
 
 
 @contextmanager
@@ -49,7 +48,7 @@ class Visit:
         self.page.on("console", lambda m: m.type == "error" and self.errors.append(m.text))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         own = urlparse(address).netloc  # empty for a file
-        self.page.route(lambda url: bool(HTTP.match(url)) and urlparse(url).netloc != own, self._no)
+        self.page.route(lambda url: urlparse(url).netloc not in ("", own), self._no)
         self.page.goto(address)
         self.page.evaluate("window.MathJax?.startup?.promise")
 
@@ -62,13 +61,13 @@ class Visit:
         self.page.emulate_media(color_scheme=scheme)
         if self.page.viewport_size["width"] != WIDTHS[width]:
             self.page.set_viewport_size({"width": WIDTHS[width], "height": HEIGHT})
-            self.page.wait_for_timeout(RESIZED)
-        self.page.evaluate(FRAMES)  # the theme hears of the scheme with the next one
+            self.page.evaluate(SETTLED)
+        self.page.evaluate(FRAMES)
 
     def open_details(self) -> None:
         """Show the code of hidden cells."""
         self.page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-        self.page.wait_for_timeout(RESIZED)
+        self.page.evaluate(SETTLED)
 
 
 def console(visit: Visit) -> list[str]:
