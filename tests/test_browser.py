@@ -1,0 +1,204 @@
+"""The book in a real browser, over file:// and with no network, as a reader opens it.
+
+VAENOTES_HTML names the folder of the built pages; without it only the checks themselves are tested,
+on small pages with one thing broken on purpose. VAENOTES_SCREENSHOTS names a folder for pictures of
+every page. Where Chromium is missing all of this is skipped, but not in CI.
+"""
+
+import importlib.util
+import io
+import os
+import re
+import shutil
+import threading
+import unicodedata
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+HTML = os.environ.get("VAENOTES_HTML")
+PAGES = sorted(
+    str(path.relative_to(HTML).with_suffix(""))
+    for path in Path(HTML or "no book").rglob("*.html")
+    if "_static" not in path.parts
+)
+SCREENSHOTS = os.environ.get("VAENOTES_SCREENSHOTS")
+WINDOWS = [(width, scheme) for width in ("phone", "desktop") for scheme in ("light", "dark")]
+
+# What axe-core finds and stays: the rule, what marks the element, and why.
+EXCEPTIONS = {
+    # docutils writes a bibliography as a list whose entries have a role of their own, which ARIA
+    # has since deprecated, so axe-core misses the list's items. The text is read all the same.
+    "aria-deprecated-role": 'role="doc-biblioentry"',
+    "aria-required-children": 'class="citation-list"',
+}
+
+tools = shutil.which("chromium") and importlib.util.find_spec("axe_playwright_python")
+if tools or os.environ.get("CI") == "true":
+    import reader
+    from pypdf import PdfReader
+else:
+    pytestmark = pytest.mark.skip(reason="needs chromium, and the packages in requirements.txt")
+built = pytest.mark.skipif(not HTML, reason="VAENOTES_HTML names no built book")
+
+
+@pytest.fixture(scope="module")
+def context():
+    with reader.chromium() as context:
+        yield context
+
+
+def letters(text):
+    """Without spaces and ligatures, which a PDF has where it likes."""
+    return "".join(unicodedata.normalize("NFKC", text).split())
+
+
+def visit(context, path):
+    return reader.Visit(context, Path(path).resolve().as_uri())
+
+
+# The book
+
+
+@built
+def test_every_page_of_the_contents_is_there():
+    toc = re.findall(r"(?:root|file): (\S+)", (Path(__file__).parents[1] / "_toc.yml").read_text())
+    assert {*toc, "search", "genindex"} <= set(PAGES)
+
+
+@built
+@pytest.mark.parametrize("name", PAGES)
+def test_a_reader_has_nothing_to_complain_of(name, context):
+    seen = visit(context, Path(HTML) / f"{name}.html")
+    complaints = reader.links(seen) + reader.images(seen) + reader.mathematics(seen)
+    if SCREENSHOTS:
+        for width, scheme in WINDOWS:
+            seen.show(scheme, width)
+            file = f"{name.replace('/', '_')}_{width}_{scheme}.png"
+            seen.page.screenshot(path=Path(SCREENSHOTS) / file, full_page=True)
+        seen.show("light", "phone")
+    seen.open_details()
+    for width, scheme in WINDOWS:
+        seen.show(scheme, width)
+        assert seen.page.evaluate("document.documentElement.dataset.theme") == scheme
+        complaints += reader.overflow(seen)
+        # Contrast depends on the scheme, all else on the width: two of the four have it all.
+        if (width, scheme) in (("phone", "light"), ("desktop", "dark")):
+            complaints += reader.accessibility(seen, EXCEPTIONS)
+    complaints += reader.console(seen) + reader.requests(seen)
+    seen.page.close()
+    assert not complaints, "\n".join(dict.fromkeys(complaints))
+
+
+@built
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_prints(name, context):
+    """Whole, without what only a screen can use, and in light colours from a dark window."""
+    seen = visit(context, Path(HTML) / f"{name}.html")
+    seen.show("dark", "phone")
+    seen.page.evaluate(
+        "addEventListener('beforeprint', () => window.ink = getComputedStyle(document.body).color)"
+    )
+    pdf = PdfReader(io.BytesIO(seen.page.pdf(format="A4", prefer_css_page_size=True)))
+    assert seen.page.evaluate("ink.match(/[0-9]+/g).every(part => part < 100)")
+    text = " ".join(page.extract_text() for page in pdf.pages)
+    assert letters(re.split(" [-—] ", seen.page.title())[0]) in letters(text)
+    complaints = reader.paper(seen) + reader.overflow(seen) + reader.console(seen)
+    seen.page.close()
+    assert not complaints, "\n".join(complaints)
+
+
+def hits(page, address):
+    page.goto(f"{address}/search.html?q=nail")
+    page.wait_for_selector("ul.search li a")
+    return page
+
+
+@built
+def test_search_lists_what_it_finds_over_file(context):
+    seen = visit(context, Path(HTML) / "index.html")
+    page = hits(seen.page, Path(HTML).resolve().as_uri())
+    page.wait_for_selector("text=/found .* page/")
+    addresses = page.locator("ul.search li a").evaluate_all("all => all.map(a => a.href)")
+    assert any("questions/bed_of_nails.html" in address for address in addresses)
+    assert not reader.console(seen) + reader.requests(seen)
+    page.close()
+
+
+@built
+def test_search_quotes_what_it_finds_when_served(context):
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=HTML))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    seen = reader.Visit(context, f"{address}/index.html")
+    page = hits(seen.page, address)
+    page.wait_for_selector("ul.search li p.context")
+    assert "nail" in page.locator("ul.search li p.context").first.inner_text().lower()
+    assert not reader.console(seen) + reader.requests(seen)
+    page.close()
+    server.shutdown()
+    server.server_close()
+
+
+# The checks: a healthy page, and the same with one thing broken
+
+HEALTHY = """<!DOCTYPE html><html lang="en"><head><title>A page</title><style>
+td { min-width: 4em } .scrolls { overflow-x: auto } @media print { button { display: none } }
+</style></head><body><main><article><h1 id="top">A page</h1><button>Copy</button>
+<p>Costs $5. <span class="math"><mjx-container><svg></svg></mjx-container></span></p>
+<div class="scrolls" tabindex="0"><table><tr>CELLS</tr></table></div>
+<table><tr><td>narrow</td></tr></table>
+<a href="page.html#top">Up</a> <a href="https://example.org/elsewhere">elsewhere</a>
+<img alt="A dot" src="data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAACAkQBADs=">
+</article></main></body></html>""".replace("CELLS", "<td>wide</td>" * 20)
+
+
+def complaints(context, folder, html):
+    """By the name of the check."""
+    (folder / "page.html").write_text(html)
+    seen = visit(context, folder / "page.html")
+    seen.show("light", "phone")
+    checks = ("console", "requests", "overflow", "mathematics", "images", "links", "accessibility")
+    found = {name: getattr(reader, name)(seen) for name in (*checks, "paper")}
+    seen.page.close()
+    return {name: those for name, those in found.items() if those}
+
+
+def test_a_healthy_page_has_no_complaints(context, tmp_path):
+    assert complaints(context, tmp_path, HEALTHY) == {}
+
+
+@pytest.mark.parametrize(
+    ("check", "old", "new", "words"),
+    [
+        ("console", "</main>", "</main><script>console.error('oh')</script>", "oh"),
+        ("console", "</main>", "</main><script>undefined.oh</script>", "oh"),
+        ("console", "</main>", "</main><script src='gone.js'></script>", "ERR_FILE_NOT_FOUND"),
+        ("requests", "</main>", "</main><script src='https://example.org/a.js'></script>", "a.js"),
+        ("requests", "</main>", "</main><script>fetch('http://example.org/b')</script>", "/b"),
+        ("overflow", 'class="scrolls"', "", "wide"),
+        ("overflow", 'class="scrolls"', 'style="overflow: hidden"', "wide"),
+        ("overflow", "<h1", '<p style="width: 500px">broad</p><h1', "window"),
+        ("mathematics", "<mjx-container><svg></svg></mjx-container>", r"\(x\)", r"\(x\)"),
+        ("mathematics", "<svg>", '<svg><g data-mml-node="merror"></g>', "not rendered"),
+        ("mathematics", "Costs $5.", "Costs $x^2$.", "$x^2$"),
+        ("images", 'alt="A dot"', 'alt="" role="none"', "no alt"),
+        ("images", "A dot", "_images/0123.png", "no alt"),
+        ("links", "page.html#top", "gone.html", "dead link"),
+        ("links", "page.html#top", "#gone", "dead anchor"),
+        ("accessibility", "<p>Costs", '<p style="color: #bbb">Costs', "color-contrast"),
+        ("accessibility", 'tabindex="0"', 'tabindex="-1"', "scrollable-region-focusable"),
+        ("paper", "@media print", "@media speech", "button"),
+    ],
+)
+def test_one_broken_thing_is_one_complaint(check, old, new, words, context, tmp_path):
+    assert HEALTHY.count(old) == 1
+    found = complaints(context, tmp_path, HEALTHY.replace(old, new))
+    assert list(found) == [check]
+    assert words in found[check][0]
