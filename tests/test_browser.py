@@ -17,6 +17,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
+
+from vaenotes import films
 
 HTML = os.environ.get("VAENOTES_HTML")
 PAGES = sorted(
@@ -144,6 +147,38 @@ def test_search_quotes_what_it_finds_when_served(context):
     page.close()
     server.shutdown()
     server.server_close()
+
+
+# Films
+
+
+def test_a_film_follows_its_slider_and_plays_to_its_end(context, tmp_path):
+    frames = {str(epoch): Figure((1, 1)) for epoch in range(4)}
+    (tmp_path / "page.html").write_text(films.film(frames, "epoch", "a blank").data)
+    page = visit(context, tmp_path / "page.html").page
+
+    def shown():
+        (image,) = [image for image in page.locator("img").all() if image.is_visible()]
+        return image.get_attribute("alt"), page.locator("output").inner_text()
+
+    assert shown() == ("epoch 3: a blank", "3")
+    slider, button = page.get_by_label("epoch"), page.get_by_role("button")
+    slider.press("ArrowLeft")
+    assert shown() == ("epoch 2: a blank", "2")
+    assert slider.get_attribute("aria-valuetext") == "2"
+    slider.press("End")
+    page.clock.install()
+    button.click()  # from its end it starts anew
+    assert shown() == ("epoch 0: a blank", "0") and button.inner_text() == "Pause"
+    page.clock.run_for(600)
+    assert shown() == ("epoch 1: a blank", "1")
+    button.click()
+    page.clock.run_for(5000)
+    assert shown() == ("epoch 1: a blank", "1") and button.inner_text() == "Play"
+    button.click()
+    page.clock.run_for(5000)
+    assert shown() == ("epoch 3: a blank", "3") and button.inner_text() == "Play"
+    page.close()
 
 
 # The checks: a healthy page, and the same with one thing broken
