@@ -45,8 +45,7 @@ STYLE: dict[Any, Any] = {
 
 mpl.rcParams["svg.hashsalt"] = "vaenotes"  # equal figures, equal bytes
 if get_ipython() is not None:  # sharp at any size in a notebook
-    # The layout is the figure's own: to look for the tight box would draw everything twice.
-    set_matplotlib_formats("svg", metadata={"Date": None}, bbox_inches=None)
+    set_matplotlib_formats("svg", metadata={"Date": None})
 
 
 def images(dataset: Dataset, rows: int = 3, columns: int = 10) -> Figure:
