@@ -156,7 +156,7 @@ def test_search_quotes_what_it_finds_when_served(context):
 
 def test_a_film_follows_its_slider_and_plays_to_its_end(context, tmp_path):
     frames = {str(epoch): Figure((1, 1)) for epoch in range(4)}
-    (tmp_path / "page.html").write_text(films.film(frames, "epoch", "a blank").data)
+    (tmp_path / "page.html").write_text(films.film(frames, "3", "epoch", "a blank").data)
     page = visit(context, tmp_path / "page.html").page
 
     def shown():

@@ -29,21 +29,22 @@ def parsed(film):
     return BeautifulSoup(film.data, "html.parser")
 
 
-def test_a_film_is_whole_without_a_server_and_shows_its_end_without_a_script():
-    page = parsed(films.film({"1 <": Figure((1, 1)), "2": Figure((1, 1))}, "epoch", "nothing"))
-    first, last = page.find_all("img")
+def test_a_film_is_whole_without_a_server_and_shows_its_start_without_a_script():
+    frames = {name: Figure((1, 1)) for name in ("1 <", "2", "3")}
+    page = parsed(films.film(frames, "2", "epoch", "nothing"))
+    first, second, third = images = page.find_all("img")
     assert first["alt"] == "epoch 1 <: nothing" and first["data-position"] == "1 <"
-    assert first.has_attr("hidden") and not last.has_attr("hidden")
-    assert all(image["src"].startswith("data:image/webp;base64,") for image in (first, last))
+    assert first.has_attr("hidden") and third.has_attr("hidden") and not second.has_attr("hidden")
+    assert all(image["src"].startswith("data:image/webp;base64,") for image in images)
     slider = page.find("input")
-    assert slider["max"] == slider["value"] == "1" and slider.find_parent("label")
-    assert page.output.text == last["data-position"]
+    assert slider["max"] == "2" and slider["value"] == "1" and slider.find_parent("label")
+    assert page.output.text == "2"
     assert "http" not in page.text
     assert f'getElementById("{page.div["id"]}")' in page.script.text
 
 
 def test_two_films_on_a_page_are_told_apart():
-    one, other = (films.film({"1": Figure((1, w))}, "epoch", "nothing") for w in (1, 2))
+    one, other = (films.film({"1": Figure((1, w))}, "1", "epoch", "nothing") for w in (1, 2))
     assert parsed(one).div["id"] != parsed(other).div["id"]
 
 

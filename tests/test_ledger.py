@@ -137,7 +137,7 @@ def test_tables_say_what_the_findings_say():
     row = table.iloc[0]
     assert row["verdict"] == f"<b>{verdict(claim, findings)}</b>" == f"<b>{row['elsewhere']}</b>"
     effect = table.set_index("claim")["effect, 95% interval"]
-    assert effect.iloc[0].startswith("0.75 (0.625 to 0.875), n = 8")
+    assert effect.iloc[0].startswith("0.75 (0.625\xa0to\xa00.875), n\xa0=\xa08")
     assert set(table["nowhere"]) == {"not run"}
     assert "matter of units" in effect.iloc[7] and "matter of units" not in effect.iloc[3]  # P2, V4
     numbers = ledger.numbers({"a.b": Interval(1, 0, 2, 8)})

@@ -26,7 +26,7 @@ PAGE = Template("""\
 $frames
 <div class="film-controls">
 <button type="button">Play</button>
-<label>$what <input type="range" min="0" max="$last" value="$last"></label>
+<label>$what <input type="range" min="0" max="$last" value="$first"></label>
 <output>$shown</output>
 </div>
 <script>
@@ -61,18 +61,18 @@ $frames
 """)
 
 
-def film(frames: Mapping[str, Figure], what: str, alt: str) -> HTML:
-    """A slider over figures, one per position; the last is shown first, and alone where no script
-    runs or on paper.
+def film(frames: Mapping[str, Figure], start: str, what: str, alt: str) -> HTML:
+    """A slider over figures, one per position; that of `start` is shown first, and alone where no
+    script runs or on paper.
 
     `what` names the slider; `alt` is the text for those who cannot see, the position is added.
     """
     images = []
-    for place, (position, figure) in enumerate(frames.items()):
+    for position, figure in frames.items():
         buffer = io.BytesIO()
         figure.savefig(buffer, format="webp", dpi=192, pil_kwargs={"quality": 90, "method": 2})
         data = base64.b64encode(buffer.getvalue()).decode()
-        hidden = "" if place == len(frames) - 1 else " hidden"
+        hidden = "" if position == start else " hidden"
         images.append(
             f'<img src="data:image/webp;base64,{data}" data-position="{html.escape(position)}"'
             f' alt="{html.escape(f"{what} {position}: {alt}")}" width="100%"{hidden}>'
@@ -83,8 +83,9 @@ def film(frames: Mapping[str, Figure], what: str, alt: str) -> HTML:
             id="film-" + hashlib.sha256(joined.encode()).hexdigest()[:8],
             frames=joined,
             what=html.escape(what),
+            first=list(frames).index(start),
             last=len(frames) - 1,
-            shown=html.escape(list(frames)[-1]),
+            shown=html.escape(start),
         )
     )
 
@@ -93,6 +94,7 @@ def training(runs: xr.Dataset, nodes: Sequence[str]) -> HTML:
     """One replica's bed of nails in two nodes (charts.nails), epoch by epoch."""
     return film(
         {str(epoch): charts.nails(runs, nodes, epoch) for epoch in runs.epoch.values},
+        str(runs.epoch.values[-1]),
         "epoch",
         "in the most used dims the posteriors of images, small ellipses, spread over the wide "
         "ellipse of the prior as training goes on; in the least used dims posteriors and prior "
@@ -104,6 +106,7 @@ def units(model: VAE, dataset: Dataset, node: str, dim: int) -> HTML:
     """A trained model in other and other units of one dim of every node: plots.units of one."""
     return film(
         {f"× {scale:.3g}": plots.units(model, dataset, node, dim, scale) for scale in SCALES},
+        "× 1",
         "units of the dim",
         "variances and spreads lie elsewhere on their axis in other units; the ratio, the KL and "
         "the decoded images are the same in all.",

@@ -152,7 +152,7 @@ def text(interval: Interval | None) -> str:
     if interval is None or interval.replicas == 0:
         return "–"
     value, low, high, replicas = interval
-    return f"{value:.3g} ({low:.3g} to {high:.3g}), n = {replicas}"
+    return f"{value:.3g} ({low:.3g}\u00a0to\u00a0{high:.3g}), n\u00a0=\u00a0{replicas}"
 
 
 def claims_table(here: Findings, other: Mapping[str, Findings], page: str | None = None) -> Styler:
