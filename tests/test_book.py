@@ -241,6 +241,19 @@ def fetch():
             file.write("found a\\nfound b\\ntrained c\\nfound c\\n")
 '''
 
+LIBRARY_EXPERIMENTS = """
+from types import SimpleNamespace
+
+from vaenotes.errors import ParameterError
+
+PROFILES = ["quick", "book"]
+ARMS = {"notes": SimpleNamespace(edges=None)}
+
+def arm(settings, name):
+    if settings.first_seed == 13:
+        raise ParameterError("regauge must be None with this prior")
+"""
+
 
 class SmallBook:
     """A project of three pages: `page` is executed, `index` shows a value that it glues, and
@@ -270,7 +283,7 @@ class SmallBook:
         (library / "__init__.py").write_text("from vaenotes.notebook import check_parameters\n")
         (library / "data.py").write_text(LIBRARY_DATA)
         (library / "priors.py").write_text("PRIORS = ['exogenous']\n")
-        (library / "experiments.py").write_text("PROFILES = ['quick', 'book']\n")
+        (library / "experiments.py").write_text(LIBRARY_EXPERIMENTS)
 
     def edit(self, name: str, old: str, new: str) -> None:
         path = self.root / name
@@ -370,6 +383,9 @@ def test_what_was_executed_can_be_downloaded_and_is_in_the_status_table(small_bo
 
 @pytest.mark.slow
 def test_parameters_of_a_whole_build(small_book):
+    library = "# Library\n\n```{eval-rst}\n.. automodule:: vaenotes.data\n```\n"
+    (small_book.root / "book" / "library.md").write_text(library)
+    small_book.edit("book/_toc.yml", "- file: page", "- file: page\n- file: library")
     exit_code, output = small_book.build("profile=quick")
     assert exit_code == 0, output
     assert small_book.shows("page", ">quick</span>")
@@ -379,11 +395,24 @@ def test_parameters_of_a_whole_build(small_book):
     assert small_book.shows("index", "not the published pages: they were computed with profile = ")
     assert "profile = 'quick', data = 'sprites', prior" in small_book.soup("status").get_text()
 
+    # viewcode's listings are pages of this build too.
+    listing = "_modules/vaenotes/data"
+    assert small_book.shows(listing, "def</span>") and small_book.shows(
+        listing, "not the published"
+    )
+    exit_code, output = small_book.build()
+    assert exit_code == 0, output
+    assert not small_book.shows(listing, "not the published pages")
+
     exit_code, output = small_book.build("profil=quick")
     assert exit_code != 0 and "executed" not in output
     last = output.splitlines()[-1]
     assert last.startswith("VAENOTES_PARAMETERS: unknown parameter 'profil'; did you mean 'prof")
     assert "Traceback" not in output
+
+    exit_code, output = small_book.build("first_seed=13")  # as a prior that some arm does not admit
+    assert exit_code != 0 and "executed" not in output
+    assert output.splitlines()[-1] == "VAENOTES_PARAMETERS: regauge must be None with this prior"
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ def test_a_film_is_whole_without_a_server_and_shows_its_start_without_a_script()
     slider = page.find("input")
     assert slider["max"] == "2" and slider["value"] == "1" and slider.find_parent("label")
     assert page.output.text == "2"
-    assert "http" not in page.text
+    assert "://" not in films.film(frames, "2", "epoch", "nothing").data
     assert f'getElementById("{page.div["id"]}")' in page.script.text
 
 
@@ -54,11 +54,17 @@ def test_training_has_a_picture_for_every_epoch():
     assert plt.get_fignums() == []
 
 
+def test_a_long_training_has_its_ends_and_no_more_frames_than_a_page_can_hold(monkeypatch):
+    monkeypatch.setattr(films, "MOST", 4)
+    page = parsed(films.training(make_runs([CROSSED], epochs=30), ["shape", "x"]))
+    assert [image["data-position"] for image in page.find_all("img")] == ["0", "10", "20", "30"]
+
+
 def test_units_has_a_picture_for_every_scale(model, dataset):
     page = parsed(films.units(model, dataset, "x", 2))
     positions = [float(image["data-position"].strip("× ")) for image in page.find_all("img")]
-    np.testing.assert_allclose(positions, films.SCALES, rtol=1e-2)
-    assert 1.0 in films.SCALES
+    np.testing.assert_allclose(positions, plots.SCALES, rtol=1e-2)
+    assert 1.0 in plots.SCALES
 
 
 def read(figure):
@@ -70,13 +76,18 @@ def read(figure):
 
 def test_units_move_variances_and_spread_and_nothing_else(model, dataset):
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    (plain, images), (scaled, painted) = (
-        read(plots.units(model, dataset, "x", 2, scale)) for scale in (1.0, 3.0)
-    )
+    first, second = (plots.units(model, dataset, "x", 2, scale) for scale in (1.0, 3.0))
+    (plain, images), (scaled, painted) = read(first), read(second)
     np.testing.assert_allclose(
         np.divide(scaled, plain), [9, 9, 3, 1, 1], rtol=1e-4
     )  # variances, spread, ratio, KL
     np.testing.assert_allclose(painted, images, atol=1e-5)
+    for scale in plots.SCALES[[0, -1]]:  # no number leaves its axis, which stays the same
+        ax = plots.units(model, dataset, "x", 2, scale).axes[0]
+        low, high = ax.get_xlim()
+        assert all(low < line.get_xdata()[0] < high for line in ax.lines[:5])
+        np.testing.assert_allclose((low, high), first.axes[0].get_xlim(), rtol=1e-3)
+    assert {image.images[0].get_clim() for image in first.axes[1:]} == {(0, 1)}
     for name, value in model.state_dict().items():  # the model itself is left as it was
         assert torch.equal(value, before[name])
 

@@ -7,6 +7,7 @@ VAENOTES_PARAMETERS the parameters that they were built with.
 import os
 import re
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -61,6 +62,8 @@ def test_numbers_in_the_prose_are_the_findings(settings, findings):
     verdicts = Counter(verdict(claim, findings) for claim in claims())
     numbers = vn.ledger.numbers(findings)
     numbers |= {name.replace(" ", "_"): verdicts[name] for name in (*VERDICTS, OPEN)}
+    digits = vn.all_findings(replace(settings, data="mnist5k"), main=True)
+    numbers["digits_decided"] = digits["notes.decided"].value
     numbers["claims"] = len(claims())
     numbers["replicas"] = sum(len(vn.arm(settings, name)) for name in vn.ARMS)
     for (key, form), number in zip(keys, shown, strict=True):

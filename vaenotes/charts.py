@@ -232,7 +232,7 @@ def nails(runs: xr.Dataset, nodes: Sequence[str], epoch: int) -> Figure:
     the least used. The axes are those of the whole run, so that epochs can be compared.
     """
     one = runs.isel(replica=0).sel(node=list(nodes))
-    final = one.ratio.isel(epoch=-1, drop=True)
+    final = one.ratio.isel(epoch=-1, drop=True).fillna(1)  # a replica that diverged has none
     factor = one.factors.sel(node=nodes[0]).values[: runs.sizes["followed"]]
     colours = mpl.colormaps["viridis"]((factor - factor.min()) / np.ptp(factor))
     with mpl.rc_context(STYLE):

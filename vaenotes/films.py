@@ -19,7 +19,7 @@ from vaenotes import charts, plots
 from vaenotes.data import Dataset
 from vaenotes.model import VAE
 
-SCALES = 3.0 ** np.arange(-2, 2.5, 0.5)  # of a dim's units: a ninth to nine
+MOST = 26  # frames of training: each is a picture of its own in the page
 
 PAGE = Template("""\
 <div class="film" id="$id">
@@ -91,10 +91,13 @@ def film(frames: Mapping[str, Figure], start: str, what: str, alt: str) -> HTML:
 
 
 def training(runs: xr.Dataset, nodes: Sequence[str]) -> HTML:
-    """One replica's bed of nails in two nodes (charts.nails), epoch by epoch."""
+    """One replica's bed of nails in two nodes (charts.nails), epoch by epoch; of a long run, at
+    evenly spaced epochs."""
+    last = int(runs.epoch[-1])
+    epochs = np.unique(np.linspace(0, last, min(last + 1, MOST)).round().astype(int))
     return film(
-        {str(epoch): charts.nails(runs, nodes, epoch) for epoch in runs.epoch.values},
-        str(runs.epoch.values[-1]),
+        {str(epoch): charts.nails(runs, nodes, epoch) for epoch in epochs},
+        str(last),
         "epoch",
         "in the most used dims the posteriors of images, small ellipses, spread over the wide "
         "ellipse of the prior as training goes on; in the least used dims posteriors and prior "
@@ -105,7 +108,7 @@ def training(runs: xr.Dataset, nodes: Sequence[str]) -> HTML:
 def units(model: VAE, dataset: Dataset, node: str, dim: int) -> HTML:
     """A trained model in other and other units of one dim of every node: plots.units of one."""
     return film(
-        {f"× {scale:.3g}": plots.units(model, dataset, node, dim, scale) for scale in SCALES},
+        {f"× {scale:.3g}": plots.units(model, dataset, node, dim, scale) for scale in plots.SCALES},
         "× 1",
         "units of the dim",
         "variances and spreads lie elsewhere on their axis in other units; the ratio, the KL and "

@@ -33,6 +33,7 @@ PARTS = {
     "kl_mean_nats": ("means vary", "#56B4E9"),
     "kl_offset_nats": ("constant offset", "#E69F00"),
 }
+SCALES = 3.0 ** np.arange(-2, 2.5, 0.5)  # in which units change: a ninth to nine
 UNITS_IMAGES = 4  # shown beside the numbers of a model in other units
 STYLE: dict[Any, Any] = {
     "figure.constrained_layout.use": True,
@@ -54,7 +55,7 @@ def images(dataset: Dataset, rows: int = 3, columns: int = 10) -> Figure:
         figure = Figure(figsize=(0.75 * columns, 0.75 * rows))
         axes = figure.subplots(rows, columns)
         for ax, image in zip(axes.flat, dataset.images, strict=False):
-            _image(ax, image)
+            _image(ax, image / 255)
         return figure
 
 
@@ -118,6 +119,7 @@ def traversal(model: VAE, runs: xr.Dataset, dataset: Dataset, image: int = 0) ->
     """
     one = runs.isel(replica=0)
     final = one.isel(epoch=-1)
+    ratio = final.ratio.fillna(1)  # a replica that diverged has none
     code = torch.from_numpy(one.image_posterior_mean.values[image]).float()  # (node, dim)
     steps = np.linspace(-2, 2, 7)
     nodes = one.node.values
@@ -125,7 +127,7 @@ def traversal(model: VAE, runs: xr.Dataset, dataset: Dataset, image: int = 0) ->
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.6, 0.56 * len(nodes) + 0.6))
         halves = figure.subfigures(1, 2, wspace=0.04, squeeze=False)[0]
-        sides = {"least used": final.ratio.argmax("dim"), "most used": final.ratio.argmin("dim")}
+        sides = {"least used": ratio.argmax("dim"), "most used": ratio.argmin("dim")}
         for half, (kind, dims) in zip(halves, sides.items(), strict=True):
             axes = half.subplots(len(nodes), len(steps), squeeze=False)
             half.suptitle(f"the {kind} dim of each node moves", fontsize=9)
@@ -160,25 +162,32 @@ def units(model: VAE, dataset: Dataset, node: str, dim: int, scale: float) -> Fi
         measured = trace.measure(other, output, images, factors)
         pictures = painted(other, output.z[:UNITS_IMAGES])
     place = (list(dataset.factor_names).index(node), dim - 1)
-    rows = {
-        "prior variance (z²)": ("prior_variance", COLOURS["prior"]),
-        "posterior variance (z²)": ("posterior_variance", COLOURS["posterior"]),
-        "spread of posterior means (z)": ("posterior_spread", COLOURS["posterior"]),
-        "posterior std / prior std": ("ratio", "black"),
-        "KL (nats)": ("kl_nats", "black"),
+    rows = {  # quantity, power of the scale, colour
+        "prior variance (z²)": ("prior_variance", 2, COLOURS["prior"]),
+        "posterior variance (z²)": ("posterior_variance", 2, COLOURS["posterior"]),
+        "spread of posterior means (z)": ("posterior_spread", 1, COLOURS["posterior"]),
+        "posterior std / prior std": ("ratio", 0, "black"),
+        "KL (nats)": ("kl_nats", 0, "black"),
     }
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.6, 2.3))
         left, right = figure.subfigures(1, 2, width_ratios=[3, 2], squeeze=False)[0]
         ax = left.subplots()
-        for row, (name, colour) in enumerate(rows.values()):
+        ends = []  # of all scales, so that the axis stays the same
+        for row, (name, power, colour) in enumerate(rows.values()):
             value = float(measured[name][place])
+            ends += [value * (end / scale) ** power for end in (SCALES[0], SCALES[-1])]
             ax.plot(value, row, "o", color=colour, ms=7)
             ax.annotate(
                 f"{value:.3g}", (value, row), (8, 0), textcoords="offset points", va="center"
             )
         ax.axhline(2.5, color="grey", lw=0.8)
-        ax.set(xscale="log", xlim=(1e-4, 1e3), yticks=range(len(rows)), yticklabels=list(rows))
+        ax.set(
+            xscale="log",
+            xlim=(min(ends) / 2, max(ends) * 10),
+            yticks=range(len(rows)),
+            yticklabels=list(rows),
+        )
         ax.set_ylim(len(rows) - 0.5, -0.5)
         ax.set_title(f"{node}, dim {dim}, in units × {scale:.3g}", loc="left")
         size = dataset.images.shape[-1]
@@ -322,7 +331,7 @@ def _grid(
 
 
 def _image(ax: Axes, picture: Any) -> None:
-    ax.imshow(picture, cmap="gray", interpolation="nearest")
+    ax.imshow(np.asarray(picture), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
 

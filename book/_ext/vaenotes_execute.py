@@ -24,7 +24,7 @@ from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract
 from myst_nb.core.read import create_nb_reader
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -117,7 +117,7 @@ def _execute_all(app: Sphinx, env: BuildEnvironment, names: list[str]) -> None:
         folder = Path(env.doc2path(name)).parent
         try:
             return name, execute(waiting[name], folder, env.mystnb_config.execution_timeout)
-        except (CellExecutionError, CellTimeoutError):
+        except (CellExecutionError, CellTimeoutError, DeadKernelError):
             return name, None
 
     first = [name for name in waiting if name == app.config.root_doc]
@@ -145,11 +145,11 @@ class ExecutedPages(SphinxDirective):
         for name in self.config.external_site_map:
             page = executed(self.env.app, name)
             if page is not None:
-                # Of a page that myst-nb had to execute after all, no more is known.
-                took = {"executed": "?", "trained": 0, "found": 0, **page[1]}
-                numbers = [f"{took[key]:.0f}" for key in counted]
+                took = {"executed": "?"} | page[1]
+                # Of a page that myst-nb had to execute after all, only the seconds are known.
+                numbers = [f"{took[key]:.0f}" if key in took else "?" for key in counted]
                 lines.append(f"| {{doc}}`/{name}` | {took['executed']} | {' | '.join(numbers)} |")
-                totals = {key: total + took[key] for key, total in totals.items()}
+                totals = {key: total + took.get(key, 0) for key, total in totals.items()}
         lines.append(f"| all | | {' | '.join(f'{total:.0f}' for total in totals.values())} |")
         return self.parse_text_to_nodes("\n".join(lines))
 

@@ -84,7 +84,7 @@ def citation(file: Path, year: str, revision: str) -> tuple[str, str]:
 def _tell(app: Sphinx, config: Config) -> None:
     from vaenotes.settings import Settings  # late: it stands beside torch
 
-    revision = commit(app.srcdir)
+    config.vaenotes_commit = revision = commit(app.srcdir)
     rows = [f"| {name} | {number} |" for name, number in installed_versions().items()]
     values = asdict(Settings(**config.vaenotes_parameters))
     changed = {name: value for name, value in values.items() if value != asdict(Settings())[name]}
@@ -105,5 +105,6 @@ def _tell(app: Sphinx, config: Config) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
+    app.add_config_value("vaenotes_commit", "unknown", "")  # as the build began
     app.connect("config-inited", _tell)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -16,8 +16,6 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
-from vaenotes_facts import commit
-
 logger = logging.getLogger(__name__)
 
 MODULES = ("plots", "charts", "films")
@@ -51,9 +49,6 @@ def cells(notebook: Path) -> list[str]:
     return [cell.source for cell in nbformat.read(notebook, nbformat.NO_CONVERT).cells]
 
 
-revision = cache(commit)
-
-
 def commit_node(name: str) -> nodes.Node:
     """The commit; where GitHub builds the book, as a link to it."""
     server, repository = (os.environ.get(f"GITHUB_{x}") for x in ("SERVER_URL", "REPOSITORY"))
@@ -67,7 +62,7 @@ def commit_node(name: str) -> nodes.Node:
 def _add_sources(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     if app.builder.format != "html":
         return
-    folder = Path(app.outdir).parent / "jupyter_execute"
+    folder = Path(app.env.mystnb_config.output_folder)
     for figure in list(doctree.findall(nodes.figure)):
         calls = calls_behind(figure, docname, folder)
         caption = figure.next_node(nodes.caption)
@@ -87,7 +82,7 @@ def _add_sources(app: Sphinx, doctree: nodes.document, docname: str) -> None:
                 "", f"{module}.{function}", internal=True, refuri=f"{page}#{function}"
             )
             source += [nodes.Text(", "), link] if number else [link]
-        source += [nodes.Text(" at "), commit_node(revision(app.srcdir))]
+        source += [nodes.Text(" at "), commit_node(app.config.vaenotes_commit)]
         caption += source
 
 
