@@ -202,8 +202,8 @@ def test_a_replica_counts_once_as_trained_if_it_was():
 
 
 def test_the_banner_names_what_was_changed_and_escapes_it():
-    assert banner({}) == ""
-    text = banner({"seeds": 4, "data": "<b>.npz"})
+    assert banner("") == ""
+    text = banner("seeds = 4, data = '<b>.npz'")
     assert "not the published pages" in text
     assert "seeds = 4, data = &#x27;&lt;b&gt;.npz&#x27;." in text
 

@@ -43,6 +43,14 @@ def test_the_representative_is_the_median_of_the_most_frequent_fate():
     assert summary.representative(runs) == 3
 
 
+def test_the_most_and_the_least_used_dim_of_each_node():
+    replica = make_runs([CROSSED]).isel(replica=0)
+    most, least = summary.most_and_least_used(replica)
+    assert most.values.tolist() == [0, 1] and least.values.tolist() == [1, 0]
+    diverged = summary.most_and_least_used(replica.assign(ratio=replica.ratio * np.nan))
+    assert [dims.values.tolist() for dims in diverged] == [[0, 0], [0, 0]]
+
+
 def test_weaker_first_sorts_every_node_and_everything_alike():
     runs = make_runs([FIRST, SECOND, CROSSED])
     runs.kl_offset_nats[:] = np.arange(runs.kl_offset_nats.size).reshape(runs.kl_offset_nats.shape)

@@ -18,7 +18,7 @@ from matplotlib.ticker import NullFormatter
 
 from vaenotes.ledger import Findings, Prediction, is_right
 from vaenotes.plots import COLOURS, STYLE
-from vaenotes.summary import ALIVE_RATIO, Interval, alive, median_interval
+from vaenotes.summary import ALIVE_RATIO, Interval, alive, median_interval, most_and_least_used
 from vaenotes.theory import lag_share
 
 DIMS = {"none": "#DDDDDD", "first": "#E69F00", "second": "#56B4E9", "several": "#999999"}
@@ -232,14 +232,13 @@ def nails(runs: xr.Dataset, nodes: Sequence[str], epoch: int) -> Figure:
     the least used. The axes are those of the whole run, so that epochs can be compared.
     """
     one = runs.isel(replica=0).sel(node=list(nodes))
-    final = one.ratio.isel(epoch=-1, drop=True).fillna(1)  # a replica that diverged has none
     factor = one.factors.sel(node=nodes[0]).values[: runs.sizes["followed"]]
     colours = mpl.colormaps["viridis"]((factor - factor.min()) / np.ptp(factor))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.6, 4.1))
         for ax, dims, kind in zip(
             figure.subplots(1, 2),
-            (final.argmin("dim"), final.argmax("dim")),
+            most_and_least_used(one),
             ("the most used dims", "the least used dims"),
             strict=True,
         ):

@@ -119,7 +119,6 @@ def traversal(model: VAE, runs: xr.Dataset, dataset: Dataset, image: int = 0) ->
     """
     one = runs.isel(replica=0)
     final = one.isel(epoch=-1)
-    ratio = final.ratio.fillna(1)  # a replica that diverged has none
     code = torch.from_numpy(one.image_posterior_mean.values[image]).float()  # (node, dim)
     steps = np.linspace(-2, 2, 7)
     nodes = one.node.values
@@ -127,7 +126,8 @@ def traversal(model: VAE, runs: xr.Dataset, dataset: Dataset, image: int = 0) ->
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.6, 0.56 * len(nodes) + 0.6))
         halves = figure.subfigures(1, 2, wspace=0.04, squeeze=False)[0]
-        sides = {"least used": ratio.argmax("dim"), "most used": ratio.argmin("dim")}
+        most, least = summary.most_and_least_used(one)
+        sides = {"least used": least, "most used": most}
         for half, (kind, dims) in zip(halves, sides.items(), strict=True):
             axes = half.subplots(len(nodes), len(steps), squeeze=False)
             half.suptitle(f"the {kind} dim of each node moves", fontsize=9)

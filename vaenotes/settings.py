@@ -64,15 +64,19 @@ class Settings:
         count = usual if self.seeds is None else self.seeds
         return range(self.first_seed, self.first_seed + count)
 
-    def _repr_markdown_(self) -> str:
-        changed = [
+    @property
+    def changed(self) -> str:
+        """What differs from the defaults, as "name = value, name = value"; "" if nothing does."""
+        return ", ".join(
             f"{field.name} = {value!r}"
             for field in fields(self)
             if (value := getattr(self, field.name)) != field.default
-        ]
-        if not changed:
+        )
+
+    def _repr_markdown_(self) -> str:
+        if not self.changed:
             return "*Computed with the default parameters.*"
-        return f"*Computed with {', '.join(changed)}; the text describes the defaults.*"
+        return f"*Computed with {self.changed}; the text describes the defaults.*"
 
     def __post_init__(self) -> None:
         check_choice("profile", self.profile, PROFILES)

@@ -112,6 +112,13 @@ def representative(runs: xr.Dataset) -> int:
     return int(candidates[np.argsort(kl, kind="stable")[(len(candidates) - 1) // 2]])
 
 
+def most_and_least_used(replica: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
+    """Of one replica, the place (from 0) of each node's most used dim and of its least used one by
+    their final ratio, both (node,); the first dim in both where it diverged."""
+    ratio = replica.ratio.isel(epoch=-1, drop=True).fillna(1)
+    return ratio.argmin("dim"), ratio.argmax("dim")
+
+
 def weaker_first(runs: xr.Dataset) -> xr.Dataset:
     """The same runs with every node's dims sorted by their final ratio, the least used first.
 

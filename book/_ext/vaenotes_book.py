@@ -58,13 +58,12 @@ def check(parameters: dict[str, Any]) -> None:
     from vaenotes.errors import ParameterError  # late: the library may not be installed
     from vaenotes.experiments import ARMS, arm
     from vaenotes.notebook import check_parameters
-    from vaenotes.settings import Settings
 
     try:
-        check_parameters(parameters)
+        settings = check_parameters(parameters)
         for name, one in ARMS.items():  # some priors do not admit what some arms change
             if one.edges is None:  # those with edges of their own would have to load the data
-                arm(Settings(**parameters), name)
+                arm(settings, name)
     except ParameterError as error:
         raise ConfigError(f"VAENOTES_PARAMETERS: {error}") from None
 

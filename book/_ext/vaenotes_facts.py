@@ -54,12 +54,11 @@ def hardware() -> str:
     return ", ".join(facts)
 
 
-def banner(changed: dict[str, Any]) -> str:
+def banner(changed: str) -> str:
     """What stands above every page of a build with these parameters, as HTML; "" for none."""
     if not changed:
         return ""
-    values = ", ".join(f"{name} = {value!r}" for name, value in changed.items())
-    line = f"These are not the published pages: they were computed with {values}."
+    line = f"These are not the published pages: they were computed with {changed}."
     line += " The text describes the defaults; nan stands where no replica has what is asked for."
     return html.escape(line)
 
@@ -86,8 +85,8 @@ def _tell(app: Sphinx, config: Config) -> None:
 
     config.vaenotes_commit = revision = commit(app.srcdir)
     rows = [f"| {name} | {number} |" for name, number in installed_versions().items()]
-    values = asdict(Settings(**config.vaenotes_parameters))
-    changed = {name: value for name, value in values.items() if value != asdict(Settings())[name]}
+    settings = Settings(**config.vaenotes_parameters)
+    values = [f"`{name} = {value!r}`" for name, value in asdict(settings).items()]
     text, bibtex = citation(Path(app.srcdir).parent / "CITATION.cff", config.copyright, revision)
     facts = {
         "citation": text,
@@ -95,12 +94,12 @@ def _tell(app: Sphinx, config: Config) -> None:
         "commit": f"`{revision}`",
         "hardware": hardware(),
         "versions": "\n".join(["| package | version |", "|---|---|", *rows]),
-        "parameters": ", ".join(f"`{name} = {value!r}`" for name, value in values.items()),
+        "parameters": ", ".join(values),
     }
     config.myst_substitutions = {**config.myst_substitutions, **facts}
     parameters = os.environ.get("VAENOTES_PARAMETERS", "").strip() or "their default parameters"
     line = f"Built from commit {revision}; pages executed with {parameters}."
-    shown = {"extra_footer": html.escape(line), "announcement": banner(changed)}
+    shown = {"extra_footer": html.escape(line), "announcement": banner(settings.changed)}
     config.html_theme_options = {**config.html_theme_options, **shown}
 
 
