@@ -78,6 +78,16 @@ def test_an_ensemble_does_what_a_plain_loop_over_one_module_does(dataset, option
             np.testing.assert_allclose(result.weights[name], value.numpy(), atol=2e-4, rtol=2e-3)
 
 
+def different(one, other):
+    """The names of what is not the same to the last bit in two results."""
+    return [
+        name
+        for a, b in ((one.weights, other.weights), (one.trace, other.trace))
+        for name in a.keys() | b.keys()
+        if not np.array_equal(a[name], b[name], equal_nan=True)
+    ]
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
     "options",
@@ -94,10 +104,7 @@ def test_a_replica_is_bit_identical_alone_and_in_any_company(dataset, precision,
     (alone,) = train([config(7)], dataset)
     for seeds in ([1, 7, 2], [9, *range(20, 30), 7, 8]):
         together = train([config(seed) for seed in seeds], dataset)[seeds.index(7)]
-        for name in alone.weights:
-            assert np.array_equal(alone.weights[name], together.weights[name]), (seeds, name)
-        for name in alone.trace:
-            assert np.array_equal(alone.trace[name], together.trace[name]), (seeds, name)
+        assert not different(alone, together), seeds
 
 
 @pytest.mark.parametrize(
@@ -116,10 +123,43 @@ def test_a_recorded_step_changes_no_bit(dataset, monkeypatch, options):
     plain = train(configs, dataset)
     monkeypatch.setattr(training, "WORTH_RECORDING", 0)
     for one, other in zip(plain, train(configs, dataset), strict=True):
-        for name in one.weights:
-            assert np.array_equal(one.weights[name], other.weights[name]), name
-        for name in one.trace:
-            assert np.array_equal(one.trace[name], other.trace[name]), name
+        assert not different(one, other)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"precision": "bfloat16", "decay": True},
+        {"prior": "matched", "likelihood": "gaussian_learned"},
+        {"posterior_rate": 0.0, "regauge": (2.0, 0.5)},
+        {"prior": "cholesky", "encoder": "cnn", "swapped": True},
+        {"learning_rate": 1e4},
+    ],
+)
+@pytest.mark.parametrize("stopped", [1, 2, 3])
+def test_taken_up_after_any_epoch_it_ends_in_the_same_bits(dataset, options, stopped):
+    """By some of the replicas, in another order; the others may have been stored already."""
+    configs = [Config(**SMALL | {"epochs": 3} | options, seed=seed) for seed in range(3)]
+    kept = []
+    whole = train(configs, dataset, on_epoch=lambda ensemble: kept.append(ensemble.checkpoint()))
+    assert [checkpoint.epoch for checkpoint in kept] == [1, 2, 3]
+    assert (whole[0].diverged is not None) == ("learning_rate" in options)
+    before = {name: value.copy() for name, value in kept[stopped - 1].arrays.items()}
+    epochs = []
+    resumed = train(
+        [configs[2], configs[0]],
+        dataset,
+        on_epoch=lambda ensemble: epochs.append(ensemble.epochs_done),
+        checkpoint=kept[stopped - 1].of([2, 0]),
+    )
+    assert epochs == list(range(stopped + 1, 4))
+    for result, place in zip(resumed, (2, 0), strict=True):
+        assert not different(result, whole[place])
+        assert result.diverged == whole[place].diverged
+        assert result.seconds > kept[stopped - 1].seconds / 3
+    for name, value in before.items():  # whoever holds a checkpoint can use it again
+        assert np.array_equal(value, kept[stopped - 1].arrays[name], equal_nan=True)
 
 
 def test_what_no_gradient_depends_on_is_left_out_of_a_recorded_step(dataset):

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,30 @@ def build(config: Config, dataset: Dataset) -> VAE:
     )
 
 
+@dataclass
+class Checkpoint:
+    """Where replicas stand after an epoch: all that they need to go on as if never stopped.
+
+    arrays: what changes in training, by name, along a leading replica axis: "parameters/...",
+    Adam's "exp_avg/..." and "exp_avg_sq/...", "trace/..." (replica, epoch, ...), and "generator",
+    the states of the random generators. steps: that Adam has taken; seconds: of training so far.
+    """
+
+    arrays: dict[str, np.ndarray]
+    epoch: int
+    steps: float
+    diverged: list[tuple[int, int] | None]
+    seconds: float
+
+    def of(self, replicas: Sequence[int]) -> "Checkpoint":
+        """The checkpoint of some of the replicas, by their places."""
+        return replace(
+            self,
+            arrays={name: value[list(replicas)] for name, value in self.arrays.items()},
+            diverged=[self.diverged[replica] for replica in replicas],
+        )
+
+
 class Ensemble:
     """Replicas in training: stacked parameters, one optimiser, one generator per replica."""
 
@@ -128,6 +152,8 @@ class Ensemble:
         self.steps = self.config.epochs * (self.count // self.config.batch)
         self.recorded: Callable[..., list[Tensor | None]] | None = None
         self.diverged: list[tuple[int, int] | None] = [None] * len(configs)
+        self.records: dict[str, list[Tensor]] = {}  # by quantity, (replica, ...) of every epoch
+        self.epochs_done, self.seconds = 0, 0.0
 
     def rate(self, name: str) -> float:
         """The learning rate of a parameter."""
@@ -209,11 +235,9 @@ class Ensemble:
                 own[name].copy_(value)
             for moment, factor in (("exp_avg", 1 / scale), ("exp_avg_sq", scale**-2)):
                 own = {
-                    name: self.optimizer.state[flat][moment][: self.parameters[name].numel()].view(
-                        self.parameters[name].shape
-                    )[replica]
-                    for name, flat in self.flat.items()
-                    if moment in self.optimizer.state[flat]
+                    name.removeprefix(f"{moment}/"): value[replica]
+                    for name, value in self.moments()
+                    if name.startswith(f"{moment}/")
                 }
                 for name, value in regauge(self.module, own, order, factor, linear=True).items():
                     own[name].copy_(value)
@@ -242,6 +266,56 @@ class Ensemble:
                 self.diverged[replica] = (epoch, step)
                 for parameter in self.parameters.values():
                     parameter[replica] = torch.nan
+
+    def record(self) -> dict[str, Tensor]:
+        """Measure, and keep what was measured."""
+        measured = self.measure()
+        for name, value in measured.items():
+            self.records.setdefault(name, []).append(value)
+        return measured
+
+    def trace(self) -> dict[str, np.ndarray]:
+        """What was recorded so far: (replica, epoch, ...) by quantity."""
+        return {name: array(torch.stack(kept, dim=1)) for name, kept in self.records.items()}
+
+    def moments(self) -> Iterator[tuple[str, Tensor]]:
+        """Adam's running means, by kind and parameter, in the shape of the parameter."""
+        for name, flat in self.flat.items():
+            shape = self.parameters[name].shape
+            for kind, moment in self.optimizer.state[flat].items():
+                if kind != "step":
+                    yield f"{kind}/{name}", moment[: shape.numel()].view(shape)
+
+    def checkpoint(self) -> Checkpoint:
+        """All that the replicas need to go on from here."""
+        arrays = {f"parameters/{name}": array(value) for name, value in self.parameters.items()}
+        arrays |= {name: array(moment) for name, moment in self.moments()}
+        arrays |= {f"trace/{name}": value for name, value in self.trace().items()}
+        arrays["generator"] = array(torch.stack([g.get_state() for g in self.generators]))
+        steps = max((float(state["step"]) for state in self.optimizer.state.values()), default=0.0)
+        return Checkpoint(arrays, self.epochs_done, steps, list(self.diverged), self.seconds)
+
+    @torch.no_grad()
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint of these very replicas."""
+        tensors = {name: torch.from_numpy(value) for name, value in checkpoint.arrays.items()}
+        steps = torch.tensor(checkpoint.steps, device=self.device)
+        for name, flat in self.flat.items():
+            self.parameters[name].copy_(tensors[f"parameters/{name}"])
+            for kind in ("exp_avg", "exp_avg_sq"):
+                if (moment := tensors.get(f"{kind}/{name}")) is not None:
+                    state = self.optimizer.state[flat]
+                    state["step"] = steps.clone()
+                    state[kind] = padded(moment.to(self.device).flatten()).clone()
+        for generator, state in zip(self.generators, tensors["generator"], strict=True):
+            generator.set_state(state.clone())
+        self.records = {
+            name.removeprefix("trace/"): list(values.to(self.device).unbind(1))
+            for name, values in tensors.items()
+            if name.startswith("trace/")
+        }
+        self.epochs_done, self.seconds = checkpoint.epoch, checkpoint.seconds
+        self.diverged = list(checkpoint.diverged)
 
     @torch.no_grad()
     def measure(self, final: bool = False) -> dict[str, Tensor]:
@@ -341,6 +415,11 @@ def stacked_once(arrays: Sequence[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(arrays))
 
 
+def array(tensor: Tensor) -> np.ndarray:
+    """A copy of the tensor's numbers, wherever it is."""
+    return tensor.numpy(force=True).copy()
+
+
 def pixels(images: Tensor) -> Tensor:
     """uint8 0..255 -> float32 0..1; float32 as it is."""
     return images.float().div_(255) if images.dtype == torch.uint8 else images
@@ -349,32 +428,34 @@ def pixels(images: Tensor) -> Tensor:
 def train(
     configs: Sequence[Config],
     datasets: Sequence[Dataset],
-    on_epoch: Callable[[int], None] = lambda images: None,
+    on_epoch: Callable[[Ensemble], None] = lambda ensemble: None,
     device: str = "cpu",
+    checkpoint: Checkpoint | None = None,
 ) -> list[Result]:
-    """Train replicas of one company together, each on its data set; `on_epoch` hears of the images
-    just trained on (images x replicas). One result per configuration, in order."""
+    """Train replicas of one company together, each on its data set, from the start or from where a
+    checkpoint of them stands; `on_epoch` is called after every epoch. One result per configuration,
+    in order."""
     start = time.perf_counter()
     ensemble = Ensemble(configs, datasets, device)
-    epochs = ensemble.config.epochs
-    records: dict[str, list[Tensor]] = {}
-    for epoch in range(epochs + 1):
-        if epoch > 0:
-            ensemble.epoch(epoch)
-            on_epoch(len(configs) * ensemble.count)
-            if epoch == halfway(epochs):
-                ensemble.regauge()
-        measured = ensemble.measure()
-        if epoch > 0:  # the last step's update may have done harm that no loss has met yet
-            last = ensemble.count // ensemble.config.batch - 1
-            ensemble.stop_diverged(measured["kl_nats"].isfinite().flatten(1).all(-1), epoch, last)
-        for name, value in measured.items():
-            records.setdefault(name, []).append(value)
-    final = ensemble.measure(final=True)
-    traces = {name: torch.stack(values, dim=1).cpu().numpy() for name, values in records.items()}
-    traces |= {name: value.cpu().numpy() for name, value in final.items()}
+    if checkpoint is not None:
+        ensemble.restore(checkpoint)
+        start -= checkpoint.seconds
+    else:
+        ensemble.record()
+    last = ensemble.count // ensemble.config.batch - 1
+    for epoch in range(ensemble.epochs_done + 1, ensemble.config.epochs + 1):
+        ensemble.epoch(epoch)
+        if epoch == halfway(ensemble.config.epochs):
+            ensemble.regauge()
+        measured = ensemble.record()
+        # The last step's update may have done harm that no loss has met yet.
+        ensemble.stop_diverged(measured["kl_nats"].isfinite().flatten(1).all(-1), epoch, last)
+        ensemble.epochs_done, ensemble.seconds = epoch, time.perf_counter() - start
+        on_epoch(ensemble)
+    traces = ensemble.trace()
+    traces |= {name: array(value) for name, value in ensemble.measure(final=True).items()}
     state = {**ensemble.parameters, **ensemble.buffers}
-    weights = {name: value.detach().cpu().numpy() for name, value in state.items()}
+    weights = {name: array(value) for name, value in state.items()}
     seconds = (time.perf_counter() - start) / len(configs)
     return [
         Result(
