@@ -1,4 +1,5 @@
-"""The one exception that bad input raises, and the checks that most often raise it."""
+"""The exceptions that are told in one line: of bad input, with the checks that most often raise it,
+and of a store that fails."""
 
 import math
 from collections.abc import Iterable
@@ -6,12 +7,20 @@ from numbers import Integral
 from typing import Any
 
 
-class ParameterError(ValueError):
-    """Bad input, told in one line: the argument, its value, and what is allowed."""
+class OneLine(Exception):
+    """An error that says all there is to say in one line."""
 
     def _render_traceback_(self) -> list[str]:
         # IPython calls this: a notebook then shows the line itself, not our stack.
-        return [f"ParameterError: {self}"]
+        return [f"{type(self).__name__}: {self}"]
+
+
+class ParameterError(OneLine, ValueError):
+    """Bad input: the argument, its value, and what is allowed."""
+
+
+class StoreError(OneLine, RuntimeError):
+    """Results cannot be kept or read: the folder or the file, and what the system says."""
 
 
 def check_choice(argument: str, value: object, allowed: Iterable[str], *also: str) -> None:
