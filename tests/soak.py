@@ -37,7 +37,7 @@ from vaenotes_facts import commit, hardware
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-RESULT = ROOT / "vaenotes" / "results" / "soak.json"
+RESULT = HERE / "soak.json"
 PATIENCE = 300  # seconds, for work that takes a few
 SMALL = {"images": 2048, "hidden": 16, "batch": 64, "epochs": 12}
 ENSEMBLES = [
