@@ -45,14 +45,20 @@ QUANTITIES = {
     "kl_variance_nats": Quantity(ND, "nats", "its part due to unequal variances"),
     "kl_mean_nats": Quantity(ND, "nats", "its part due to means that vary around a common shift"),
     "kl_offset_nats": Quantity(ND, "nats", "its part that one constant shift would save"),
-    "r2": Quantity(("node",), "1", "share of the factor's variance that the regression explains"),
+    "r2": Quantity(
+        ("node",),
+        "1",
+        "share of the factor's variance that the regression explains; NaN if it has none",
+    ),
     "reconstruction_nats": Quantity((), "nats", "mean over images of -log p(x | z)"),
     "followed_posterior_mean": Quantity(("followed", *ND), "z", "posterior mean of some images"),
     "followed_posterior_logvar": Quantity(("followed", *ND), "log z^2", "their log-variance"),
 }
 FINAL_QUANTITIES = {
     "knockout_nats": Quantity(ND, "nats", "reconstruction lost if the dim is fixed at its mean"),
-    "knockout_r2": Quantity(ND, "1", "R2 of its node lost if the dim is fixed at its mean"),
+    "knockout_r2": Quantity(
+        ND, "1", "R2 of its node lost if the dim is fixed at its mean; NaN as r2"
+    ),
     "mean_reconstruction_nats": Quantity((), "nats", "mean of -log p(x | posterior mean)"),
     "noise_force": Quantity(ND, "nats", "slope of the loss but for its KL over log posterior std"),
     "shuffled_kl_nats": Quantity(ND, "nats", "KL if each node's prior is another image's"),
@@ -61,6 +67,9 @@ FINAL_QUANTITIES = {
     "image_prior_mean": Quantity(("image", *ND), "z", "prior mean, one noise draw per image"),
     "image_prior_logvar": Quantity(("image", *ND), "log z^2", "prior log-variance"),
 }
+UNDEFINED_IF_CONSTANT = ("r2", "knockout_r2")
+"""NaN where a factor is the same in all images measured: there is no variance to explain. All else
+is finite in a replica that has not diverged."""
 
 
 def marginal(gaussian: Gaussian) -> Diagonal:
@@ -87,6 +96,12 @@ def quantiles(values: Tensor) -> Tensor:
     return values.sort(dim=-3).values.index_select(-3, ranks)
 
 
+def variance_to_explain(factors: Tensor) -> Tensor:
+    """Of each factor over the images, (image, node) -> (node,): NaN where it is constant."""
+    varies = factors.amax(-2) > factors.amin(-2)  # a constant's variance may be rounded to > 0
+    return factors.var(-2, correction=0).where(varies, torch.nan)
+
+
 def measure(model: VAE, output: Output, images: Tensor, factors: Tensor) -> dict[str, Tensor]:
     """Everything in QUANTITIES for one replica.
 
@@ -108,7 +123,7 @@ def measure(model: VAE, output: Output, images: Tensor, factors: Tensor) -> dict
         "kl_variance_nats": parts.variance,
         "kl_mean_nats": parts.mean,
         "kl_offset_nats": parts.offset,
-        "r2": 1 - (factors - output.predicted).square().mean(-2) / factors.var(-2, correction=0),
+        "r2": 1 - (factors - output.predicted).square().mean(-2) / variance_to_explain(factors),
         "reconstruction_nats": reconstruction_nats(model, output.decoded, images).mean(-1),
         "followed_posterior_mean": posterior.mean[:FOLLOWED_IMAGES],
         "followed_posterior_logvar": posterior.logvar[:FOLLOWED_IMAGES],
@@ -136,7 +151,7 @@ def measure_final(
     force = ((z - mean) * torch.func.grad(data_loss)(z)).mean(-3)
     nats = reconstruction_nats(model, output.decoded, images).mean(-1)
     error = (factors - output.predicted).square().mean(-2)
-    variance = factors.var(-2, correction=0)
+    variance = variance_to_explain(factors)
     lost_nats, lost_r2 = [], []
     for place, one in enumerate(torch.eye(nodes * dims, device=z.device)):
         fixed = torch.where(one.reshape(nodes, dims) > 0, mean.mean(-3), z)  # this dim at its mean

@@ -9,7 +9,7 @@ in company.
 import ctypes
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -51,7 +51,10 @@ FREE = (
 @dataclass
 class Result:
     """One trained replica: its trace (numpy arrays, see trace.QUANTITIES), final weights, the
-    (epoch, step) at which it diverged or None, and its share of the training time in seconds."""
+    (epoch, step) at which it diverged or None, and its share of the training time in seconds.
+
+    A replica has diverged where a gradient, its square, or anything that is recorded stops being
+    finite; epoch 0 is its start. Its weights are NaN from there on."""
 
     config: Config
     trace: dict[str, np.ndarray]
@@ -204,10 +207,12 @@ class Ensemble:
         return self.finite([gradient for gradient in gradients if gradient is not None])
 
     def finite(self, gradients: Sequence[Tensor]) -> Tensor:
-        """Whether all of each replica's gradients are finite (replica,)."""
-        if torch.stack([g.sum() for g in gradients]).isfinite().all():  # a quick look at all
+        """Whether all of each replica's gradients are finite, and their squares too, which Adam
+        divides by: where one is infinite its weight would stand still (replica,)."""
+        norms = torch.stack([torch.linalg.vector_norm(g) for g in gradients])
+        if norms.isfinite().all():  # a quick look at all
             return torch.ones(len(self.configs), dtype=torch.bool, device=self.device)
-        return torch.stack([g.isfinite().flatten(1).all(-1) for g in gradients]).all(0)
+        return finite([g.square() for g in gradients])
 
     def draw(self, count: int, generators: Sequence[torch.Generator]) -> Tensor:
         """Standard normal noise for prior and posterior: (2, replica, image, node, dim)."""
@@ -266,6 +271,17 @@ class Ensemble:
                 self.diverged[replica] = (epoch, step)
                 for parameter in self.parameters.values():
                     parameter[replica] = torch.nan
+
+    def stop_unless_finite(self, measured: dict[str, Tensor], epoch: int) -> None:
+        """Stop every replica of which something measured after an epoch is not finite: the last
+        step's update may have done harm that no loss has met yet. NaN as in
+        trace.UNDEFINED_IF_CONSTANT does not count."""
+        step = self.count // self.config.batch - 1 if epoch > 0 else 0
+        known = [
+            value.where(~value.isnan(), 0) if name in trace.UNDEFINED_IF_CONSTANT else value
+            for name, value in measured.items()
+        ]
+        self.stop_diverged(finite(known), epoch, step)
 
     def record(self) -> dict[str, Tensor]:
         """Measure, and keep what was measured."""
@@ -420,6 +436,11 @@ def array(tensor: Tensor) -> np.ndarray:
     return tensor.numpy(force=True).copy()
 
 
+def finite(tensors: Iterable[Tensor]) -> Tensor:
+    """Whether all of each replica's numbers are finite, of tensors (replica, ...): (replica,)."""
+    return torch.stack([t.isfinite().reshape(len(t), -1).all(-1) for t in tensors]).all(0)
+
+
 def pixels(images: Tensor) -> Tensor:
     """uint8 0..255 -> float32 0..1; float32 as it is."""
     return images.float().div_(255) if images.dtype == torch.uint8 else images
@@ -441,19 +462,17 @@ def train(
         ensemble.restore(checkpoint)
         start -= checkpoint.seconds
     else:
-        ensemble.record()
-    last = ensemble.count // ensemble.config.batch - 1
+        ensemble.stop_unless_finite(ensemble.record(), 0)
     for epoch in range(ensemble.epochs_done + 1, ensemble.config.epochs + 1):
         ensemble.epoch(epoch)
         if epoch == halfway(ensemble.config.epochs):
             ensemble.regauge()
-        measured = ensemble.record()
-        # The last step's update may have done harm that no loss has met yet.
-        ensemble.stop_diverged(measured["kl_nats"].isfinite().flatten(1).all(-1), epoch, last)
+        ensemble.stop_unless_finite(ensemble.record(), epoch)
         ensemble.epochs_done, ensemble.seconds = epoch, time.perf_counter() - start
         on_epoch(ensemble)
-    traces = ensemble.trace()
-    traces |= {name: array(value) for name, value in ensemble.measure(final=True).items()}
+    final = ensemble.measure(final=True)
+    ensemble.stop_unless_finite(final, ensemble.config.epochs)
+    traces = ensemble.trace() | {name: array(value) for name, value in final.items()}
     state = {**ensemble.parameters, **ensemble.buffers}
     weights = {name: array(value) for name, value in state.items()}
     seconds = (time.perf_counter() - start) / len(configs)
