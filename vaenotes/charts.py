@@ -18,7 +18,14 @@ from matplotlib.ticker import NullFormatter
 
 from vaenotes.ledger import Findings, Prediction, is_right
 from vaenotes.plots import COLOURS, STYLE
-from vaenotes.summary import ALIVE_RATIO, Interval, alive, median_interval, most_and_least_used
+from vaenotes.summary import (
+    ALIVE_RATIO,
+    Interval,
+    alive,
+    fate,
+    median_interval,
+    most_and_least_used,
+)
 from vaenotes.theory import lag_share
 
 DIMS = {"none": "#DDDDDD", "first": "#E69F00", "second": "#56B4E9", "several": "#999999"}
@@ -72,7 +79,7 @@ def _bar(ax: Axes, row: float, interval: Interval) -> None:
 
 def choices(arms: Mapping[str, xr.Dataset]) -> Figure:
     """Which dim each node uses, in every replica: a panel per arm, a row per seed, a column per
-    node."""
+    node. The row of a replica that diverged is empty."""
     with mpl.rc_context(STYLE):
         rows = max(runs.sizes["replica"] for runs in arms.values())
         figure = Figure(figsize=(1.15 * len(arms) + 1, 0.11 * rows + 1.6))
@@ -80,8 +87,10 @@ def choices(arms: Mapping[str, xr.Dataset]) -> Figure:
         for ax, (title, runs) in zip(axes, arms.items(), strict=True):
             used = alive(runs).transpose("replica", "node", "dim").values
             kind = np.where(used.sum(-1) > 1, 3, np.where(used.any(-1), 1 + used.argmax(-1), 0))
+            gone = np.repeat(fate(runs).values[:, None] == "diverged", kind.shape[1], axis=1)
             ax.imshow(
-                np.minimum(kind, 3), cmap=ListedColormap(list(DIMS.values())), vmin=0, vmax=3,
+                np.ma.masked_where(gone, np.minimum(kind, 3)),
+                cmap=ListedColormap(list(DIMS.values())), vmin=0, vmax=3,
                 aspect="auto", interpolation="nearest",
             )  # fmt: skip
             nodes = runs.node.values
@@ -233,7 +242,7 @@ def nails(runs: xr.Dataset, nodes: Sequence[str], epoch: int) -> Figure:
     """
     one = runs.isel(replica=0).sel(node=list(nodes))
     factor = one.factors.sel(node=nodes[0]).values[: runs.sizes["followed"]]
-    colours = mpl.colormaps["viridis"]((factor - factor.min()) / np.ptp(factor))
+    colours = mpl.colormaps["viridis"]((factor - factor.min()) / (np.ptp(factor) or 1))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.6, 4.1))
         for ax, dims, kind in zip(
@@ -255,13 +264,16 @@ def nails(runs: xr.Dataset, nodes: Sequence[str], epoch: int) -> Figure:
             )
             ends = (mean - width, mean + width, centre - reach, centre + reach)
             edges = np.concatenate([end.reshape(-1, 2) for end in ends])
-            low, high = np.nanmin(edges, 0), np.nanmax(edges, 0)
-            margin = 0.02 * (high - low)
-            (left, bottom), (right, top) = low - margin, high + margin
+            edges = edges[np.isfinite(edges).all(1)]
+            if len(edges):
+                low, high = edges.min(0), edges.max(0)
+                margin = 0.02 * (high - low)
+                (left, bottom), (right, top) = low - margin, high + margin
+                ax.set(xlim=(left, right), ylim=(bottom, top))
+            if not np.isfinite(mean[epoch]).all():
+                ax.text(0.5, 0.5, "diverged", transform=ax.transAxes, ha="center")
             numbers = dims.values + 1
             ax.set(
-                xlim=(left, right),
-                ylim=(bottom, top),
                 title=kind,
                 xlabel=f"{nodes[0]}, dim {numbers[0]} (z)",
                 ylabel=f"{nodes[1]}, dim {numbers[1]} (z)",

@@ -22,7 +22,7 @@ from vaenotes.config import Config
 from vaenotes.data import load
 from vaenotes.errors import check_choice
 from vaenotes.settings import PROFILES, Settings
-from vaenotes.summary import ALIVE_RATIO, Interval, median_interval
+from vaenotes.summary import ALIVE_RATIO, Interval, median_interval, survivors
 from vaenotes.trace import EVALUATION_IMAGES
 from vaenotes.training import pixels
 
@@ -196,30 +196,34 @@ def relative_spectra(configs: Sequence[Config]) -> np.ndarray:
 
 
 def expected_and_used(found: Mapping[str, xr.Dataset]) -> tuple[np.ndarray, np.ndarray]:
-    """How many dims should be in use, and how many are: of every replica, (replica,) each."""
-    expected = [np.full(of.sizes["replica"], checks()[name].dims) for name, of in found.items()]
-    return np.concatenate(expected), np.concatenate([_used(n, of) for n, of in found.items()])
+    """How many dims should be in use, and how many are: of every replica that did not diverge,
+    (replica,) each."""
+    used = [_used(name, of) for name, of in found.items()]
+    expected = [np.full(len(u), checks()[name].dims) for name, u in zip(found, used, strict=True)]
+    return np.concatenate(expected), np.concatenate(used)
 
 
 def _used(name: str, of: xr.Dataset) -> np.ndarray:
+    of = survivors(of)
     return (of.ratio.isel(epoch=-1) < checks()[name].below).sum(("node", "dim")).values
 
 
 def columns_by_formula(found: Mapping[str, xr.Dataset]) -> tuple[np.ndarray, np.ndarray]:
     """Ratios s/t of all dims of the `columns` checks, by the formula and as trained, both sorted:
-    (replica * dim,) each."""
+    (replica * dim,) each, of replicas that did not diverge."""
     expected, measured = [], []
     for name, of in found.items():
         noise = math.exp(checks()[name].changes["noise_logvar"])
         formula = ppca.optimum(digit_eigenvalues(), COLUMNS, noise).ratio
-        for replica in np.sort(of.ratio.isel(epoch=-1).values.reshape(-1, COLUMNS)):
+        for replica in np.sort(survivors(of).ratio.isel(epoch=-1).values.reshape(-1, COLUMNS)):
             expected.append(np.sort(formula))
             measured.append(replica)
     return np.concatenate(expected), np.concatenate(measured)
 
 
 def dims_table(found: Mapping[str, xr.Dataset]) -> pd.DataFrame:
-    """Dims in use beside how many there should be, a row per check."""
+    """Dims in use beside how many there should be, a row per check; of replicas that did not
+    diverge."""
     rows = {}
     for name, of in found.items():
         check = checks()[name]

@@ -13,7 +13,15 @@ import numpy as np
 import xarray as xr
 from scipy import spatial, stats
 
-from vaenotes.summary import Interval, alive, binomial_interval, epoch_below, fate, median_interval
+from vaenotes.summary import (
+    Interval,
+    alive,
+    binomial_interval,
+    epoch_below,
+    fate,
+    median_interval,
+    survivors,
+)
 from vaenotes.training import halfway
 
 SHARE = "share of replicas"  # the unit of what is true or false of a replica
@@ -43,8 +51,8 @@ def difference(name: str, runs: xr.Dataset, reference: xr.Dataset) -> Interval:
 
 
 def paired(name: str, runs: xr.Dataset, twins: xr.Dataset) -> Interval:
-    """A measure of PAIRED over the seeds that both have."""
-    runs, twins = _same_seeds(runs, twins)
+    """A measure of PAIRED over the seeds that both have and of which neither diverged."""
+    runs, twins = _same_seeds(survivors(runs), survivors(twins))
     return _interval(PAIRED[name].unit, PAIRED[name].of(runs, twins))
 
 
@@ -230,7 +238,8 @@ def _jump(name: str) -> Callable[[xr.Dataset, xr.Dataset], xr.DataArray]:
     def of(runs: xr.Dataset, twins: xr.Dataset) -> xr.DataArray:
         epoch = halfway(runs.sizes["epoch"] - 1)
         after, before = (r[name].isel(epoch=epoch).values for r in (runs, twins))
-        apart = np.abs(after - before).reshape(len(before), -1).max(1)
+        apart = np.abs(after - before)
+        apart = apart.max(axis=tuple(range(1, apart.ndim)))
         return xr.DataArray(apart, dims="replica")
 
     return of
@@ -406,7 +415,8 @@ MEASURES: dict[str, Measure] = {
         "nats", "reconstruction, per image", lambda r: _final(r).reconstruction_nats
     ),
     "r2": Measure(
-        "1", "R² of the regressions, mean over nodes", lambda r: _final(r).r2.mean("node")
+        "1", "R² of the regressions, mean over nodes whose factor varies",
+        lambda r: _final(r).r2.mean("node"),
     ),
 }  # fmt: skip
 """Every measure of a replica, by name."""

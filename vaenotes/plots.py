@@ -173,10 +173,11 @@ def units(model: VAE, dataset: Dataset, node: str, dim: int, scale: float) -> Fi
         figure = Figure(figsize=(8.6, 2.3))
         left, right = figure.subfigures(1, 2, width_ratios=[3, 2], squeeze=False)[0]
         ax = left.subplots()
-        ends = []  # of all scales, so that the axis stays the same
+        ends: list[float] = []  # of all scales, so that the axis stays the same
         for row, (name, power, colour) in enumerate(rows.values()):
             value = float(measured[name][place])
-            ends += [value * (end / scale) ** power for end in (SCALES[0], SCALES[-1])]
+            if 0 < value < np.inf:  # neither 0 nor diverged, which a log axis cannot show
+                ends += [value * (end / scale) ** power for end in (SCALES[0], SCALES[-1])]
             ax.plot(value, row, "o", color=colour, ms=7)
             ax.annotate(
                 f"{value:.3g}", (value, row), (8, 0), textcoords="offset points", va="center"
@@ -184,12 +185,13 @@ def units(model: VAE, dataset: Dataset, node: str, dim: int, scale: float) -> Fi
         ax.axhline(2.5, color="grey", lw=0.8)
         ax.set(
             xscale="log",
-            xlim=(min(ends) / 2, max(ends) * 10),
+            xlim=(min(ends) / 2, max(ends) * 10) if ends else None,
             yticks=range(len(rows)),
             yticklabels=list(rows),
         )
         ax.set_ylim(len(rows) - 0.5, -0.5)
-        ax.set_title(f"{node}, dim {dim}, in units × {scale:.3g}", loc="left")
+        gone = "" if np.isfinite(measured["kl_nats"]).all() else ": diverged"
+        ax.set_title(f"{node}, dim {dim}, in units × {scale:.3g}{gone}", loc="left")
         size = dataset.images.shape[-1]
         grid = right.subplots(2, UNITS_IMAGES)
         for side, name, shown in zip(grid, ("image", "decoded"), (images, pictures), strict=True):

@@ -39,7 +39,7 @@ def fate(runs: xr.Dataset) -> xr.DataArray:
     """What became of each replica, one of FATES: (replica,).
 
     collapsed: no dim alive; one per node: some, and no node has more than one; all: every dim;
-    mixed: anything else; diverged: stopped by a non-finite loss.
+    mixed: anything else; diverged: stopped as its numbers were no longer finite.
     """
     living = alive(runs).sum("dim")
     broken = runs.ratio.isel(epoch=-1).isnull().any(("node", "dim"))
@@ -51,6 +51,11 @@ def fate(runs: xr.Dataset) -> xr.DataArray:
     ]
     names = np.select(conditions, ["diverged", "collapsed", "one per node", "all"], "mixed")
     return xr.DataArray(names, dims="replica")
+
+
+def survivors(runs: xr.Dataset) -> xr.Dataset:
+    """The runs without the replicas that diverged; there may be none."""
+    return runs.isel(replica=fate(runs).values != "diverged")
 
 
 def counts(runs: xr.Dataset) -> dict[str, int]:
@@ -154,7 +159,8 @@ def epoch_below(quantity: xr.DataArray, share: float = SMALL) -> xr.DataArray:
 
 
 def median_interval(values: xr.DataArray | np.ndarray) -> Interval:
-    """Median of the replicas' values with a 95% percentile bootstrap interval, NaNs left out.
+    """Median of the replicas' values with a 95% percentile bootstrap interval. What is NaN or
+    infinite is left out, and not counted among the replicas.
 
     With fewer than three different values the interval is their range.
     """
