@@ -28,7 +28,7 @@ def main(profile: str = "full", first_seed: str = "0") -> None:
         "commit": commit(HERE),
         "hardware": hardware(),
         "findings": {
-            data: vn.all_findings(chosen, main=data != "sprites")
+            data: vn.all_experiments(chosen, main=data != "sprites").findings
             for data, chosen in settings.items()
         },
     }

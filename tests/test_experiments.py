@@ -2,7 +2,7 @@ import pytest
 
 from vaenotes.data import EDGES
 from vaenotes.errors import ParameterError
-from vaenotes.experiments import ARMS, EXPERIMENTS, all_findings, arm, experiment
+from vaenotes.experiments import ARMS, EXPERIMENTS, all_experiments, arm, experiment
 from vaenotes.graph import parent_matrix
 from vaenotes.measures import MEASURES, PAIRED
 from vaenotes.settings import PROFILES, Settings
@@ -84,7 +84,7 @@ def test_every_arm_and_measure_is_used():
 def test_an_experiments_findings_are_among_all_findings(tmp_path, monkeypatch):
     monkeypatch.setenv("VAENOTES_STORE", str(tmp_path))
     settings = Settings(profile="quick", seeds=1, epochs=1)
-    everything = all_findings(settings, main=True)
+    everything = all_experiments(settings, main=True).findings
     outcome = experiment(settings, "bed_of_nails", main=True)
     assert outcome.findings.items() <= everything.items()
     assert set(outcome.runs) == {"notes", "standard"}

@@ -30,7 +30,7 @@ def settings():
 
 @pytest.fixture(scope="module")
 def findings(settings):
-    return vn.all_findings(settings)
+    return vn.all_experiments(settings).findings
 
 
 @cache
@@ -62,7 +62,7 @@ def test_numbers_in_the_prose_are_the_findings(settings, findings):
     verdicts = Counter(verdict(claim, findings) for claim in claims())
     numbers = vn.ledger.numbers(findings)
     numbers |= {name.replace(" ", "_"): verdicts[name] for name in (*VERDICTS, OPEN)}
-    digits = vn.all_findings(replace(settings, data="mnist5k"), main=True)
+    digits = vn.all_findings(replace(settings, data="mnist5k"), main=True).findings
     numbers["digits_decided"] = digits["notes.decided"].value
     numbers["claims"] = len(claims())
     numbers["replicas"] = sum(len(vn.arm(settings, name)) for name in vn.ARMS)

@@ -31,7 +31,7 @@ def test_a_replica_without_numbers_is_never_called_collapsed():
 def test_the_table_of_fates_names_who_diverged():
     runs = make_runs([NONE, BOTH])
     runs.diverged[0], runs.diverged_step[0] = 3, 7
-    row = summary.table({"arm": runs}).loc["arm"]
+    row = summary.table({"arm": runs}).data.loc["arm"]
     assert row["replicas"] == 2 and row["all"] == 1 and row["diverged"] == 1
     assert row["diverged at"] == "seed 0: epoch 3, step 7"
 

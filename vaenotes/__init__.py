@@ -18,7 +18,7 @@ _HOME = {
     "Settings": "settings",
     "VAE": "model",
     "ARMS": "experiments",
-    "all_findings": "experiments",
+    "all_experiments": "experiments",
     "arm": "experiments",
     "charts": "charts",
     "check_configs": "checks",

@@ -195,10 +195,10 @@ def against(
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for ax, (title, series) in zip(axes, panels.items(), strict=True):
             every = np.concatenate([expected for expected, _ in series.values()])
-            ends = [every.min(), every.max()]
+            ends = [every.min(), every.max()] if len(every) else []
             for place, (name, (expected, measured)) in enumerate(series.items()):
                 face, side = sides[place]
-                width = 0.02 * (np.ptp(expected) or 1)
+                width = 0.02 * ((len(expected) and np.ptp(expected)) or 1)
                 shift = side * np.random.default_rng(0).uniform(0, width, len(expected))
                 ax.scatter(
                     expected + shift, measured, s=14, facecolors=face, lw=0.7, alpha=0.7,

@@ -184,7 +184,7 @@ def shortfall_table(short: Mapping[str, Interval]) -> pd.DataFrame:
 
 def relative_spectra(configs: Sequence[Config]) -> np.ndarray:
     """Of replicas whose prior is the same for all images, the spectrum of the posterior's mean
-    covariance in units of the prior's, ascending: (replica, node * dim)."""
+    covariance in units of the prior's, ascending: (replica, node * dim), NaN if it diverged."""
     found = []
     for config in configs:
         model, dataset = runs.load_model(config), runs.load_data(config)
@@ -218,7 +218,7 @@ def columns_by_formula(found: Mapping[str, xr.Dataset]) -> tuple[np.ndarray, np.
         for replica in np.sort(survivors(of).ratio.isel(epoch=-1).values.reshape(-1, COLUMNS)):
             expected.append(np.sort(formula))
             measured.append(replica)
-    return np.concatenate(expected), np.concatenate(measured)
+    return np.ravel(expected), np.ravel(measured)
 
 
 def dims_table(found: Mapping[str, xr.Dataset]) -> pd.DataFrame:

@@ -172,7 +172,7 @@ class Experiment:
 
 
 class Outcome(NamedTuple):
-    """What came of an experiment: runs by arm, and intervals by the name of what was found."""
+    """What came of experiments: runs by arm, and intervals by the name of what was found."""
 
     runs: dict[str, xr.Dataset]
     findings: dict[str, Interval]
@@ -291,14 +291,14 @@ def experiment(settings: Settings, name: str, *, main: bool = False) -> Outcome:
     return Outcome(found, _findings(EXPERIMENTS[name], found))
 
 
-def all_findings(settings: Settings, *, main: bool = False) -> dict[str, Interval]:
-    """The findings of every experiment; what is missing of any is trained together."""
+def all_experiments(settings: Settings, *, main: bool = False) -> Outcome:
+    """The arms and the findings of every experiment; what is missing of any is trained together."""
     chosen = EXPERIMENTS.values()
     found = run_arms(settings, list(dict.fromkeys(n for e in chosen for n in _arms(e, main))))
     findings: dict[str, Interval] = {}
     for one in chosen:
         findings |= _findings(one, {name: found[name] for name in _arms(one, main)})
-    return findings
+    return Outcome(found, findings)
 
 
 def run_arms(settings: Settings, names: Sequence[str]) -> dict[str, xr.Dataset]:

@@ -185,12 +185,12 @@ def units(model: VAE, dataset: Dataset, node: str, dim: int, scale: float) -> Fi
         ax.axhline(2.5, color="grey", lw=0.8)
         ax.set(
             xscale="log",
-            xlim=(min(ends) / 2, max(ends) * 10) if ends else None,
+            xlim=(min(ends) / 2, max(ends) * 10) if ends else (0.1, 10),
             yticks=range(len(rows)),
             yticklabels=list(rows),
         )
         ax.set_ylim(len(rows) - 0.5, -0.5)
-        gone = "" if np.isfinite(measured["kl_nats"]).all() else ": diverged"
+        gone = "" if measured["kl_nats"].isfinite().all() else ": diverged"
         ax.set_title(f"{node}, dim {dim}, in units × {scale:.3g}{gone}", loc="left")
         size = dataset.images.shape[-1]
         grid = right.subplots(2, UNITS_IMAGES)

@@ -139,10 +139,13 @@ def install(model: VAE, x: np.ndarray, found: Solution) -> VAE:
 
 def relative_spectrum(std: np.ndarray, prior: Gaussian) -> np.ndarray:
     """Eigenvalues of the posterior's covariance diag(std^2) in units of the prior's, ascending:
-    what is left of a ratio s^2 / t^2 by dim where the prior has a full covariance. (dim,)"""
+    what is left of a ratio s^2 / t^2 by dim where the prior has a full covariance. (dim,); NaN
+    where either is not finite."""
     if isinstance(prior, Full):
         lower = prior.cholesky.detach().double().numpy()
     else:
         lower = np.diag(np.exp(0.5 * prior.logvar.detach().double().numpy().ravel()))
     white = np.linalg.solve(lower, np.diag(std.ravel()))
+    if not np.isfinite(white).all():
+        return np.full(len(white), np.nan)
     return np.linalg.svd(white, compute_uv=False)[::-1] ** 2

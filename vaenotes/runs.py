@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -96,7 +96,24 @@ def fetch(configs: Sequence[Config], store: Store) -> dict[Config, Entry]:
                 _note_use("trained", keys[config])
     for entry_key in keys.values():
         _note_use("found", entry_key)
+    for config, entry in entries.items():
+        if entry is not None and entry.meta["diverged"]:
+            _say_diverged(config, *entry.meta["diverged"])
     return {config: entry for config, entry in entries.items() if entry is not None}
+
+
+def _say_diverged(config: Config, epoch: int, step: int) -> None:
+    """Warn, whether it was trained now or found; with what tells it from others of its seed."""
+    changed = ", ".join(
+        f"{field.name}={value!r}"
+        for field in fields(config)
+        if (value := getattr(config, field.name)) != field.default
+    )
+    warnings.warn(
+        f"replica with seed {config.seed} diverged in epoch {epoch}, step {step}: it is no longer "
+        f"finite, and recorded as NaN from there on ({changed or 'all defaults'})",
+        stacklevel=4,
+    )
 
 
 def _note_use(how: str, key: str) -> None:
@@ -156,15 +173,7 @@ def train_all(configs: Sequence[Config], store: Store | None = None) -> Iterator
         parallel = Parallel(n_jobs=workers, return_as="generator_unordered", max_nbytes=None)
         for done, (name, results) in enumerate(parallel(jobs), 1):
             bar.set_postfix_str(f"{done} of {len(tasks)} ensembles")
-            for result in results:
-                if result.diverged:
-                    epoch, step = result.diverged
-                    warnings.warn(
-                        f"replica with seed {result.config.seed} diverged in epoch {epoch}, step "
-                        f"{step}: it is no longer finite, and recorded as NaN from there on",
-                        stacklevel=2,
-                    )
-                yield result
+            yield from results
             if store:
                 store.remove(name)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
+from pandas.io.formats.style import Styler
 from scipy import stats
 
 ALIVE_RATIO = 0.5
@@ -64,8 +65,25 @@ def counts(runs: xr.Dataset) -> dict[str, int]:
     return {name: int((fates == name).sum()) for name in FATES}
 
 
-def table(arms: Mapping[str, xr.Dataset]) -> pd.DataFrame:
-    """What became of every replica of every arm: counts by fate, and where any diverged."""
+def table(arms: Mapping[str, xr.Dataset]) -> Styler:
+    """What became of every replica of every arm: counts by fate, and who diverged where."""
+    return _shown(_fates(arms))
+
+
+def totals(arms: Mapping[str, xr.Dataset]) -> Styler:
+    """The same of many arms at once: the rows of those in which any diverged, and their sum."""
+    every = _fates(arms)
+    gone = every[every["diverged"] > 0]
+    total = every[["replicas", *FATES]].sum().rename(f"all {len(arms)} arms")
+    return _shown(pd.concat([gone, total.to_frame().T]))
+
+
+def _shown(frame: pd.DataFrame) -> Styler:
+    # a Styler: a plain frame would cut a long list of seeds short
+    return frame.fillna("").style.set_table_attributes('class="dataframe"')
+
+
+def _fates(arms: Mapping[str, xr.Dataset]) -> pd.DataFrame:
     rows: dict[str, dict[str, int | str]] = {}
     for name, runs in arms.items():
         gone = [

@@ -1,0 +1,117 @@
+"""Pages whose replicas diverge: each is executed with tiny runs, and says who diverged, and where.
+
+Two ways: one seed of two diverges in every arm; or the only one does.
+"""
+
+import warnings
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import jupytext
+import pytest
+import torch
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.pylabtools import select_figure_formats
+from IPython.utils.capture import capture_output
+
+from vaenotes import checks, films, plots, runs, settings, training
+from vaenotes.config import Config
+
+BOOK = Path(__file__).parents[1] / "book"
+WILD = 1  # the seed that diverges
+pytestmark = pytest.mark.slow
+
+
+def trains(page: Path) -> bool:
+    """Whether a page asks for replicas."""
+    calls = ("vn.run", "vn.arm(", "vn.experiment(", "vn.all_experiments(", "vn.check_runs(")
+    cells = jupytext.reads(page.read_text(), fmt="md").cells
+    return any(call in cell.source for cell in cells if cell.cell_type == "code" for call in calls)
+
+
+PAGES = [page for page in sorted(BOOK.rglob("*.md")) if "_build" not in page.parts and trains(page)]
+
+
+def code(config: Config) -> int:
+    """A number for all that makes a replica but its seed: to find its arm in a page's output."""
+    return zlib.crc32(repr(replace(config, seed=0)).encode())
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory):
+    """The replicas that are fetched: of small profiles, and in which the seed WILD diverges."""
+    used: set[Config] = set()
+    patch = pytest.MonkeyPatch()
+    patch.setenv("VAENOTES_STORE", str(tmp_path_factory.mktemp("store")))
+    tiny = replace(settings.PROFILES["quick"], epochs=2, images=512, hidden=8)
+    patch.setitem(settings.PROFILES, "quick", tiny)
+    few = {
+        name: replace(check, rounds=1, changes={**check.changes, "images": 128, "batch": 64})
+        for name, check in checks.checks().items()
+    }
+    patch.setattr(checks, "checks", lambda: few)
+    patch.setattr(films, "MOST", 2)
+    patch.setattr(plots, "SCALES", plots.SCALES[[0, 4, -1]])
+    patch.setattr(runs, "WORTH_PROCESSES", float("inf"))  # in this process, where patches hold
+    epoch, train, fetch = training.Ensemble.epoch, runs.train, runs.fetch
+
+    def wild_epoch(ensemble, number):
+        with torch.no_grad():
+            for replica, config in enumerate(ensemble.configs):
+                if config.seed == WILD and number == 1:
+                    for parameter in ensemble.parameters.values():
+                        parameter[replica] *= 1e30
+        epoch(ensemble, number)
+
+    def train_and_mark(*given, **named):
+        return [
+            replace(result, diverged=result.diverged and (result.diverged[0], code(result.config)))
+            for result in train(*given, **named)
+        ]
+
+    def fetch_and_note(configs, *given):
+        used.update(configs)
+        return fetch(configs, *given)
+
+    patch.setattr(training.Ensemble, "epoch", wild_epoch)
+    patch.setattr(runs, "train", train_and_mark)
+    patch.setattr(runs, "fetch", fetch_and_note)
+    yield used
+    patch.undo()
+
+
+def execute(page: Path, parameters: str) -> str:
+    """All that a page's cells show with these parameters, as text. Raises what a cell raises."""
+    InteractiveShell.clear_instance()
+    shell = InteractiveShell.instance()
+    select_figure_formats(shell, {"svg"})
+    shown = []
+    try:
+        for cell in jupytext.reads(page.read_text(), fmt="md").cells:
+            if cell.cell_type == "code":
+                with capture_output() as captured:
+                    result = shell.run_cell(cell.source)
+                    result.raise_error()
+                outputs = [output.data for output in captured.outputs]
+                outputs.append(shell.display_formatter.format(result.result)[0])
+                shown += [captured.stdout, *map(str, outputs)]
+                if "parameters" in cell.metadata.get("tags", []):
+                    shell.run_cell(parameters).raise_error()
+    finally:
+        InteractiveShell.clear_instance()
+    return "\n".join(shown)
+
+
+@pytest.mark.parametrize("seeds", ["seeds = 2", f"seeds = 1; first_seed = {WILD}"])
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.filterwarnings("ignore")
+def test_a_page_names_every_replica_that_diverged(page, seeds, used):
+    used.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        shown = execute(page, f"profile = 'quick'; {seeds}")
+    wild = [config for config in used if config.seed == WILD]
+    assert used
+    for config in wild:
+        assert f"seed {WILD}: epoch 1, step {code(config)}" in shown, config
