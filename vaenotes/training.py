@@ -298,7 +298,7 @@ class Ensemble:
         """Adam's running means, by kind and parameter, in the shape of the parameter."""
         for name, flat in self.flat.items():
             shape = self.parameters[name].shape
-            for kind, moment in self.optimizer.state[flat].items():
+            for kind, moment in self.optimizer.state.get(flat, {}).items():  # some have none
                 if kind != "step":
                     yield f"{kind}/{name}", moment[: shape.numel()].view(shape)
 
