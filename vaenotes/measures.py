@@ -58,7 +58,9 @@ def paired(name: str, runs: xr.Dataset, twins: xr.Dataset) -> Interval:
 
 def values_of(name: str, runs: xr.Dataset) -> xr.DataArray:
     """A measure of every replica: (replica,), NaN where it diverged or the measure has no sense."""
-    return MEASURES[name].of(runs).astype(float).where((fate(runs) != "diverged").values)
+    with np.errstate(invalid="ignore"):  # 0 / 0, where it has no sense
+        values = MEASURES[name].of(runs).astype(float)
+    return values.where((fate(runs) != "diverged").values)
 
 
 def _interval(unit: str, values: xr.DataArray) -> Interval:
