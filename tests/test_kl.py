@@ -1,5 +1,6 @@
 """KLs against torch.distributions, an independent chain rule, Monte Carlo, mpmath and the gauge."""
 
+import decimal
 import itertools
 import math
 
@@ -250,6 +251,32 @@ def test_log_variances_of_minus_120_in_float32(kinds):
         else Full(p.mean.expand(4, NODE, DIM), p.cholesky),
     )
     torch.testing.assert_close(parts.offset, 0.5 * gap.square(), rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "logvar_p"),
+    [(torch.float32, value) for value in (-176.0, -100.0, 0.0, 100.0, 700.0)]
+    + [(torch.float64, value) for value in (-1400.0, -700.0, -100.0, 0.0, 100.0, 700.0)],
+)
+def test_extreme_log_variances_against_decimals(dtype, logvar_p):
+    """By Python's decimals, to 50 digits; what float32 or float64 cannot hold is inf."""
+    largest = torch.finfo(dtype).max
+    close = {"rel": 2e-6 if dtype == torch.float32 else 1e-12, "abs": 1e-37}
+    for logvar_q in (-1400.0, -700.0, -100.0, -87.0, 0.0, 87.0, 100.0, 700.0):
+        for gap in (0.0, 1e-30, 1e-3, 3.0):
+            mean, q_logvar, p_logvar = (
+                torch.full((1, 1), value, dtype=dtype) for value in (gap, logvar_q, logvar_p)
+            )
+            q, p = Diagonal(mean, q_logvar), Diagonal(torch.zeros_like(mean), p_logvar)
+            with decimal.localcontext(prec=50):
+                d = decimal.Decimal(logvar_q) - decimal.Decimal(logvar_p)
+                square = decimal.Decimal(mean.item()) ** 2 * decimal.Decimal(-logvar_p).exp()
+                exact = float((d.exp() - 1 - d + square) / 2)
+            expected = exact if exact < largest else math.inf
+            assert kl_nats(q, p).item() == pytest.approx(expected, **close), (logvar_q, gap)
+            if exact < largest:
+                parts = kl_parts(Diagonal(*(part[None] for part in q)), p)
+                assert sum(parts).item() == pytest.approx(exact, **close), (logvar_q, gap)
 
 
 @pytest.mark.parametrize("kinds", PAIRS)
