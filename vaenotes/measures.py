@@ -190,9 +190,11 @@ def _codes(runs: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _squared_distances(z: np.ndarray, m: np.ndarray, s: np.ndarray) -> np.ndarray:
-    """|z_i - m_j|^2 in units of s_i, each (image, code) -> (image, image), as three products."""
+    """|z_i - m_j|^2 in units of s_i, each (image, code) -> (image, image), as three products. Not
+    by BLAS, whose sums depend on the number of threads."""
     w = s**-2.0
-    return (w * z**2).sum(1)[:, None] - 2 * (w * z) @ m.T + w @ (m**2).T
+    crossed, squared = (np.einsum("ic,jc->ij", *pair) for pair in ((w * z, m), (w, m**2)))
+    return (w * z**2).sum(1)[:, None] - 2 * crossed + squared
 
 
 def _nearest(runs: xr.Dataset) -> xr.DataArray:

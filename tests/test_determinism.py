@@ -1,0 +1,73 @@
+"""One configuration, one machine: the same bits in a fresh process, whatever the hash seed, the
+number of threads and the number of workers are."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+# Trains, measures and loads data; prints a digest of each. Arguments: threads, workers, store.
+CHILD = """
+import hashlib, json, sys
+import numpy as np, torch
+import vaenotes as vn
+from vaenotes import checks, data, measures, runs, training
+from vaenotes.config import Config
+from vaenotes.store import Store
+
+threads, workers, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+torch.set_num_threads(threads)
+training.WORTH_RECORDING = 8  # steps: the longer runs below record one, the others do not
+runs.WORTH_PROCESSES = 0 if workers > 1 else float("inf")
+runs.cpu_count = lambda: workers
+
+def digest(*arrays):
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(f"{array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+small = {"images": 512, "hidden": 16, "epochs": 1, "batch": 128}
+configs = [Config(**small, seed=seed) for seed in range(3)]
+configs += [Config(**small, seed=9, precision="bfloat16"), Config(**small, encoder="cnn")]
+configs += [Config(**small | {"epochs": 2, "batch": 64}, prior="cholesky", likelihood="gaussian_learned")]
+store, found = Store(folder), {}
+for config, entry in runs.fetch(configs, store).items():
+    for name, array in store.load(runs.store_key(config)).arrays.items():
+        found[f"{config.seed} {config.prior} {config.encoder} {name}"] = digest(array)
+one = runs.run(configs[:4], store)
+for name in measures.MEASURES:
+    found[f"measure {name}"] = digest(measures.values_of(name, one).values)
+    found[f"interval {name}"] = repr(tuple(map(float, measures.median_of(name, one))))
+for name, size in {"sprites": 16, "mnist5k": 16, "optdigits": 8, "linear_3": 12, "manifold_4": 20}.items():
+    loaded = data.load(name, images=512, size=size)
+    found[f"data {name}"] = digest(loaded.images, loaded.factors, loaded.standard_factors)
+spectra = checks.relative_spectra(configs[-1:])
+found["threads"] = torch.get_num_threads() == threads
+print(json.dumps(found))
+"""
+
+
+def child(folder, threads, workers, hash_seed):
+    environment = os.environ | {
+        "PYTHONHASHSEED": hash_seed,
+        "VAENOTES_STORE": str(folder),
+        **dict.fromkeys(
+            ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads)
+        ),
+    }
+    command = [sys.executable, "-c", CHILD, str(threads), str(workers), str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+def test_bits_depend_on_no_hash_seed_no_thread_and_no_worker(tmp_path):
+    first = child(tmp_path / "first", threads=1, workers=1, hash_seed="0")
+    for threads, workers, hash_seed in ((2, 2, "1"), (4, 1, "random")):
+        again = child(tmp_path / f"{threads}", threads, workers, hash_seed)
+        assert len(again) > 200
+        assert {name for name in first if first[name] != again[name]} == set()
