@@ -42,9 +42,12 @@ for name in measures.MEASURES:
     found[f"measure {name}"] = digest(measures.values_of(name, one).values)
     found[f"interval {name}"] = repr(tuple(map(float, measures.median_of(name, one))))
 for name, size in {"sprites": 16, "mnist5k": 16, "optdigits": 8, "linear_3": 12, "manifold_4": 20}.items():
-    loaded = data.load(name, images=512, size=size)
+    loaded = data.load(name, images=min(4096, size**2 * 20), size=size)
     found[f"data {name}"] = digest(loaded.images, loaded.factors, loaded.standard_factors)
-spectra = checks.relative_spectra(configs[-1:])
+found["eigenvalues"] = digest(checks.digit_eigenvalues())
+settings = vn.Settings(profile="quick", seeds=1, epochs=1)
+found["shortfall"] = repr(checks.shortfall(settings, "digits_cholesky"))
+found["spectra"] = digest(checks.relative_spectra(checks.check_configs(settings, "digits_cholesky")))
 found["threads"] = torch.get_num_threads() == threads
 print(json.dumps(found))
 """

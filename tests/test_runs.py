@@ -243,6 +243,14 @@ def test_a_trained_model_comes_back_as_a_plain_module(store):
     np.testing.assert_allclose(mean.detach().numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_model_just_trained_is_the_one_found_later(store):
+    """Also its scalars, as the noise of a learned likelihood."""
+    config = Config(**SMALL, likelihood="gaussian_learned")
+    trained, found = (load_model(config, store).state_dict() for _ in range(2))
+    assert trained["noise_logvar"].shape == () and trained.keys() == found.keys()
+    assert all(torch.equal(trained[name], found[name]) for name in found)
+
+
 def test_the_number_of_threads_is_left_as_it_was(store):
     before = torch.get_num_threads()
     run([Config(**SMALL)], store)

@@ -162,6 +162,13 @@ def test_taken_up_after_any_epoch_it_ends_in_the_same_bits(dataset, options, sto
         assert np.array_equal(value, kept[stopped - 1].arrays[name], equal_nan=True)
 
 
+def test_a_caller_without_gradients_gets_trained_replicas_too(dataset):
+    (plain,) = train([Config(**SMALL)], dataset)
+    with torch.no_grad():
+        (same,) = train([Config(**SMALL)], dataset)
+    assert np.array_equal(plain.trace["kl_nats"], same.trace["kl_nats"])
+
+
 def test_what_no_gradient_depends_on_is_left_out_of_a_recorded_step(dataset):
     graph = training.recorded(lambda x: (x.exp().sum(), 2 * x)[1], torch.ones(3))
     assert "exp" not in graph.code and torch.equal(graph(torch.ones(3)), torch.full((3,), 2.0))

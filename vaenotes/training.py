@@ -446,6 +446,7 @@ def pixels(images: Tensor) -> Tensor:
     return images.float().div_(255) if images.dtype == torch.uint8 else images
 
 
+@torch.enable_grad()  # also where the caller, who wants a trained model only, has it off
 def train(
     configs: Sequence[Config],
     datasets: Sequence[Dataset],
@@ -479,8 +480,8 @@ def train(
     return [
         Result(
             config,
-            {name: value[i] for name, value in traces.items()},
-            {name: value[i] for name, value in weights.items()},
+            {name: value[i, ...] for name, value in traces.items()},
+            {name: value[i, ...] for name, value in weights.items()},
             ensemble.diverged[i],
             seconds,
         )
