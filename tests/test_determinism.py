@@ -5,8 +5,18 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
+import torch
+
+from vaenotes.config import Config
+from vaenotes.errors import ParameterError
+from vaenotes.experiments import ARMS, EXPERIMENTS
+from vaenotes.ledger import OPEN, claims, verdict
+from vaenotes.measures import median_of
+from vaenotes.runs import run_arms
+from vaenotes.store import Store
 
 # Trains, measures and loads data; prints a digest of each. Arguments: threads, workers, store.
 CHILD = """
@@ -26,13 +36,15 @@ runs.cpu_count = lambda: workers
 def digest(*arrays):
     found = hashlib.sha256()
     for array in arrays:
-        found.update(f"{array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+        found.update(f"{array.dtype} {array.shape}".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
 
 small = {"images": 512, "hidden": 16, "epochs": 1, "batch": 128}
 configs = [Config(**small, seed=seed) for seed in range(3)]
 configs += [Config(**small, seed=9, precision="bfloat16"), Config(**small, encoder="cnn")]
-configs += [Config(**small | {"epochs": 2, "batch": 64}, prior="cholesky", likelihood="gaussian_learned")]
+full = {"prior": "cholesky", "likelihood": "gaussian_learned", "epochs": 2, "batch": 64}
+configs.append(Config(**small | full))
 store, found = Store(folder), {}
 for config, entry in runs.fetch(configs, store).items():
     for name, array in store.load(runs.store_key(config)).arrays.items():
@@ -41,13 +53,15 @@ one = runs.run(configs[:4], store)
 for name in measures.MEASURES:
     found[f"measure {name}"] = digest(measures.values_of(name, one).values)
     found[f"interval {name}"] = repr(tuple(map(float, measures.median_of(name, one))))
-for name, size in {"sprites": 16, "mnist5k": 16, "optdigits": 8, "linear_3": 12, "manifold_4": 20}.items():
+sizes = {"sprites": 16, "mnist5k": 16, "optdigits": 8, "linear_3": 12, "manifold_4": 20}
+for name, size in sizes.items():
     loaded = data.load(name, images=min(4096, size**2 * 20), size=size)
     found[f"data {name}"] = digest(loaded.images, loaded.factors, loaded.standard_factors)
 found["eigenvalues"] = digest(checks.digit_eigenvalues())
 settings = vn.Settings(profile="quick", seeds=1, epochs=1)
 found["shortfall"] = repr(checks.shortfall(settings, "digits_cholesky"))
-found["spectra"] = digest(checks.relative_spectra(checks.check_configs(settings, "digits_cholesky")))
+full = checks.check_configs(settings, "digits_cholesky")
+found["spectra"] = digest(checks.relative_spectra(full))
 found["threads"] = torch.get_num_threads() == threads
 print(json.dumps(found))
 """
@@ -74,3 +88,43 @@ def test_bits_depend_on_no_hash_seed_no_thread_and_no_worker(tmp_path):
         again = child(tmp_path / f"{threads}", threads, workers, hash_seed)
         assert len(again) > 200
         assert {name for name in first if first[name] != again[name]} == set()
+
+
+def judged(findings):
+    """The verdict on each claim, without those whose rules need other arms."""
+    verdicts = {}
+    for claim in claims():
+        with suppress(ParameterError):
+            verdicts[claim.id] = verdict(claim, findings)
+    return verdicts
+
+
+@pytest.mark.slow
+def test_verdicts_agree_across_precision_and_threads(tmp_path):
+    """Of all claims that the notes' system and a fixed prior decide, in runs just long enough to
+    decide most. An interval that straddles its bound once ("open") contradicts nothing."""
+    small = {"images": 2048, "hidden": 48, "batch": 64, "epochs": 30}
+    found = []
+    threads = torch.get_num_threads()
+    for precision, count in (("float32", 1), ("bfloat16", 2)):
+        torch.set_num_threads(count)
+        arms = {
+            name: [
+                Config(**small | ARMS[name].changes, precision=precision, seed=seed)
+                for seed in range(12)
+            ]
+            for name in ("notes", "standard")
+        }
+        trained = run_arms(arms, Store(tmp_path))
+        findings = {
+            f"{name}.{measure}": median_of(measure, runs)
+            for name, runs in trained.items()
+            for one in EXPERIMENTS.values()
+            if name in one.arms
+            for measure in one.each
+        }
+        found.append(judged(findings))
+    torch.set_num_threads(threads)
+    both = {claim: {one[claim] for one in found} for claim in found[0].keys() & found[1].keys()}
+    assert [claim for claim, verdicts in both.items() if len(verdicts - {OPEN}) > 1] == []
+    assert sum(OPEN not in verdicts for verdicts in both.values()) >= 9
