@@ -36,6 +36,20 @@ def test_the_table_of_fates_names_who_diverged():
     assert row["diverged at"] == "seed 0: epoch 3, step 7"
 
 
+def test_of_many_arms_those_with_diverged_replicas_are_shown_and_the_sum():
+    arms = {"calm": make_runs([NONE, BOTH]), "wild": make_runs([BOTH] * 3)}
+    arms["wild"].diverged[:] = 1
+    for table in (summary.table(arms), summary.totals(arms)):
+        shown = table.to_html()
+        assert "; ".join(f"seed {seed}: epoch 1, step -1" for seed in range(3)) in shown
+        assert ".0" not in shown  # counts are whole numbers
+    sums = summary.totals(arms).data
+    assert list(sums.index) == ["wild", "all 2 arms"]
+    assert sums.loc["all 2 arms"].tolist() == [5, 1, 0, 0, 1, 3, ""]
+    calm = summary.totals({"calm": arms["calm"]}).data
+    assert list(calm.index) == ["all 1 arms"] and "diverged at" not in calm
+
+
 def test_the_representative_is_the_median_of_the_most_frequent_fate():
     runs = make_runs([BOTH, FIRST, SECOND, FIRST, NONE])
     runs.kl_nats[1] += 5

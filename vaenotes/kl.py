@@ -75,7 +75,7 @@ def kl_nats(q: Gaussian, p: Gaussian) -> Tensor:
     Precision: expm1(d) - d ~ d^2 / 2 has, beyond the rounding of d, a relative error of at most
     2^-51 / |d|; the float32 result is within 1e-6 of a given d's for 1e-9 <= |d| <= 8 (at d = 1e-4
     the KL is 2.5e-9). What is too large for the result's precision is inf. Log-variances of p from
-    -176 up are in range (float64: from -1400); below, 1 / std_p overflows, and an entry is inf or NaN.
+    -176 up are in range (float64: from -1400); below, 1 / std_p overflows: entries are inf or NaN.
 
     Raises ParameterError where (node, dim) differ or leading axes do not broadcast.
     """

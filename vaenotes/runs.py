@@ -96,10 +96,11 @@ def fetch(configs: Sequence[Config], store: Store) -> dict[Config, Entry]:
                 _note_use("trained", keys[config])
     for entry_key in keys.values():
         _note_use("found", entry_key)
-    for config, entry in entries.items():
-        if entry is not None and entry.meta["diverged"]:
-            _say_diverged(config, *entry.meta["diverged"])
-    return {config: entry for config, entry in entries.items() if entry is not None}
+    found = {config: entry for config, entry in entries.items() if entry is not None}
+    for config, one in found.items():
+        if one.meta["diverged"]:
+            _say_diverged(config, *one.meta["diverged"])
+    return found
 
 
 def _say_diverged(config: Config, epoch: int, step: int) -> None:

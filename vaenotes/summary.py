@@ -79,8 +79,11 @@ def totals(arms: Mapping[str, xr.Dataset]) -> Styler:
 
 
 def _shown(frame: pd.DataFrame) -> Styler:
+    frame["diverged at"] = frame["diverged at"].fillna("")
+    if not frame["diverged at"].any():
+        frame = frame.drop(columns="diverged at")
     # a Styler: a plain frame would cut a long list of seeds short
-    return frame.fillna("").style.set_table_attributes('class="dataframe"')
+    return frame.style.set_table_attributes('class="dataframe"')
 
 
 def _fates(arms: Mapping[str, xr.Dataset]) -> pd.DataFrame:
@@ -94,9 +97,8 @@ def _fates(arms: Mapping[str, xr.Dataset]) -> pd.DataFrame:
             if epoch >= 0
         ]
         rows[name] = {"replicas": runs.sizes["replica"], **counts(runs)}
-        if gone:
-            rows[name]["diverged at"] = "; ".join(gone)
-    return pd.DataFrame(rows).T
+        rows[name]["diverged at"] = "; ".join(gone)
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def dims_table(measured: Mapping[str, ArrayLike], nodes: Sequence[str]) -> pd.DataFrame:
