@@ -124,3 +124,10 @@ def test_the_elbo_is_drawn_by_epoch_below_the_largest_likelihood():
     per_replica = [37 + 2 * 3 + 2 * 0.25, 37 + 4 * 0.25]
     np.testing.assert_allclose(curve.get_ydata(), -np.mean(per_replica))
     assert best.get_ydata()[0] == -30 and change.get_xdata()[0] == 10
+
+
+def test_choices_leave_the_row_of_a_diverged_replica_empty():
+    runs = make_runs([FIRST, NONE])
+    runs.diverged[1], runs.ratio[1] = 2, np.nan
+    shown = charts.choices({"arm": runs}).axes[0].images[0].get_array()
+    assert shown.mask.tolist() == [[False, False], [True, True]]

@@ -1,5 +1,7 @@
 """Films show what is measured, one picture per position."""
 
+import copy
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from bs4 import BeautifulSoup
 from matplotlib.figure import Figure
 from synthetic import CROSSED, make_runs
 
-from vaenotes import films, plots
+from vaenotes import charts, films, plots
 from vaenotes.config import Config
 from vaenotes.data import load
 from vaenotes.model import VAE
@@ -58,6 +60,26 @@ def test_a_long_training_has_its_ends_and_no_more_frames_than_a_page_can_hold(mo
     monkeypatch.setattr(films, "MOST", 4)
     page = parsed(films.training(make_runs([CROSSED], epochs=30), ["shape", "x"]))
     assert [image["data-position"] for image in page.find_all("img")] == ["0", "10", "20", "30"]
+
+
+def test_a_replica_that_was_never_finite_has_a_film_that_says_so():
+    runs = make_runs([CROSSED], epochs=1)
+    for name in ("followed_posterior_mean", "prior_mean"):
+        runs[name][:] = np.nan
+    runs["followed_posterior_logvar"][:] = np.inf
+    assert len(parsed(films.training(runs, ["shape", "x"])).find_all("img")) == 2
+    for ax in charts.nails(runs, ["shape", "x"], 1).axes:
+        assert [text.get_text() for text in ax.texts] == ["diverged"]
+
+
+def test_units_of_a_diverged_model_are_drawn_and_called_so(model, dataset):
+    broken = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in broken.parameters():
+            parameter.fill_(torch.nan)
+    assert len(parsed(films.units(broken, dataset, "x", 2)).find_all("img")) == len(plots.SCALES)
+    title = plots.units(broken, dataset, "x", 2, 1.0).axes[0].get_title(loc="left")
+    assert title.endswith(": diverged")
 
 
 def test_units_has_a_picture_for_every_scale(model, dataset):
