@@ -13,7 +13,7 @@ from dataclasses import fields
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from vaenotes.errors import ParameterError
+from vaenotes.errors import ParameterError, shown
 
 if TYPE_CHECKING:
     from vaenotes.settings import Settings
@@ -34,7 +34,7 @@ def check_parameters(namespace: Mapping[str, Any]) -> Settings:
             close = difflib.get_close_matches(name, allowed, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise ParameterError(
-                f"unknown parameter {name!r}{hint} (allowed: {', '.join(allowed)})"
+                f"unknown parameter {shown(name)}{hint} (allowed: {', '.join(allowed)})"
             )
     return Settings(**{name: namespace[name] for name in allowed if name in namespace})
 
@@ -42,7 +42,7 @@ def check_parameters(namespace: Mapping[str, Any]) -> Settings:
 def _looks_like_parameter(name: str, value: object, namespace: Mapping[str, Any]) -> bool:
     if name.startswith("_") or isinstance(value, ModuleType):
         return False
-    if value is getattr(typing, name, None):
+    if name in typing.__all__ and value is getattr(typing, name):
         return False
     get_ipython = namespace.get("get_ipython")
     hidden = get_ipython().user_ns_hidden if callable(get_ipython) else {}

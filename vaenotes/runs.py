@@ -24,7 +24,7 @@ from filelock import Timeout
 from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
 
-from vaenotes import data, trace
+from vaenotes import data, memory, trace
 from vaenotes.config import Config
 from vaenotes.errors import ParameterError
 from vaenotes.model import VAE
@@ -54,7 +54,11 @@ def run_arms(
     """The same for several arms at once: what is missing of any is trained together."""
     alike = ("data", "images", "size", "dims", "epochs")
     for configs in arms.values():
-        if len({tuple(getattr(config, name) for name in alike) for config in configs}) != 1:
+        agree = {
+            isinstance(config, Config) and tuple(getattr(config, name) for name in alike)
+            for config in configs
+        }
+        if len(agree) != 1 or False in agree:
             raise ParameterError(
                 f"configs must be one or more that agree in {', '.join(alike)}, got {len(configs)}"
             )
@@ -75,6 +79,7 @@ def fetch(configs: Sequence[Config], store: Store) -> dict[Config, Entry]:
     entries = {config: store.load(keys[config]) for config in keys}
     missing = [config for config, entry in entries.items() if entry is None]
     if missing:
+        memory.check(memory.counted(configs))
         with _locked(store):  # somebody else may have trained some while we waited
             for result in train_all([c for c in missing if store.load(keys[c]) is None]):
                 store.save(keys[result.config], *_pack(result))
@@ -100,6 +105,10 @@ def train_all(configs: Sequence[Config]) -> Iterator[Result]:
     A replica does not depend on its company, so how they are divided changes nothing.
     """
     datasets = {config: load_data(config) for config in configs}
+    asked = memory.counted(configs)
+    with torch.device("meta"):  # a model that cannot be is refused before any is trained
+        for config in asked:
+            build(config, load_data(config))
     groups: dict[tuple, list[Config]] = {}
     for config in configs:
         groups.setdefault(company(config, datasets[config]), []).append(config)
@@ -107,11 +116,12 @@ def train_all(configs: Sequence[Config]) -> Iterator[Result]:
     steps = sum(one.epochs * one.images // one.batch for one, *_ in groups.values())
     seconds = 0.01 * steps + images / 60_000  # about
     workers = cpu_count() if _device() == "cpu" and seconds >= WORTH_PROCESSES else 1
+    workers, together = memory.plan(asked, workers, TOGETHER)
     # As few ensembles as keep every core busy: each step of each has a price of its own.
     share = -(-workers // len(groups))
     ensembles = []
     for group in groups.values():
-        count = max(-(-len(group) // TOGETHER), min(share, len(group)))
+        count = max(-(-len(group) // together), min(share, len(group)))
         ensembles += [group[i::count] for i in range(count)]
     ensembles.sort(key=_pixels, reverse=True)  # the short ones last: all cores end together
     with _progress(f"training {len(configs)} replicas", images) as (progress, bar):
@@ -120,7 +130,9 @@ def train_all(configs: Sequence[Config]) -> Iterator[Result]:
             for group in ensembles
         )
         # max_nbytes: data go to the workers through a pipe, never as a pickle on disk
-        parallel = Parallel(n_jobs=workers, return_as="generator_unordered", max_nbytes=None)
+        parallel = Parallel(
+            n_jobs=workers, return_as="generator_unordered", max_nbytes=None, pre_dispatch=workers
+        )
         for done, results in enumerate(parallel(jobs), 1):
             bar.set_postfix_str(f"{done} of {len(ensembles)} ensembles")
             for result in results:
@@ -248,7 +260,7 @@ def _device() -> str:
 
 
 def _file_digest(config: Config) -> str | None:
-    if not (config.data.endswith(".npz") and Path(config.data).is_file()):
+    if not (config.data.endswith(".npz") and os.path.isfile(config.data)):
         return None
     with Path(config.data).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
