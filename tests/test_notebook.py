@@ -74,9 +74,7 @@ def test_data_may_be_an_existing_npz(tmp_path):
     with pytest.raises(ParameterError, match="the path of an existing"):
         Settings(data=str(path))
     path.touch()
-    with pytest.raises(
-        ParameterError, match=re.escape("data must be dSprites' .npz archive, readable, got")
-    ):
+    with pytest.raises(ParameterError, match="archive, readable, got"):
         Settings(data=str(path))
     with zipfile.ZipFile(path, "w"):
         pass

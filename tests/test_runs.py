@@ -1,7 +1,11 @@
+import os
 import subprocess
 import sys
+import time
+from contextlib import suppress
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import xarray as xr
@@ -9,9 +13,11 @@ import xarray as xr
 from vaenotes import runs as runs_module
 from vaenotes import trace
 from vaenotes.config import Config
-from vaenotes.errors import ParameterError
+from vaenotes.data import load
+from vaenotes.errors import ParameterError, StoreError
 from vaenotes.runs import load_data, load_model, run, run_arms
 from vaenotes.store import Store
+from vaenotes.training import Ensemble, train
 
 SMALL = {"images": 128, "size": 16, "hidden": 8, "epochs": 2, "batch": 64}
 
@@ -51,6 +57,158 @@ def test_nothing_is_trained_twice(store, monkeypatch):
     )
     run([configs[0], configs[0]], store)
     assert len(trained) == 4
+
+
+@pytest.fixture
+def epochs_trained(monkeypatch):
+    """Numbers of the epochs that ensembles were trained in, as they come."""
+    numbers = []
+    original = Ensemble.epoch
+    monkeypatch.setattr(
+        Ensemble, "epoch", lambda self, number: numbers.append(number) or original(self, number)
+    )
+    return numbers
+
+
+@pytest.mark.parametrize("writes", range(7))
+def test_a_run_goes_on_from_the_last_epoch_or_result_that_was_written(
+    store, tmp_path, monkeypatch, epochs_trained, writes
+):
+    """Two epochs and three results are written; the run ends before each of these, and after."""
+    configs = [Config(**SMALL, seed=seed) for seed in range(3)]
+    whole = run(configs, Store(tmp_path / "whole")).drop_vars("seconds")
+    epochs_trained.clear()
+    left = [None] * writes
+
+    def some(write):
+        def one(*arguments):
+            if not left:
+                raise KeyboardInterrupt
+            left.pop()
+            write(*arguments)
+
+        return one
+
+    with monkeypatch.context() as patched, suppress(KeyboardInterrupt):
+        patched.setattr(Store, "save", some(Store.save))
+        patched.setattr(Store, "remove", some(Store.remove))  # of the checkpoint: the last
+        run(configs, store)
+    epochs_trained.clear()
+    xr.testing.assert_identical(run(configs, store).drop_vars("seconds"), whole)
+    assert epochs_trained == [1, 2][writes:]
+    if writes == 5:  # all results are there, and a checkpoint of them
+        assert store.unfinished()
+        run([Config(**SMALL, seed=9)], store)
+    assert {file.state for file in store.files()} == {"whole"}
+
+
+def test_a_damaged_checkpoint_is_named_and_training_starts_anew(store, monkeypatch, epochs_trained):
+    config = Config(**SMALL)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Store, "remove", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        run([config], store)
+    store.path(runs_module.store_key(config)).unlink()
+    (name,) = store.unfinished()
+    store.path(name).write_bytes(store.path(name).read_bytes()[:-1])
+    epochs_trained.clear()
+    with pytest.warns(UserWarning, match=rf"{name}\.npz is damaged"):
+        run([config], store)
+    assert epochs_trained == [1, 2]
+
+
+def test_a_result_is_not_kept_under_data_that_changed_meanwhile(store, tmp_path, monkeypatch):
+    path = tmp_path / "d.npz"
+    path.write_bytes(b"one")
+    monkeypatch.setattr(runs_module.data, "load", lambda name, **rest: load("sprites", **rest))
+    monkeypatch.setattr(
+        runs_module, "train", lambda *rest: path.write_bytes(b"two") and train(*rest)
+    )
+    with pytest.raises(ParameterError, match=r"data changed while it was used, got .*d\.npz"):
+        run([Config(**SMALL, data=str(path))], store)
+    assert not [file for file in store.files() if file.state == "whole"]
+
+
+def test_a_worker_of_another_library_refuses_to_train(tmp_path):
+    task = runs_module.Task([Config(**SMALL)], ["k"], "n")
+    with pytest.raises(StoreError, match="the library was changed while it was running"):
+        runs_module._train(task, [], tmp_path / "images", None, os.getpid(), "another digest")
+
+
+ASK = """
+import os, sys
+import numpy as np
+from vaenotes import runs
+from vaenotes.config import Config
+runs.WORTH_PROCESSES = 10**9 if len(sys.argv) == 2 else 0
+small = dict(images=128, size=16, hidden=8, epochs=2, batch=64)
+found = runs.run([Config(**small, seed=seed) for seed in eval(sys.argv[1])])
+print(float(found.kl_nats.sum()))
+"""
+
+
+@pytest.mark.slow
+def test_eight_processes_that_want_the_same_train_each_replica_once(store, tmp_path):
+    wanted = [
+        range(6),
+        range(3, 9),
+        range(6),
+        range(4),
+        range(2, 8),
+        range(6),
+        range(9),
+        range(5, 7),
+    ]
+    used = [tmp_path / f"used{number}" for number in range(8)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", ASK, repr(seeds)],
+            env=os.environ | {"VAENOTES_STORE": str(store.folder), "VAENOTES_USED": str(path)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for seeds, path in zip(wanted, used, strict=True)
+    ]
+    answers = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0] * 8, answers
+    noted = [line.split() for path in used for line in path.read_text().splitlines()]
+    assert len([key for how, key in noted if how == "trained"]) == 9
+    assert len({key for how, key in noted if how == "trained"}) == 9
+    assert len([key for how, key in noted if how == "found"]) == sum(map(len, wanted))
+    assert any("waiting for another process" in error for _, error in answers)
+    configs = {seed: Config(**SMALL, seed=seed) for seed in range(9)}
+    for seeds, (answer, _) in zip(wanted, answers, strict=True):
+        alone = run([configs[seed] for seed in seeds], Store(tmp_path / "alone"))
+        assert float(answer) == float(alone.kl_nats.sum())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
+def test_who_waits_goes_on_when_the_one_that_trains_is_killed(store, tmp_path):
+    """With workers: they end as well, though nobody told them."""
+    environment = os.environ | {"VAENOTES_STORE": str(store.folder), "LOKY_MAX_CPU_COUNT": "2"}
+    command = [sys.executable, "-c", ASK.replace("epochs=2", "epochs=100"), "range(4)", "workers"]
+    first = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    while len(store.unfinished()) < 2:
+        assert first.poll() is None
+        time.sleep(0.1)
+    workers = psutil.Process(first.pid).children(recursive=True)
+    for worker in workers:
+        worker.suspend()  # or they might be done too early
+    second = subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert "waiting for another process" in second.stderr.readline()
+    first.kill()
+    first.wait()
+    for worker in workers:
+        worker.resume()
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive
+    answer, said = second.communicate()
+    assert second.returncode == 0 and said.count("going on with 2 replicas after epoch") == 2
+    configs = [Config(**SMALL | {"epochs": 100}, seed=seed) for seed in range(4)]
+    assert float(answer) == float(run(configs, Store(tmp_path / "alone")).kl_nats.sum())
 
 
 def test_several_arms_are_the_same_as_each_alone(store, tmp_path):
@@ -154,7 +312,7 @@ def test_waiting_for_another_process_is_said(store, monkeypatch, tmp_path):
     (tmp_path / "progress").touch()
     hold = "import filelock, sys, time; l = filelock.FileLock(sys.argv[1]); l.acquire(); "
     hold += "print('held', flush=True); time.sleep(3)"
-    path = str(store.lock().lock_file)
+    path = str(store.folder / "training.lock")
     with subprocess.Popen([sys.executable, "-c", hold, path], stdout=subprocess.PIPE) as other:
         other.stdout.readline()
         run([Config(**SMALL)], store)

@@ -1,13 +1,26 @@
+import hashlib
 import io
+import subprocess
+import sys
 import warnings
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from vaenotes import store as store_module
-from vaenotes.store import Store, code_digest, key, sources_behind_results
+from vaenotes.errors import StoreError
+from vaenotes.store import (
+    SEAL,
+    STATES,
+    Store,
+    checkpoint_key,
+    code_digest,
+    key,
+    sources_behind_results,
+)
 
 ARRAYS = {"trace/ratio": np.arange(600.0).reshape(20, 3, 10), "weights/w": np.ones(5, np.float32)}
 
@@ -33,34 +46,34 @@ def test_what_is_not_there_is_none(store):
         assert store.load("k") is None
 
 
-@pytest.mark.parametrize("cut", [0, 10, 0.5, 0.99])
+@pytest.mark.parametrize("cut", [0, 10, 0.5, 0.99, -1])
 def test_a_truncated_entry_is_set_aside_with_a_warning(store, cut):
     store.save("k", ARRAYS, {})
     whole = store.path("k").read_bytes()
-    store.path("k").write_bytes(whole[: int(cut * len(whole)) if cut < 1 else cut])
+    store.path("k").write_bytes(whole[: int(cut * len(whole)) if 0 < cut < 1 else cut])
     with pytest.warns(UserWarning, match=r"k\.npz is damaged"):
         assert store.load("k") is None
     assert store.load("k") is None and (store.folder / "k.damaged").exists()
 
 
-def test_no_flipped_bit_is_ever_read_as_a_number(store):
+def test_no_flipped_bit_goes_unnoticed(store):
     store.save("k", ARRAYS, {"seed": 3})
-    whole = bytearray(store.path("k").read_bytes())
-    generator = np.random.default_rng(0)
-    noticed = 0
-    for place in generator.integers(0, len(whole) * 8, 300):
-        damaged = whole.copy()
+    whole = store.path("k").read_bytes()
+    for place in np.random.default_rng(0).integers(0, len(whole) * 8, 1000):
+        damaged = bytearray(whole)
         damaged[place // 8] ^= 1 << (place % 8)
         store.path("k").write_bytes(damaged)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            entry = store.load("k")
-        if entry is None:
-            noticed += 1
-        else:  # a flip in zip's own slack: what is read must be right all the same
-            assert entry.meta == {"seed": 3}
-            assert all(np.array_equal(entry.arrays[name], a) for name, a in ARRAYS.items())
-    assert noticed > 200
+        with pytest.warns(UserWarning, match=r"k\.npz is damaged \(wrong checksum\)"):
+            assert store.load("k") is None
+        assert (store.folder / "k.damaged").read_bytes() == damaged
+    assert zipfile.is_zipfile(io.BytesIO(whole))  # and with its seal it is a plain archive
+
+
+def test_an_entry_under_another_name_is_not_served(store):
+    store.save("k", ARRAYS, {})
+    store.path("k").rename(store.path("j"))
+    with pytest.warns(UserWarning, match=r"j\.npz is damaged \(it belongs to k\)"):
+        assert store.load("j") is None
 
 
 def test_a_pickled_object_is_refused(store, tmp_path):
@@ -72,19 +85,80 @@ def test_a_pickled_object_is_refused(store, tmp_path):
     np.lib.format.write_array(buffer, np.array([Hostile()], dtype=object), allow_pickle=True)
     with zipfile.ZipFile(store.path("k"), "w") as archive:
         archive.writestr("trace/ratio.npy", buffer.getvalue())
-    with pytest.warns(UserWarning, match="damaged"):
+        archive.comment = bytes(SEAL)
+    unsealed = store.path("k").read_bytes()[:-SEAL]
+    store.path("k").write_bytes(unsealed + hashlib.sha256(unsealed).digest())  # a seal that holds
+    with pytest.warns(UserWarning, match="damaged .*allow_pickle=False"):
         assert store.load("k") is None
     assert not (tmp_path / "pwned").exists()
 
 
-def test_a_failed_write_leaves_nothing_behind(store, monkeypatch):
-    def full_disk(descriptor):
-        raise OSError(28, "No space left on device")
+FILL = """
+import resource, signal, sys
+import numpy as np
+from vaenotes.store import Store
+store = Store(sys.argv[1])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # a file can hold no more, as on a full disk
+store.save("k", {"a": np.ones(10_000)}, {})
+"""
 
-    monkeypatch.setattr(store_module.os, "fsync", full_disk)
-    with pytest.raises(OSError, match="No space left"):
-        store.save("k", ARRAYS, {})
+
+def test_a_failed_write_is_one_line_and_leaves_nothing_behind(store):
+    run = subprocess.run(
+        [sys.executable, "-c", FILL, str(store.folder)], capture_output=True, text=True
+    )
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1] == (
+        f"vaenotes.errors.StoreError: the store cannot use {store.folder}: File too large "
+        "(VAENOTES_STORE may name another folder)"
+    )
     assert list(store.folder.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_used_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    for name in ("file", "file/store"):
+        with pytest.raises(StoreError, match=f"cannot use {tmp_path / name}: (File|Not a) .*"):
+            Store(tmp_path / name)
+    store = Store(tmp_path / "store")
+    store.folder.rmdir()
+    with pytest.raises(StoreError, match="No such file or directory"):
+        store.save("k", ARRAYS, {})
+    store.folder.mkdir()
+    store.path("k").mkdir()
+    with pytest.raises(StoreError, match=r"k\.npz: Is a directory"):
+        store.load("k")
+    monkeypatch.setattr(store_module, "FileLock", lambda path: FileLock(tmp_path / "file" / "lock"))
+    with pytest.raises(StoreError, match="cannot use"), store.locked(lambda: None):
+        pass
+
+
+def test_every_file_has_a_state(store, monkeypatch):
+    store.save("k", ARRAYS, {"seed": 3})
+    store.save(checkpoint_key(["k"]), ARRAYS, {"keys": ["k"]})
+    store.save("cut", ARRAYS, {})
+    store.path("cut").write_bytes(store.path("cut").read_bytes()[:-SEAL])
+    np.savez(store.path("unsealed"), **ARRAYS)  # as this library once wrote them
+    (store.folder / "x.tmp").touch()
+    (store.folder / "j.damaged").touch()
+    with store.locked(lambda: None):
+        states = {file.path.name: file.state for file in store.files()}
+    name = f"{checkpoint_key(['k'])}.npz"
+    assert states == {
+        "k.npz": "whole",
+        name: "unfinished",
+        "cut.npz": "damaged",
+        "unsealed.npz": "of another version",
+        "x.tmp": "temporary",
+        "j.damaged": "damaged",
+    }
+    assert set(states.values()) == set(STATES)
+    assert store.unfinished() == [checkpoint_key(["k"])]
+    monkeypatch.setattr(store_module, "code_digest", lambda: "0" * 64)
+    states = {file.path.name: file.state for file in store.files()}
+    assert states["k.npz"] == states[name] == "of another version"
+    assert store.unfinished() == []
 
 
 def test_keys_know_the_question_and_the_code(monkeypatch, tmp_path):

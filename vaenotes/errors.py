@@ -1,4 +1,5 @@
-"""The one exception that bad input raises, and the checks that most often raise it."""
+"""The exceptions that are told in one line: of bad input, with the checks that most often raise it,
+and of a store that fails."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,16 +13,24 @@ LARGEST = 2**63 - 1  # what an integer of torch and numpy can hold
 LARGEST_FLOAT = 3.4e38  # and a float32
 
 
-class ParameterError(ValueError):
-    """Bad input, told in one short line: the argument, its value, and what is allowed."""
+class OneLine(Exception):
+    """An error that says all there is to say in one short line."""
 
     def __init__(self, message: str):
-        line = " ".join(message.split())  # names of factors may be anything, too
+        line = " ".join(message.split())  # what is quoted in it may be anything
         super().__init__(line if len(line) <= 800 else f"{line[:500]} ... {line[-200:]}")
 
     def _render_traceback_(self) -> list[str]:
         # IPython calls this: a notebook then shows the line itself, not our stack.
-        return [f"ParameterError: {self}"]
+        return [f"{type(self).__name__}: {self}"]
+
+
+class ParameterError(OneLine, ValueError):
+    """Bad input: the argument, its value, and what is allowed."""
+
+
+class StoreError(OneLine, RuntimeError):
+    """Results cannot be kept or read: the folder or the file, and what the system says."""
 
 
 def shown(value: Any) -> str:

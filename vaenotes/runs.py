@@ -7,29 +7,37 @@ runs.ratio.sel(node="shape", dim=2)        # (replica, epoch)
 import hashlib
 import os
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
-from typing import Any, TextIO
+from typing import NamedTuple, TextIO
 
 import numpy as np
 import torch
 import xarray as xr
-from filelock import Timeout
 from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
 
 from vaenotes import data, memory, trace
 from vaenotes.config import Config
-from vaenotes.errors import ParameterError
+from vaenotes.errors import ParameterError, StoreError
 from vaenotes.model import VAE
-from vaenotes.store import Entry, Store, key
-from vaenotes.training import Result, build, company, freed_memory_kept, train
+from vaenotes.store import Entry, Store, checkpoint_key, code_digest, key
+from vaenotes.training import (
+    Checkpoint,
+    Ensemble,
+    Result,
+    build,
+    company,
+    freed_memory_kept,
+    train,
+)
 
 TOGETHER = 32  # replicas in one ensemble at most: more would need memory and be no faster
 WORTH_PROCESSES = 6  # seconds of one core; less is done before processes have started
@@ -80,11 +88,17 @@ def fetch(configs: Sequence[Config], store: Store) -> dict[Config, Entry]:
     missing = [config for config, entry in entries.items() if entry is None]
     if missing:
         memory.check(memory.counted(configs))
-        with _locked(store):  # somebody else may have trained some while we waited
-            for result in train_all([c for c in missing if store.load(keys[c]) is None]):
-                store.save(keys[result.config], *_pack(result))
-                _note_use("trained", keys[result.config])
-        entries |= {config: store.load(keys[config]) for config in missing}
+        message = f"waiting for another process that trains into {store.folder}"
+        with store.locked(partial(_say, message)):  # which may train some of what is missing
+            entries |= {config: store.load(keys[config]) for config in missing}
+            missing = [config for config in missing if entries[config] is None]
+            for result in train_all(missing, store):
+                config, entry = result.config, _pack(result)
+                if store_key(config) != keys[config]:
+                    raise ParameterError(f"data changed while it was used, got {config.data!r}")
+                store.save(keys[config], *entry)
+                entries[config] = entry
+                _note_use("trained", keys[config])
     for entry_key in keys.values():
         _note_use("found", entry_key)
     return {config: entry for config, entry in entries.items() if entry is not None}
@@ -98,9 +112,22 @@ def _note_use(how: str, key: str) -> None:
             file.write(f"{how} {key}\n")
 
 
-def train_all(configs: Sequence[Config]) -> Iterator[Result]:
+class Task(NamedTuple):
+    """Replicas to be trained together, from the start or from where a checkpoint of them stands.
+
+    keys: theirs in the store; name: the key of their checkpoints there.
+    """
+
+    configs: list[Config]
+    keys: list[str]
+    name: str
+    checkpoint: Checkpoint | None = None
+
+
+def train_all(configs: Sequence[Config], store: Store | None = None) -> Iterator[Result]:
     """Train replicas in ensembles, one per core at a time, each core with a process of its own;
-    yields results as they come.
+    yields results as they come. The store, if there is one, holds a checkpoint of every ensemble
+    after each of its epochs, until all its results were taken.
 
     A replica does not depend on its company, so how they are divided changes nothing.
     """
@@ -109,32 +136,38 @@ def train_all(configs: Sequence[Config]) -> Iterator[Result]:
     with torch.device("meta"):  # a model that cannot be is refused before any is trained
         for config in asked:
             build(config, load_data(config))
+    tasks = list(_stopped(configs, store)) if store else []
+    stopped = {config for task in tasks for config in task.configs}
     groups: dict[tuple, list[Config]] = {}
-    for config in configs:
-        groups.setdefault(company(config, datasets[config]), []).append(config)
-    images = sum(config.epochs * len(datasets[config].images) for config in configs)
+    for config in dict.fromkeys(configs):
+        if config not in stopped:
+            groups.setdefault(company(config, datasets[config]), []).append(config)
+    images = sum(map(_images_left, tasks))
+    images += sum(config.epochs * config.images for group in groups.values() for config in group)
     steps = sum(one.epochs * one.images // one.batch for one, *_ in groups.values())
     seconds = 0.01 * steps + images / 60_000  # about
     workers = cpu_count() if _device() == "cpu" and seconds >= WORTH_PROCESSES else 1
     workers, together = memory.plan(asked, workers, TOGETHER)
     # As few ensembles as keep every core busy: each step of each has a price of its own.
-    share = -(-workers // len(groups))
-    ensembles = []
+    share = -(-workers // max(len(groups), 1))
     for group in groups.values():
         count = max(-(-len(group) // together), min(share, len(group)))
-        ensembles += [group[i::count] for i in range(count)]
-    ensembles.sort(key=_pixels, reverse=True)  # the short ones last: all cores end together
+        for some in (group[i::count] for i in range(count)):
+            keys = list(map(store_key, some))
+            tasks.append(Task(some, keys, checkpoint_key(keys)))
+    tasks.sort(key=_pixels_left, reverse=True)  # the short ones last: all cores end together
     with _progress(f"training {len(configs)} replicas", images) as (progress, bar):
+        common = progress, store, os.getpid(), code_digest()
         jobs = (
-            delayed(_train)(group, [datasets[config] for config in group], progress)
-            for group in ensembles
+            delayed(_train)(task, [datasets[config] for config in task.configs], *common)
+            for task in tasks
         )
         # max_nbytes: data go to the workers through a pipe, never as a pickle on disk
         parallel = Parallel(
             n_jobs=workers, return_as="generator_unordered", max_nbytes=None, pre_dispatch=workers
         )
-        for done, results in enumerate(parallel(jobs), 1):
-            bar.set_postfix_str(f"{done} of {len(ensembles)} ensembles")
+        for done, (name, results) in enumerate(parallel(jobs), 1):
+            bar.set_postfix_str(f"{done} of {len(tasks)} ensembles")
             for result in results:
                 if result.diverged:
                     epoch, step = result.diverged
@@ -144,28 +177,85 @@ def train_all(configs: Sequence[Config]) -> Iterator[Result]:
                         stacklevel=2,
                     )
                 yield result
+            if store:
+                store.remove(name)
 
 
-def _train(configs: Sequence[Config], datasets: Sequence[data.Dataset], progress: Path) -> Any:
+def _stopped(configs: Sequence[Config], store: Store) -> Iterator[Task]:
+    """What others of these replicas were stopped in: their checkpoints."""
+    waiting = {store_key(config): config for config in configs}
+    for name in store.unfinished():
+        entry = store.load(name)
+        if entry is None:
+            continue
+        facts = dict(entry.meta)
+        keys = facts.pop("keys")
+        places = [place for place, key in enumerate(keys) if key in waiting]
+        if places:
+            facts["diverged"] = [at and tuple(at) for at in facts["diverged"]]  # JSON has lists
+            checkpoint = Checkpoint(entry.arrays, **facts).of(places)
+            keys = [keys[place] for place in places]
+            found = [waiting.pop(key) for key in keys]
+            done = f"{checkpoint.epoch} of {found[0].epochs}"
+            _say(f"going on with {len(found)} replicas after epoch {done}")
+            yield Task(found, keys, name, checkpoint)
+        elif all(store.path(key).exists() for key in keys):  # stopped after its last result
+            store.remove(name)
+
+
+def _train(
+    task: Task,
+    datasets: Sequence[data.Dataset],
+    progress: Path,
+    store: Store | None,
+    parent: int,
+    code: str,
+) -> tuple[str, list[Result]]:
     """What a worker does: train one ensemble on one thread, which is also what makes sums come
-    out the same, and add to the file of progress as it goes."""
+    out the same; after each epoch leave a checkpoint, and add to the file of progress."""
+    if code_digest() != code:  # a process of its own imports the library as it is now
+        raise StoreError("the library was changed while it was running: start again")
+    if os.getpid() != parent:
+        _end_with(parent)
 
-    def on_epoch(images: int) -> None:
+    def on_epoch(ensemble: Ensemble) -> None:
+        if store:
+            facts = vars(ensemble.checkpoint())
+            store.save(task.name, facts.pop("arrays"), facts | {"keys": task.keys})
         with progress.open("a") as file:
-            file.write(f"{images}\n")
+            file.write(f"{len(task.configs) * ensemble.count}\n")
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with freed_memory_kept():
-            return train(configs, datasets, on_epoch, _device())
+            results = train(task.configs, datasets, on_epoch, _device(), task.checkpoint)
+            return task.name, results
     finally:
         torch.set_num_threads(threads)
 
 
-def _pixels(configs: Sequence[Config]) -> int:
-    """How much work an ensemble is: pixels that it is trained on."""
-    return sum(config.epochs * config.images * config.size**2 for config in configs)
+@cache
+def _end_with(parent: int) -> None:
+    """Let this process end when that one has, killed perhaps: nobody would take its results."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+def _images_left(task: Task) -> int:
+    """How many images a task is yet to be trained on, epochs times images times replicas."""
+    done = task.checkpoint.epoch if task.checkpoint else 0
+    return sum((config.epochs - done) * config.images for config in task.configs)
+
+
+def _pixels_left(task: Task) -> int:
+    """How much work a task is."""
+    return _images_left(task) * task.configs[0].size ** 2
 
 
 @contextmanager
@@ -210,20 +300,10 @@ def _progress_file() -> Iterator[TextIO]:
         yield sys.stderr
 
 
-@contextmanager
-def _locked(store: Store) -> Iterator[None]:
-    """Hold the store's lock; say so if another process has it."""
-    lock = store.lock()
-    try:
-        lock.acquire(timeout=1)
-    except Timeout:
-        with _progress_file() as file:
-            print(f"waiting for another process that trains into {store.folder}", file=file)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+def _say(line: str) -> None:
+    """Show a line where progress is shown."""
+    with _progress_file() as file:
+        print(line, file=file)
 
 
 @lru_cache(maxsize=32)  # more than there are data sets in a book
@@ -266,7 +346,7 @@ def _file_digest(config: Config) -> str | None:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _pack(result: Result) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _pack(result: Result) -> Entry:
     arrays = {f"trace/{name}": array for name, array in result.trace.items()}
     arrays |= {f"weights/{name}": array for name, array in result.weights.items()}
     meta = {
@@ -274,7 +354,7 @@ def _pack(result: Result) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         "diverged": result.diverged,
         "seconds": result.seconds,
     }
-    return arrays, meta
+    return Entry(arrays, meta)
 
 
 def _as_dataset(entry: Entry, nodes: Sequence[str]) -> xr.Dataset:

@@ -1,31 +1,46 @@
 """Results on disk, each under a key made of what was asked and of the code that answers.
 
 An entry is one .npz file: arrays, and a description as JSON. It is written to a temporary file
-and renamed, so it is there whole or not at all; reading it checks zip's checksums and never
-unpickles. A changed library, torch or numpy changes every key: old entries are never served.
+and renamed, so it is there whole or not at all. Its last 32 bytes, a comment as far as zip is
+concerned, are the sha256 of all before: nothing is read from a file in which a bit has changed, and
+nothing is ever unpickled. A changed library, torch or numpy changes every key: old entries are
+never served.
 """
 
 import ast
 import hashlib
+import io
 import json
 import os
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
+
+from vaenotes.errors import StoreError
 
 ANSWERS = "runs"  # the module that makes results; what it imports, near or far, is behind them
 PACKAGES_BEHIND_RESULTS = ("torch", "numpy", "mlxtend", "scikit-learn")
 META = "meta.json"
+SEAL = hashlib.sha256().digest_size  # bytes
+UNFINISHED = "unfinished-"  # what the key of a checkpoint starts with
+STATES = {
+    "whole": "a result of this version of the library",
+    "unfinished": "a checkpoint of a run that was stopped; the next run goes on from it",
+    "of another version": "made by other code or packages; this version never reads it",
+    "damaged": "not what was written; a result is computed again when it is asked for",
+    "temporary": "left by a process that was killed while it wrote",
+}
+SERVED = ("whole", "unfinished")  # the states in which a file is of use
 
 
 class Entry(NamedTuple):
@@ -35,9 +50,19 @@ class Entry(NamedTuple):
     meta: dict[str, Any]
 
 
+class File(NamedTuple):
+    """A file of the store: its size in bytes, its state (one of STATES), and what describes it."""
+
+    path: Path
+    size: int
+    state: str
+    facts: dict[str, Any]
+
+
 @cache
 def code_digest() -> str:
-    """sha256 of the sources behind results and the versions of what they compute with."""
+    """sha256 of the sources behind results and the versions of what they compute with, as they
+    were when this module was imported: results of this process are those of that code."""
     digest = hashlib.sha256()
     for path in sources_behind_results(Path(__file__).parent):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -70,42 +95,64 @@ def key(description: Mapping[str, Any]) -> str:
     return hashlib.sha256(f"{code_digest()}\0{asked}".encode()).hexdigest()
 
 
+def checkpoint_key(keys: Iterable[str]) -> str:
+    """The key of a checkpoint of the replicas with these keys."""
+    members = hashlib.sha256("".join(keys).encode()).hexdigest()
+    return f"{UNFINISHED}{code_digest()[:16]}-{members}"
+
+
 def default_folder() -> Path:
     """VAENOTES_STORE if that is set, else the user's cache folder."""
     return Path(os.environ.get("VAENOTES_STORE") or user_cache_path("vaenotes"))
 
 
 class Store:
-    """A folder of entries, shared by notebooks, papermill and scripts."""
+    """A folder of entries, shared by notebooks, papermill and scripts.
+
+    Raises StoreError where the folder cannot be used: it is full, not to be written, no folder.
+    """
 
     def __init__(self, folder: Path | str | None = None):
         self.folder = Path(folder or default_folder()).expanduser().absolute()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with _told(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
 
-    def lock(self) -> FileLock:
-        """Held while training, so that two builds never train the same thing twice."""
-        return FileLock(self.folder / "training.lock")
+    @contextmanager
+    def locked(self, waiting: Callable[[], None]) -> Iterator[None]:
+        """Held while training, so that two builds never train the same thing twice; `waiting` is
+        called if another process holds it. It ends with its holder, however that ends."""
+        lock = FileLock(self.folder / "training.lock")
+        with _told(self.folder):
+            try:
+                lock.acquire(timeout=1)
+            except Timeout:
+                waiting()
+                lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def unfinished(self) -> list[str]:
+        """The keys of this version's checkpoints."""
+        return sorted(path.stem for path in self.folder.glob(f"{checkpoint_key('')[:-64]}*.npz"))
 
     def path(self, key: str) -> Path:
         return self.folder / f"{key}.npz"
 
     def load(self, key: str) -> Entry | None:
         """The entry under this key, or None. A damaged one is set aside with a warning."""
-        path = self.path(key)
-        try:
-            with zipfile.ZipFile(path) as archive:
-                if (bad := archive.testzip()) is not None:
-                    raise zipfile.BadZipFile(f"wrong checksum of {bad}")
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            return Entry(arrays, json.loads(str(arrays.pop(META))))
-        except FileNotFoundError:
+        path, data = self.path(key), None
+        with _told(path), suppress(FileNotFoundError):
+            data = path.read_bytes()
+        if data is None:
             return None
-        except PermissionError:  # the folder's fault, not the entry's
-            raise
+        try:
+            arrays, facts = _unsealed(data, key)
+            return Entry(arrays, facts["meta"])
         except Exception as error:  # a damaged file makes readers raise almost anything
             aside = path.with_suffix(".damaged")
-            with suppress(FileNotFoundError):  # another reader was faster
+            with _told(path), suppress(FileNotFoundError):  # another reader was faster
                 os.replace(path, aside)
             warnings.warn(
                 f"stored result {path.name} is damaged ({error}); kept as {aside.name}, "
@@ -116,13 +163,82 @@ class Store:
 
     def save(self, key: str, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         """Write an entry whole or not at all."""
-        handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, allow_pickle=False, **arrays, **{META: np.array(json.dumps(meta))})
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path(key))
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        facts = {"key": key, "code": code_digest(), "meta": meta}
+        data = _sealed({**arrays, META: np.array(json.dumps(facts))})
+        with _told(self.folder):
+            handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, self.path(key))
+            except BaseException:
+                os.unlink(temporary)
+                raise
+
+    def remove(self, key: str) -> None:
+        """Forget an entry, if it is there."""
+        with _told(self.path(key)):
+            self.path(key).unlink(missing_ok=True)
+
+    def files(self) -> Iterator[File]:
+        """Every file that is kept. Results are read whole, and compared with their checksum."""
+        for path in sorted(self.folder.iterdir()):
+            with _told(path), suppress(FileNotFoundError):  # pruned meanwhile
+                size = path.stat().st_size
+                if path.suffix == ".npz":
+                    yield File(path, size, *_looked_at(path.read_bytes(), path.stem))
+                elif state := {".damaged": "damaged", ".tmp": "temporary"}.get(path.suffix):
+                    yield File(path, size, state, {})
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what the system says of a path into one line."""
+    try:
+        yield
+    except OSError as error:
+        advice = "VAENOTES_STORE may name another folder"
+        raise StoreError(
+            f"the store cannot use {path}: {error.strerror or error} ({advice})"
+        ) from error
+
+
+def _sealed(arrays: Mapping[str, np.ndarray]) -> memoryview:
+    """The bytes of an .npz file whose comment is the sha256 of all before it."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.comment = bytes(SEAL)
+    data = buffer.getbuffer()
+    data[-SEAL:] = hashlib.sha256(data[:-SEAL]).digest()
+    return data
+
+
+def _unsealed(data: bytes, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What _sealed bytes hold; raises almost anything unless they are whole and of this key."""
+    if hashlib.sha256(memoryview(data)[:-SEAL]).digest() != data[-SEAL:]:
+        raise ValueError("wrong checksum")
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    facts = json.loads(str(arrays.pop(META)))
+    if facts["key"] != key:
+        raise ValueError(f"it belongs to {facts['key']}")
+    return arrays, facts
+
+
+def _looked_at(data: bytes, key: str) -> tuple[str, dict[str, Any]]:
+    """The state of an entry's bytes, and its description."""
+    if data[-22:-18] == b"PK\5\6" and not any(data[-2:]):  # zip's end, without a comment: no seal
+        return "of another version", {}
+    try:
+        _, facts = _unsealed(data, key)
+    except Exception:
+        return "damaged", {}
+    if facts["code"] != code_digest():
+        return "of another version", facts["meta"]
+    return "unfinished" if key.startswith(UNFINISHED) else "whole", facts["meta"]
+
+
+code_digest()
