@@ -12,6 +12,7 @@ from vaenotes.errors import (
     check_edges,
     check_int,
     check_number,
+    number,
 )
 from vaenotes.graph import Edges
 from vaenotes.model import ENCODERS, LIKELIHOODS
@@ -83,9 +84,7 @@ class Config:
         for name in ("units", "regauge"):
             factors = getattr(self, name)
             fits = isinstance(factors, (tuple, list)) and len(factors) in (0, self.dims)
-            fits = fits and all(
-                type(f) in (int, float) and 1e-37 <= f <= LARGEST_FLOAT for f in factors
-            )
+            fits = fits and all(1e-37 <= number(f) <= LARGEST_FLOAT for f in factors)
             rule = f"{name} must be empty or a positive factor for each of dims={self.dims}"
             rule += f", in 1e-37..{LARGEST_FLOAT:g}"
             check(fits, rule, factors)

@@ -6,17 +6,16 @@
 import difflib
 import functools
 import math
-import sys
+import os
 import zipfile
 from collections.abc import Callable
-from numbers import Real
 from typing import IO, Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from vaenotes.dataset import Dataset, Pairs, load_bytes
-from vaenotes.errors import LARGEST, ParameterError, check, check_int, check_memory, shown
+from vaenotes.errors import LARGEST, ParameterError, check, check_int, check_memory, number, shown
 from vaenotes.vectors import VECTORS
 
 # dSprites' factors and their values (Matthey et al. 2017).
@@ -181,6 +180,8 @@ def dsprites(
     _check_draw(images, size, seed, correlated, strength)
     check(isinstance(path, str), "path must be a str", path)
     try:
+        if not os.path.isfile(path):  # to open a pipe would wait for whoever fills it
+            raise OSError("there is no such file")
         with zipfile.ZipFile(path) as archive:
             classes = _latents(archive, "latents_classes", "int64")
             values = _latents(archive, "latents_values", "float64", len(classes))
@@ -287,9 +288,7 @@ def _check_draw(
         check_int("images", images, 1)
         check_memory({"images": images, "size": size}, load_bytes(images, int(size) ** 2))
     check_int("seed", seed, 0, LARGEST)
-    real = isinstance(strength, Real) and not isinstance(strength, bool)
-    fits = real and 0 < strength <= sys.float_info.max
-    check(fits, "strength must be a positive number", strength)
+    check(0 < number(strength) < math.inf, "strength must be a positive number", strength)
     try:
         pairs = correlated if isinstance(correlated, tuple | list) else [()]
         members = [FACTORS.index(name) for a, b in pairs for name in (a, b)]

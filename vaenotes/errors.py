@@ -3,6 +3,7 @@ and of a store that fails."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from graphlib import CycleError, TopologicalSorter
 from numbers import Integral, Real
 from typing import Any
@@ -65,9 +66,16 @@ def check_int(name: str, value: Any, low: int, high: float = math.inf) -> None:
 
 def check_number(name: str, value: Any, low: float = -LARGEST_FLOAT) -> None:
     """Raise ParameterError unless value is a number, not nan, from low to what float32 holds."""
-    real = isinstance(value, Real) and not isinstance(value, bool)
     rule = f"{name} must be a finite number in {low:g}..{LARGEST_FLOAT:g}"
-    check(real and low <= value <= LARGEST_FLOAT, rule, value)
+    check(low <= number(value) <= LARGEST_FLOAT, rule, value)
+
+
+def number(value: Any) -> float:
+    """A real number as a float; nan for what is none, or is too large for one."""
+    if isinstance(value, Real) and not isinstance(value, bool):
+        with suppress(OverflowError):
+            return float(value)
+    return math.nan
 
 
 def check_edges(edges: Any, nodes: Sequence[str] | None = None) -> None:

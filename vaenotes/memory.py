@@ -17,8 +17,10 @@ from vaenotes.errors import check_memory
 from vaenotes.model import weight_bytes
 from vaenotes.vectors import VECTORS
 
-WEIGHT_COPIES = 6  # weights, their gradients twice, Adam's two moments, and one to spare
-RESULT_COPIES = 4  # as they are recorded, stacked, kept by replica, and joined
+WEIGHT_COPIES = (
+    11  # weights, gradients twice, two moments; most again in a checkpoint, and its file
+)
+RESULT_COPIES = 5  # as they are recorded, stacked, kept by replica, saved, and joined
 
 
 class Need(NamedTuple):

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from vaenotes import data, memory, trace
 from vaenotes.config import Config
-from vaenotes.errors import ParameterError, StoreError
+from vaenotes.errors import ParameterError, StoreError, shown
 from vaenotes.model import VAE
 from vaenotes.store import Entry, Store, checkpoint_key, code_digest, key
 from vaenotes.training import (
@@ -342,8 +342,11 @@ def _device() -> str:
 def _file_digest(config: Config) -> str | None:
     if not (config.data.endswith(".npz") and os.path.isfile(config.data)):
         return None
-    with Path(config.data).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with open(config.data, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ParameterError(f"data must be readable, got {shown(config.data)}: {error}") from None
 
 
 def _pack(result: Result) -> Entry:
