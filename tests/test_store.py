@@ -99,7 +99,7 @@ import numpy as np
 from vaenotes.store import Store
 store = Store(sys.argv[1])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # a file can hold no more, as on a full disk
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # of a file, as on a full disk
 store.save("k", {"a": np.ones(10_000)}, {})
 """
 

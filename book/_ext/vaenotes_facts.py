@@ -2,13 +2,15 @@
 how to cite it.
 
 Gives the pages substitutions that describe the build itself, `commit`, `versions`, `hardware` and
-`parameters`, and `citation` and `bibtex`; a line at the foot; and a banner at the top if the
-parameters are not the defaults. When each page was executed is in the table of `executed-pages`.
+`parameters`; `soak`, what tests/soak.py last found; and `citation` and `bibtex`. Besides, a line at
+the foot, and a banner at the top if the parameters are not the defaults. When each page was
+executed is in the table of `executed-pages`.
 """
 
 from __future__ import annotations
 
 import html
+import json
 import os
 import platform
 import subprocess
@@ -80,6 +82,21 @@ def citation(file: Path, year: str, revision: str) -> tuple[str, str]:
     return text, "\n".join(["@software{vaenotes,", *lines, "}"])
 
 
+def soak(file: Path) -> str:
+    """What the soak found, as prose and a table."""
+    if not file.is_file():
+        return "It has not been run."
+    found = json.loads(file.read_text())
+    counts = ("tried", "survived", "lost", "wrong")
+    lines = [f"| what was done | {' | '.join(counts)} | besides |", "|---|--:|--:|--:|--:|---|"]
+    for row in found["rows"]:
+        lines.append(
+            f"| {row['what']} | {' | '.join(str(row[c]) for c in counts)} | {row['note']} |"
+        )
+    how = f"Commit `{found['commit']}`, {found['hardware']}, {found['minutes']:.0f} minutes."
+    return "\n".join([how, "", *lines])
+
+
 def _tell(app: Sphinx, config: Config) -> None:
     from vaenotes.settings import Settings  # late: it stands beside torch
 
@@ -90,6 +107,7 @@ def _tell(app: Sphinx, config: Config) -> None:
     text, bibtex = citation(Path(app.srcdir).parent / "CITATION.cff", config.copyright, revision)
     facts = {
         "citation": text,
+        "soak": soak(Path(app.srcdir).parent / "tests" / "soak.json"),
         "bibtex": f"```bibtex\n{bibtex}\n```",
         "commit": f"`{revision}`",
         "hardware": hardware(),
