@@ -5,7 +5,6 @@ from dataclasses import dataclass, fields
 from vaenotes.data import DATASETS
 from vaenotes.errors import (
     LARGEST,
-    LARGEST_FLOAT,
     ParameterError,
     check,
     check_choice,
@@ -84,9 +83,9 @@ class Config:
         for name in ("units", "regauge"):
             factors = getattr(self, name)
             fits = isinstance(factors, (tuple, list)) and len(factors) in (0, self.dims)
-            fits = fits and all(1e-37 <= number(f) <= LARGEST_FLOAT for f in factors)
+            fits = fits and all(1e-18 <= number(f) <= 1e18 for f in factors)
             rule = f"{name} must be empty or a positive factor for each of dims={self.dims}"
-            rule += f", in 1e-37..{LARGEST_FLOAT:g}"
+            rule += ", in 1e-18..1e+18"  # training squares it, in float32
             check(fits, rule, factors)
             object.__setattr__(self, name, tuple(float(factor) for factor in factors))
         refused = (("swapped", "OWN_ORDER"), ("units", "OWN_UNITS"), ("regauge", "OWN_UNITS"))
@@ -100,5 +99,7 @@ class Config:
             raise ParameterError(f"batch must be at most images={self.images}, got {self.batch}")
         if self.encoder == "cnn" and self.size % 16:
             raise ParameterError(f"size must be a multiple of 16 for a cnn, got {self.size}")
+        if self.encoder == "cnn" and self.precision != "float32":  # torch has no such convolutions
+            raise ParameterError(f"precision must be float32 for a cnn, got {self.precision!r}")
         if self.encoder == "cnn" and self.data in VECTORS:
             raise ParameterError(f"encoder must be mlp or linear for data={self.data}, got 'cnn'")
