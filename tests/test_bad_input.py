@@ -1,6 +1,7 @@
 """Whatever is passed ends in a valid run, or in one short line that names the parameter, its value
 and what is allowed, before anything is trained. Draws are the same in every run of the tests."""
 
+import itertools
 import json
 import math
 import os
@@ -175,17 +176,8 @@ def test_any_configuration_is_valid_or_refused(arguments: dict[str, Any]) -> Non
     assert line is None or any(named(line, field) for field in FIELDS)
 
 
-class Reached(Exception):
-    """Training would have begun."""
-
-
 @pytest.fixture
 def no_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
-    def train(*_: Any) -> None:
-        raise Reached
-
-    monkeypatch.setattr(runs, "train", train)
-    monkeypatch.setattr(runs, "WORTH_PROCESSES", math.inf)  # train here, where it is replaced
     monkeypatch.setattr(runs, "_progress", lambda *_: pytest.fail("training has begun"))
     monkeypatch.setenv("VAENOTES_PROGRESS", str(tmp_path / "progress"))
     (tmp_path / "progress").touch()
@@ -265,6 +257,48 @@ def test_a_misspelt_parameter_that_is_none_is_refused() -> None:
     assert "did you mean 'seeds'" in refusal(check_parameters, {"seedz": None})
 
 
+@pytest.mark.parametrize(
+    ("call", "value", "words"),
+    [
+        (lambda v: vn.Settings(seeds=v), 10**5000, "seeds must .* a value of type int"),
+        (lambda v: vn.Settings(first_seed=v), 10**5000, "first_seed must"),
+        (lambda v: vn.Settings(data=v), "/x" * 5000 + ".npz", "data must be one of .*npz'$"),
+        (lambda v: vn.Settings(data=v), "\0.npz", "data must be one of"),
+        (lambda v: vn.Settings(prior=v), np.array(["diagonal"]), "prior must"),
+        (lambda v: vn.Settings(profile=v), Mute(), "profile must .* a value of type Mute"),
+        (lambda v: Config(data=v), "sprites\n", r"data must be one of .* got 'sprites\\n'"),
+        (lambda v: Config(kl_weight=v), 1e39, r"kl_weight must .* in 0\.\.3.4e\+38, got 1e\+39"),
+        (lambda v: Config(kl_weight=v), 10**400, "kl_weight must"),
+        (lambda v: Config(prior_logvar=v), Decimal("0.5"), "prior_logvar must"),
+        (lambda v: Config(seed=v), Long(), "seed must be an integer in .* many lines"),
+        (lambda v: Config(units=v), (1e-20, 1.0), r"units must .* in 1e-18\.\.1e\+18"),
+        (lambda v: Config(regauge=v), (1, 10**400), "regauge must"),
+        (lambda v: data.sprites(images=v), 10**12, "images=1000000000000, size=32 must fit"),
+        (lambda v: data.sprites(correlated=v), iter((("x", "y"),)), "correlated must"),
+        (lambda v: data.sprites(correlated=v), "xy", "correlated must"),
+        (lambda v: data.sprites(strength=v), 10**400, "strength must"),
+        (lambda v: data.sprites(seed=v), 2**63, "seed must"),
+        (lambda v: data.render(v), [[0, 0, 0, 0, 0]], "indices must"),
+        (lambda v: data.load(v), [], "name must"),
+        (lambda v: data.dsprites("x.npz", images=v), 10**12, "images=1000000000000, size=32 must"),
+        (lambda v: data.dsprites("x.npz", size=v), 16.0, "size must"),
+        (lambda v: data.dsprites(v), 0, "data must be dSprites' .npz, got 0"),
+        (lambda v: data.load("linear_3", size=v), 10**9, "images=10000, size=1000000000 must fit"),
+        (lambda v: vn.VAE(nodes=("x",), edges=(), encoder="cnn", pixels=v), 64, "pixels must"),
+        (lambda v: vn.VAE(nodes=("x",), edges=(), encoder="cnn", pixels=v), 512, "pixels must"),
+        (lambda v: vn.VAE(nodes=v, edges=()), (), "nodes must"),
+        (lambda v: vn.VAE(nodes=v, edges=()), ("x", "x"), "nodes must"),
+        (lambda v: vn.VAE(nodes=("x",), edges=(), hidden=v), 10**7, "hidden=10000000 must fit"),
+        (lambda v: vn.VAE(nodes=("x",), edges=(), prior_logvar=v), math.nan, "prior_logvar must"),
+        (lambda v: vn.VAE(nodes=("x",), edges=(), shared=v), 2, "shared must be a bool"),
+    ],
+    ids=itertools.count(),
+)
+def test_what_chance_seldom_draws(call: Callable[[Any], Any], value: Any, words: str) -> None:
+    line = refusal(call, value)
+    assert line and re.search(words, line), line
+
+
 # ---- absurd sizes ----
 
 
@@ -273,7 +307,8 @@ def test_a_misspelt_parameter_that_is_none_is_refused() -> None:
     [
         {"images": 10**12}, {"size": 10**6}, {"hidden": 10**7}, {"dims": 10**6},
         {"epochs": 10**12}, {"batch": 10**10, "images": 10**10}, {"size": 2**62},
-        {"dims": 2**62, "prior": "parents"}, {"hidden": 2**62}, {"encoder": "cnn", "size": 2**40},
+        {"dims": 2**62, "prior": "parents"}, {"hidden": 2**62}, {"hidden": 2**40},
+        {"encoder": "cnn", "size": 2**40},
         {"data": "linear_3", "size": 10**9}, {"dims": 10**5, "prior": "cholesky"},
     ],
 )  # fmt: skip
@@ -630,9 +665,8 @@ def test_what_is_no_archive_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "array.npy").rename(tmp_path / "array.npz")
     for name in ("folder", "text", "loop", "pipe", "array", "missing"):
         path = str(tmp_path / f"{name}.npz")
-        assert named(refusal(vn.Settings, data=path), "data")
-        line = refusal(data.load, path, images=4)
-        assert line and f"{name}.npz" in line
+        for line in (refusal(vn.Settings, data=path), refusal(data.load, path, images=4)):
+            assert line and line.startswith("data must be ") and f"{name}.npz" in line
     with zipfile.ZipFile(tmp_path / "empty.npz", "w"):
         pass
     assert "latents_classes" in refusal(data.load, str(tmp_path / "empty.npz"), images=4)

@@ -178,9 +178,10 @@ def dsprites(
     """
     check(type(size) is int and size in (8, 16, 32, 64), "size must be 8, 16, 32 or 64", size)
     _check_draw(images, size, seed, correlated, strength)
-    check(isinstance(path, str), "path must be a str", path)
     try:
-        if not os.path.isfile(path):  # to open a pipe would wait for whoever fills it
+        if not (
+            isinstance(path, str) and os.path.isfile(path)
+        ):  # to open a pipe would wait for whoever fills it
             raise OSError("there is no such file")
         with zipfile.ZipFile(path) as archive:
             classes = _latents(archive, "latents_classes", "int64")
@@ -194,7 +195,7 @@ def dsprites(
             with archive.open("imgs.npy") as member:
                 pictures = _pick(member, len(classes), rows, size)
     except Exception as error:  # a strange file makes its readers raise almost anything
-        reason = str(error)[:200] or type(error).__name__
+        reason = str(error) or type(error).__name__
         raise ParameterError(f"data must be dSprites' .npz, got {shown(path)}: {reason}") from error
     return Dataset("dsprites", pictures, values[rows, 1:].astype(np.float32), FACTORS, EDGES)
 

@@ -35,12 +35,11 @@ class StoreError(OneLine, RuntimeError):
 
 
 def shown(value: Any) -> str:
-    """What an error shows of a value: its repr, cut if it is long; of an array kind and shape."""
+    """What an error shows of a value: its repr, of an array its kind and shape."""
     try:
-        text = f"{value.dtype} {value.shape}" if getattr(value, "ndim", 0) else repr(value)
+        return f"{value.dtype} {value.shape}" if getattr(value, "ndim", 0) else repr(value)
     except Exception:  # anything may be passed; an int may even be too long for its own repr
-        text = f"a value of type {type(value).__name__}"
-    return text if len(text) <= 160 else f"{text[:150]}..."
+        return f"a value of type {type(value).__name__}"
 
 
 def check(fits: bool, rule: str, got: Any) -> None:

@@ -13,7 +13,7 @@ from dataclasses import fields
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from vaenotes.errors import ParameterError, shown
+from vaenotes.errors import ParameterError
 
 if TYPE_CHECKING:
     from vaenotes.settings import Settings
@@ -34,7 +34,7 @@ def check_parameters(namespace: Mapping[str, Any]) -> Settings:
             close = difflib.get_close_matches(name, allowed, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise ParameterError(
-                f"unknown parameter {shown(name)}{hint} (allowed: {', '.join(allowed)})"
+                f"unknown parameter {name!r}{hint} (allowed: {', '.join(allowed)})"
             )
     return Settings(**{name: namespace[name] for name in allowed if name in namespace})
 
