@@ -209,9 +209,8 @@ def _latents(
     fits = found == dtype and shape[1:] == (6,) and rows in ("rows", shape[0])
     if not fits:
         raise ParameterError(f"its {name} must be {dtype} ({rows}, 6), got {found} {shape}")
-    check_memory(
-        {f"the shape of its {name}": shape}, 6 * 8 * math.prod(shape)
-    )  # six in use at once
+    in_use = 6 * 8 * math.prod(shape)  # six arrays like it at once
+    check_memory({f"the shape of its {name}": shape}, in_use)
     with archive.open(f"{name}.npy") as member:
         return np.lib.format.read_array(member, allow_pickle=False)
 

@@ -17,9 +17,8 @@ from vaenotes.errors import check_memory
 from vaenotes.model import weight_bytes
 from vaenotes.vectors import VECTORS
 
-WEIGHT_COPIES = (
-    11  # weights, gradients twice, two moments; most again in a checkpoint, and its file
-)
+# Weights, gradients twice, Adam's two moments; most of it again in a checkpoint and its file.
+WEIGHT_COPIES = 11
 RESULT_COPIES = 5  # as they are recorded, stacked, kept by replica, saved, and joined
 
 
