@@ -80,12 +80,12 @@ class Config:
         if self.edges is not None:
             check_edges(self.edges)
             object.__setattr__(self, "edges", tuple(tuple(edge) for edge in self.edges))
-        for name in ("units", "regauge"):
+        for name, most in (("units", 1e37), ("regauge", 1e18)):  # training squares the latter
             factors = getattr(self, name)
             fits = isinstance(factors, (tuple, list)) and len(factors) in (0, self.dims)
-            fits = fits and all(1e-18 <= number(f) <= 1e18 for f in factors)
+            fits = fits and all(1 / most <= number(f) <= most for f in factors)
             rule = f"{name} must be empty or a positive factor for each of dims={self.dims}"
-            rule += ", in 1e-18..1e+18"  # training squares it, in float32
+            rule += f", in {1 / most:g}..{most:g}"
             check(fits, rule, factors)
             object.__setattr__(self, name, tuple(float(factor) for factor in factors))
         refused = (("swapped", "OWN_ORDER"), ("units", "OWN_UNITS"), ("regauge", "OWN_UNITS"))
