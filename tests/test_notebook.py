@@ -74,7 +74,7 @@ def test_data_may_be_an_existing_npz(tmp_path):
     with pytest.raises(ParameterError, match="the path of an existing"):
         Settings(data=str(path))
     path.touch()
-    with pytest.raises(ParameterError, match=re.escape("data must be dSprites' .npz archive, got")):
+    with pytest.raises(ParameterError, match="archive, readable, got"):
         Settings(data=str(path))
     with zipfile.ZipFile(path, "w"):
         pass
@@ -86,11 +86,11 @@ def test_data_may_be_an_existing_npz(tmp_path):
     [
         ({"sed": 3}, "unknown parameter 'sed'; did you mean 'seeds'? (allowed: profile, data, "),
         ({"colour": 3}, "unknown parameter 'colour' (allowed: profile, data, prior, seeds, "),
-        ({"seeds": "abc"}, "seeds must be a whole number of at least 1 or None, got 'abc'"),
-        ({"seeds": 0}, "seeds must be a whole number of at least 1 or None, got 0"),
-        ({"seeds": True}, "seeds must be a whole number of at least 1 or None, got True"),
-        ({"epochs": -1}, "epochs must be a whole number of at least 1 or None, got -1"),
-        ({"epochs": 1.5}, "epochs must be a whole number of at least 1 or None, got 1.5"),
+        ({"seeds": "abc"}, "seeds must be a whole number from 1 to 2147483647 or None, got 'abc'"),
+        ({"seeds": 0}, "seeds must be a whole number from 1 to 2147483647 or None, got 0"),
+        ({"seeds": True}, "seeds must be a whole number from 1 to 2147483647 or None, got True"),
+        ({"epochs": -1}, "epochs must be a whole number from 1 to 2147483647 or None, got -1"),
+        ({"epochs": 1.5}, "epochs must be a whole number from 1 to 2147483647 or None, got 1.5"),
         ({"first_seed": -1}, "first_seed must be a whole number from 0 to 2147483647, got -1"),
         ({"first_seed": 2**31}, "first_seed must be a whole number from 0 to 2147483647, got 2147"),
         ({"first_seed": None}, "first_seed must be a whole number from 0 to 2147483647, got None"),

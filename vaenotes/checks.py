@@ -8,7 +8,7 @@ Data and prior belong to each check; of the settings the profile's seeds and epo
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 import xarray as xr
 
-from vaenotes import ppca, runs
+from vaenotes import memory, ppca, runs
 from vaenotes.config import Config
 from vaenotes.data import load
 from vaenotes.errors import check_choice
@@ -142,12 +142,14 @@ def checks() -> dict[str, Check]:
 
 
 def check_configs(settings: Settings, name: str) -> list[Config]:
-    """One configuration per seed. Raises ParameterError for an unknown name."""
+    """One configuration per seed. Raises ParameterError as `experiments.arm` does."""
     check_choice("check", name, checks())
     profile, chosen = PROFILES[settings.profile], checks()[name]
     epochs = chosen.rounds * (settings.epochs or profile.epochs)
     seeds = settings.all_seeds(math.ceil(chosen.share * profile.seeds))
-    return [Config(**chosen.changes, epochs=epochs, seed=seed) for seed in seeds]
+    base = Config(**chosen.changes, epochs=epochs)
+    memory.check({base: len(seeds)})
+    return [replace(base, seed=seed) for seed in seeds]
 
 
 def check_runs(settings: Settings, names: Sequence[str]) -> dict[str, xr.Dataset]:

@@ -1,12 +1,22 @@
 """The full description of one replica. Equal configurations give equal results."""
 
-import math
 from dataclasses import dataclass, fields
 
-from vaenotes.errors import ParameterError, check_choice
+from vaenotes.data import DATASETS
+from vaenotes.errors import (
+    LARGEST,
+    ParameterError,
+    check,
+    check_choice,
+    check_edges,
+    check_int,
+    check_number,
+    number,
+)
 from vaenotes.graph import Edges
 from vaenotes.model import ENCODERS, LIKELIHOODS
 from vaenotes.priors import PRIORS
+from vaenotes.vectors import VECTORS
 
 CHOICES = {
     "prior": tuple(PRIORS),
@@ -15,7 +25,6 @@ CHOICES = {
     "precision": ("float32", "bfloat16"),
 }
 AT_LEAST = {"images": 64, "size": 8, "dims": 1, "hidden": 1, "batch": 1, "epochs": 0, "seed": 0}
-LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -58,31 +67,26 @@ class Config:
             value = getattr(self, field.name)
             if field.name in CHOICES:
                 check_choice(field.name, value, CHOICES[field.name])
-            if field.type in (str, bool) and not isinstance(value, field.type):
-                raise ParameterError(f"{field.name} must be a {field.type.__name__}, got {value!r}")
+            if field.type is bool:
+                check(isinstance(value, bool), f"{field.name} must be a bool", value)
             if field.name in AT_LEAST:
-                least = AT_LEAST[field.name]
-                if type(value) is not int or not least <= value <= LARGEST:
-                    raise ParameterError(
-                        f"{field.name} must be a whole number of at least {least}, got {value!r}"
-                    )
+                check_int(field.name, value, AT_LEAST[field.name], LARGEST)
+                object.__setattr__(self, field.name, int(value))
             if field.type is float:
-                finite = type(value) in (int, float) and math.isfinite(value)
-                weight = not field.name.endswith("_logvar")
-                if not finite or (weight and value < 0):
-                    allowed = "a finite number of at least 0" if weight else "a finite number"
-                    raise ParameterError(f"{field.name} must be {allowed}, got {value!r}")
+                check_number(field.name, value, *([] if field.name.endswith("_logvar") else [0]))
                 object.__setattr__(self, field.name, float(value))  # 1 and 1.0 are one replica
+        if not (isinstance(self.data, str) and self.data.endswith(".npz")):
+            check_choice("data", self.data, [*DATASETS, *VECTORS], "a path that ends in .npz")
         if self.edges is not None:
+            check_edges(self.edges)
             object.__setattr__(self, "edges", tuple(tuple(edge) for edge in self.edges))
-        for name in ("units", "regauge"):
+        for name, most in (("units", 1e37), ("regauge", 1e18)):  # training squares the latter
             factors = getattr(self, name)
             fits = isinstance(factors, (tuple, list)) and len(factors) in (0, self.dims)
-            if not fits or not all(type(f) in (int, float) and 0 < f < math.inf for f in factors):
-                raise ParameterError(
-                    f"{name} must be empty or a positive factor for each of dims={self.dims}, "
-                    f"got {factors!r}"
-                )
+            fits = fits and all(1 / most <= number(f) <= most for f in factors)
+            rule = f"{name} must be empty or a positive factor for each of dims={self.dims}"
+            rule += f", in {1 / most:g}..{most:g}"
+            check(fits, rule, factors)
             object.__setattr__(self, name, tuple(float(factor) for factor in factors))
         refused = (("swapped", "OWN_ORDER"), ("units", "OWN_UNITS"), ("regauge", "OWN_UNITS"))
         for option, fixed in refused:
@@ -95,3 +99,7 @@ class Config:
             raise ParameterError(f"batch must be at most images={self.images}, got {self.batch}")
         if self.encoder == "cnn" and self.size % 16:
             raise ParameterError(f"size must be a multiple of 16 for a cnn, got {self.size}")
+        if self.encoder == "cnn" and self.precision != "float32":  # torch has no such convolutions
+            raise ParameterError(f"precision must be float32 for a cnn, got {self.precision!r}")
+        if self.encoder == "cnn" and self.data in VECTORS:
+            raise ParameterError(f"encoder must be mlp or linear for data={self.data}, got 'cnn'")

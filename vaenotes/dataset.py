@@ -5,9 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vaenotes.errors import check
+from vaenotes.errors import check, check_edges
 
 Pairs = tuple[tuple[str, str], ...]
+VECTOR_BYTES = 24  # for each number of a vector: float32, and what it is computed from in float64
+
+
+def load_bytes(images: int, pixels: int, pixel_bytes: int = 1) -> int:
+    """About what it takes to load a data set: its pixels, and what its factors are made from."""
+    return int(images) * (int(pixels) * pixel_bytes + 200)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,20 +33,22 @@ class Dataset:
 
     def __post_init__(self) -> None:
         images, factors, names = self.images, self.factors, self.factor_names
-        fits = images.dtype in (np.uint8, np.float32) and images.ndim == 3 and images.size > 0
+        fits = isinstance(images, np.ndarray) and images.dtype in (np.uint8, np.float32)
+        fits = fits and images.ndim == 3 and images.size > 0
         rule = "images must be uint8 or float32 (image, height, width), none of them 0"
         check(fits, rule, images)
         if images.dtype == np.float32:
             largest = float(abs(images).max())  # nan if there is any
             check(math.isfinite(largest), "images must be finite", largest)
-        fits = factors.dtype == np.float32 and factors.shape == (len(images), len(names))
+        fits = isinstance(names, tuple) and all(isinstance(name, str) for name in names)
+        rule = "factor_names must be a tuple of names, all different"
+        check(fits and len(set(names)) == len(names) > 0, rule, names)
+        fits = isinstance(factors, np.ndarray) and factors.dtype == np.float32
+        fits = fits and factors.shape == (len(images), len(names))
         check(fits, f"factors must be float32 {(len(images), len(names))}", factors)
         largest = float(abs(factors).max(initial=0))  # nan if there is any
         check(math.isfinite(largest), "factors must be finite", largest)
-        check(len(set(names)) == len(names) > 0, "factor_names must all be different", names)
-        for edge in self.edges:
-            fits = len(edge) == 2 and set(edge) <= set(names)
-            check(fits, f"edges must join two of {', '.join(names)}", edge)
+        check_edges(self.edges, names)
 
     @property
     def standard_factors(self) -> np.ndarray:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import xarray as xr
 
-from vaenotes import measures, runs
+from vaenotes import measures, memory, runs
 from vaenotes.config import Config
 from vaenotes.data import Dataset
 from vaenotes.errors import check_choice
@@ -130,8 +130,8 @@ ARMS: dict[str, Arm] = {
 
 def arm(settings: Settings, name: str = "notes", **changes: Any) -> list[Config]:
     """One configuration per seed: the settings' profile, data and prior, then an arm of ARMS,
-    then `changes`. Raises ParameterError for an unknown arm or a value that Config does not
-    allow."""
+    then `changes`. Raises ParameterError for an unknown arm, a value that Config does not allow,
+    or more than this machine's memory holds."""
     check_choice("arm", name, ARMS)
     profile, chosen = PROFILES[settings.profile], ARMS[name]
     images, epochs = profile.images, profile.epochs
@@ -149,9 +149,10 @@ def arm(settings: Settings, name: str = "notes", **changes: Any) -> list[Config]
         epochs=epochs if settings.epochs is None else settings.epochs,
     )
     base = replace(base, **{**chosen.changes, **changes})
+    seeds = settings.all_seeds(profile.many if chosen.many else profile.seeds)
+    memory.check({base: len(seeds)})
     if chosen.edges is not None:
         base = replace(base, edges=chosen.edges(runs.load_data(base)))
-    seeds = settings.all_seeds(profile.many if chosen.many else profile.seeds)
     return [replace(base, seed=seed) for seed in seeds]
 
 

@@ -71,7 +71,11 @@ def regauge(
         for name, role in own.items()
     }
     units = Units(order, scale, shift)
-    return {name: MAPS[role](parameters[name], units) for name, role in roles.items()}
+    return {
+        name: MAPS[role](parameters[name], units)
+        for name, role in roles.items()
+        if name in parameters  # the mean of some priors is never learned, and has no moments
+    }
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vaenotes.errors import ParameterError
+from vaenotes.errors import ParameterError, check, check_int
 
 
 class Diagonal(NamedTuple):
@@ -97,8 +97,8 @@ def kl_parts(q: Gaussian, p: Gaussian, axis: int = -3) -> Parts:
     Raises ParameterError as `kl_nats`, and where axis is not a leading axis.
     """
     shape = _shape(q=q, p=p)
-    if not (-len(shape) <= axis < -2 or 0 <= axis < len(shape) - 2):
-        raise ParameterError(f"axis must be a leading axis of {tuple(shape)}, got {axis}")
+    fits = type(axis) is int and (-len(shape) <= axis < -2 or 0 <= axis < len(shape) - 2)
+    check(fits, f"axis must be a leading axis of {tuple(shape)}", axis)
     spread, shift, logvar = (term.expand(shape) for term in _compare(q, p))
     # Only r's direction counts; relative to its largest entry it cannot overflow.
     r = torch.exp(0.5 * (logvar.amin(axis, keepdim=True) - logvar))
@@ -114,14 +114,14 @@ def match(q: Diagonal) -> Diagonal:
     Source: Hoffman & Johnson 2016 (the KL from the aggregate posterior), for a Gaussian prior.
     Raises ParameterError where there is no image axis.
     """
-    _images(q)
+    q = _images(q)
     second = q.mean.var(-3, correction=0) + q.logvar.exp().mean(-3)
     return Diagonal(q.mean.mean(-3), second.log())
 
 
 def match_full(q: Diagonal) -> Full:
     """The same with a full covariance: that of the means, and E s^2 on its diagonal."""
-    _images(q)
+    q = _images(q)
     means = q.mean.flatten(-2)
     away = means - means.mean(-2, keepdim=True)
     spread = away.mT @ away / means.shape[-2]
@@ -129,9 +129,12 @@ def match_full(q: Diagonal) -> Full:
     return Full(q.mean.mean(-3), torch.linalg.cholesky(spread + within))
 
 
-def _images(q: Diagonal) -> None:
+def _images(q: Diagonal) -> Diagonal:
+    """The same, mean and log-variance of one shape; ParameterError if there is no image axis."""
+    check(isinstance(q, Diagonal), "q must be a Diagonal", q)
     if len(shape := _shape(q=q)) < 3:
         raise ParameterError(f"q must be (..., image, node, dim), got {tuple(shape)}")
+    return Diagonal(*torch.broadcast_tensors(*q))
 
 
 def log_density(gaussian: Gaussian, z: Tensor) -> Tensor:
@@ -171,8 +174,7 @@ def monte_carlo(q: Gaussian, p: Gaussian, samples: int, generator: torch.Generat
     Raises ParameterError as `kl_nats`, and for fewer than 2 samples (no standard error).
     """
     shape = _shape(q=q, p=p)
-    if samples < 2:
-        raise ParameterError(f"samples must be a whole number, at least 2, got {samples}")
+    check_int("samples", samples, 2)
     noise = torch.randn(
         (samples, *shape), generator=generator, dtype=torch.float64, device=q.mean.device
     )
@@ -251,6 +253,11 @@ def _shape(**named: Gaussian | Tensor) -> tuple[int, ...]:
     """The shape (..., node, dim) that Gaussians and latents broadcast to, or ParameterError."""
     tensors: list[tuple[str, str, Tensor]] = []
     for name, thing in named.items():
+        if name in ("z", "noise"):
+            check(isinstance(thing, Tensor), f"{name} must be a tensor", thing)
+        else:
+            fits = isinstance(thing, Gaussian) and all(isinstance(part, Tensor) for part in thing)
+            check(fits, f"{name} must be a Diagonal or a Full, of tensors", thing)
         if isinstance(thing, Tensor):
             tensors.append((name, "", thing))
         else:

@@ -10,16 +10,24 @@ All randomness comes in as an argument, so that a call is a pure function of its
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from vaenotes.errors import check_choice
+from vaenotes.errors import (
+    LARGEST,
+    check,
+    check_choice,
+    check_int,
+    check_memory,
+    check_number,
+)
 from vaenotes.graph import Edges, GraphNetwork, parent_matrix
 from vaenotes.kl import Diagonal, Gaussian, sample
 from vaenotes.priors import PRIORS
 
+LARGE = 4096  # pixels, dims or units, beyond which a model is weighed before it is made
 FEATURES = 12  # per node, between encoder and posterior graph network
 LIKELIHOODS = ("bernoulli", "gaussian", "gaussian_learned")
 CHANNELS = (1, 32, 32, 64, 64)  # the four strided convolutions of the dSprites literature
@@ -44,7 +52,8 @@ class VAE(nn.Module):
     ("bernoulli"; "gaussian" with its log-variance fixed at `noise_logvar`; "gaussian_learned",
     where it is learned from there), and start values that shift all log-variances of posterior
     and prior. Weights are drawn from torch's global generator; `initialise` draws them anew.
-    Raises ParameterError for an unknown name or a graph that is no DAG.
+    Raises ParameterError for an unknown name, a number out of range, weights larger than memory,
+    or a graph that is no DAG.
     """
 
     start_logvar: Tensor
@@ -70,6 +79,26 @@ class VAE(nn.Module):
         check_choice("prior", prior, PRIORS)
         check_choice("encoder", encoder, ENCODERS)
         check_choice("likelihood", likelihood, LIKELIHOODS)
+        fits = isinstance(nodes, tuple | list) and all(isinstance(name, str) for name in nodes)
+        check(
+            fits and len(set(nodes)) == len(nodes) > 0, "nodes must be names, all different", nodes
+        )
+        sizes = {"pixels": pixels, "dims": dims, "hidden": hidden}
+        for name, size in sizes.items():
+            check_int(name, size, 1, LARGEST)
+        check(isinstance(shared, bool), "shared must be a bool", shared)
+        side = math.isqrt(pixels)
+        fits = encoder != "cnn" or (side**2 == pixels and side % 16 == 0)
+        check(fits, "pixels must be the square of a multiple of 16 for a cnn", pixels)
+        for name, value in (
+            ("posterior_logvar", posterior_logvar),
+            ("prior_logvar", prior_logvar),
+            ("noise_logvar", noise_logvar),
+        ):
+            check_number(name, value)
+        if max(*sizes.values(), len(nodes)) > LARGE and torch.get_default_device().type != "meta":
+            choices = {"shared": shared, "prior": prior, "encoder": encoder}
+            check_memory(sizes, weight_bytes(nodes=nodes, edges=edges, **sizes, **choices))
         parents = parent_matrix(nodes, edges)
         count = len(nodes)
         self.node_shape = (count, dims)
@@ -120,6 +149,17 @@ class VAE(nn.Module):
         bound = self.node_shape[1] ** -0.5
         self.regression_weight.uniform_(-bound, bound, generator=generator)
         return self
+
+
+def weight_bytes(**arguments: Any) -> float:
+    """What the parameters of VAE(**arguments) take in memory; nothing is allocated."""
+    if max(arguments["pixels"], arguments["dims"], arguments["hidden"]) > 2**60:
+        return math.inf
+    try:
+        with torch.device("meta"):
+            return sum(parameter.nbytes for parameter in VAE(**arguments).parameters())
+    except RuntimeError:  # the product is more than torch can count
+        return math.inf
 
 
 class Linear(nn.Module):

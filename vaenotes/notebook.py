@@ -42,7 +42,7 @@ def check_parameters(namespace: Mapping[str, Any]) -> Settings:
 def _looks_like_parameter(name: str, value: object, namespace: Mapping[str, Any]) -> bool:
     if name.startswith("_") or isinstance(value, ModuleType):
         return False
-    if value is getattr(typing, name, None):
+    if name in typing.__all__ and value is getattr(typing, name):
         return False
     get_ipython = namespace.get("get_ipython")
     hidden = get_ipython().user_ns_hidden if callable(get_ipython) else {}

@@ -24,9 +24,9 @@ import xarray as xr
 from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
 
-from vaenotes import data, trace
+from vaenotes import data, memory, trace
 from vaenotes.config import Config
-from vaenotes.errors import ParameterError, StoreError
+from vaenotes.errors import ParameterError, StoreError, shown
 from vaenotes.model import VAE
 from vaenotes.store import Entry, Store, checkpoint_key, code_digest, key
 from vaenotes.training import (
@@ -62,7 +62,11 @@ def run_arms(
     """The same for several arms at once: what is missing of any is trained together."""
     alike = ("data", "images", "size", "dims", "epochs")
     for configs in arms.values():
-        if len({tuple(getattr(config, name) for name in alike) for config in configs}) != 1:
+        agree = {
+            isinstance(config, Config) and tuple(getattr(config, name) for name in alike)
+            for config in configs
+        }
+        if len(agree) != 1 or False in agree:
             raise ParameterError(
                 f"configs must be one or more that agree in {', '.join(alike)}, got {len(configs)}"
             )
@@ -83,6 +87,7 @@ def fetch(configs: Sequence[Config], store: Store) -> dict[Config, Entry]:
     entries = {config: store.load(keys[config]) for config in keys}
     missing = [config for config, entry in entries.items() if entry is None]
     if missing:
+        memory.check(memory.counted(configs))
         message = f"waiting for another process that trains into {store.folder}"
         with store.locked(partial(_say, message)):  # which may train some of what is missing
             entries |= {config: store.load(keys[config]) for config in missing}
@@ -145,6 +150,10 @@ def train_all(configs: Sequence[Config], store: Store | None = None) -> Iterator
     A replica does not depend on its company, so how they are divided changes nothing.
     """
     datasets = {config: load_data(config) for config in configs}
+    asked = memory.counted(configs)
+    with torch.device("meta"):  # a model that cannot be is refused before any is trained
+        for config in asked:
+            build(config, load_data(config))
     tasks = list(_stopped(configs, store)) if store else []
     stopped = {config for task in tasks for config in task.configs}
     groups: dict[tuple, list[Config]] = {}
@@ -156,13 +165,14 @@ def train_all(configs: Sequence[Config], store: Store | None = None) -> Iterator
     steps = sum(one.epochs * one.images // one.batch for one, *_ in groups.values())
     seconds = 0.01 * steps + images / 60_000  # about
     workers = cpu_count() if _device() == "cpu" and seconds >= WORTH_PROCESSES else 1
+    workers, together = memory.plan(asked, workers, TOGETHER)
     # As few ensembles as keep every core busy: each step of each has a price of its own.
     share = -(-workers // max(len(groups), 1))
     for group in groups.values():
-        count = max(-(-len(group) // TOGETHER), min(share, len(group)))
-        for together in (group[i::count] for i in range(count)):
-            keys = list(map(store_key, together))
-            tasks.append(Task(together, keys, checkpoint_key(keys)))
+        count = max(-(-len(group) // together), min(share, len(group)))
+        for some in (group[i::count] for i in range(count)):
+            keys = list(map(store_key, some))
+            tasks.append(Task(some, keys, checkpoint_key(keys)))
     tasks.sort(key=_pixels_left, reverse=True)  # the short ones last: all cores end together
     with _progress(f"training {len(configs)} replicas", images) as (progress, bar):
         common = progress, store, os.getpid(), code_digest()
@@ -171,7 +181,9 @@ def train_all(configs: Sequence[Config], store: Store | None = None) -> Iterator
             for task in tasks
         )
         # max_nbytes: data go to the workers through a pipe, never as a pickle on disk
-        parallel = Parallel(n_jobs=workers, return_as="generator_unordered", max_nbytes=None)
+        parallel = Parallel(
+            n_jobs=workers, return_as="generator_unordered", max_nbytes=None, pre_dispatch=workers
+        )
         for done, (name, results) in enumerate(parallel(jobs), 1):
             bar.set_postfix_str(f"{done} of {len(tasks)} ensembles")
             yield from results
@@ -338,10 +350,13 @@ def _device() -> str:
 
 
 def _file_digest(config: Config) -> str | None:
-    if not (config.data.endswith(".npz") and Path(config.data).is_file()):
+    if not (config.data.endswith(".npz") and os.path.isfile(config.data)):
         return None
-    with Path(config.data).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with open(config.data, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ParameterError(f"data must be readable, got {shown(config.data)}: {error}") from None
 
 
 def _pack(result: Result) -> Entry:

@@ -1,12 +1,12 @@
 """What a page or a script may ask for: six parameters, and profiles that say how much to run."""
 
+import os
 import zipfile
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import TypeGuard
 
 from vaenotes.data import DATASETS
-from vaenotes.errors import ParameterError, check_choice
+from vaenotes.errors import check, check_choice
 from vaenotes.priors import PRIORS
 
 LAST_SEED = 2**31 - 1
@@ -49,7 +49,7 @@ class Settings:
     profile: str = "book"
     """How much to run: quick, book, full or paper."""
     data: str = "sprites"
-    """A data set's name, or the path of dSprites' own .npz file."""
+    """A data set's name, or the path of dSprites' own .npz file: kept as an absolute one."""
     prior: str = "exogenous"
     """A prior's name."""
     seeds: int | None = None
@@ -82,21 +82,21 @@ class Settings:
         check_choice("profile", self.profile, PROFILES)
         if not _is_npz(self.data):
             check_choice("data", self.data, DATASETS, "the path of an existing .npz file")
-        elif not zipfile.is_zipfile(self.data):
-            raise ParameterError(f"data must be dSprites' .npz archive, got {self.data!r}")
+        else:
+            is_archive = zipfile.is_zipfile(self.data)
+            check(is_archive, "data must be dSprites' .npz archive, readable", self.data)
+            # Pages, papermill and scripts may each stand in another folder.
+            object.__setattr__(self, "data", os.path.abspath(self.data))
         check_choice("prior", self.prior, PRIORS)
         _check_count("seeds", self.seeds)
-        if not _is_whole(self.first_seed) or not 0 <= self.first_seed <= LAST_SEED:
-            allowed = f"a whole number from 0 to {LAST_SEED}"
-            raise ParameterError(f"first_seed must be {allowed}, got {self.first_seed!r}")
+        fits = _is_whole(self.first_seed) and 0 <= self.first_seed <= LAST_SEED
+        check(fits, f"first_seed must be a whole number from 0 to {LAST_SEED}", self.first_seed)
         _check_count("epochs", self.epochs)
 
 
 def _check_count(argument: str, value: object) -> None:
-    if value is not None and not (_is_whole(value) and value >= 1):
-        raise ParameterError(
-            f"{argument} must be a whole number of at least 1 or None, got {value!r}"
-        )
+    fits = value is None or (_is_whole(value) and 1 <= value <= LAST_SEED)
+    check(fits, f"{argument} must be a whole number from 1 to {LAST_SEED} or None", value)
 
 
 def _is_whole(value: object) -> TypeGuard[int]:
@@ -104,4 +104,4 @@ def _is_whole(value: object) -> TypeGuard[int]:
 
 
 def _is_npz(value: object) -> bool:
-    return isinstance(value, str) and value.endswith(".npz") and Path(value).is_file()
+    return isinstance(value, str) and value.endswith(".npz") and os.path.isfile(value)

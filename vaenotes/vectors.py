@@ -8,8 +8,8 @@ from functools import partial
 
 import numpy as np
 
-from vaenotes.dataset import Dataset
-from vaenotes.errors import check_int
+from vaenotes.dataset import VECTOR_BYTES, Dataset, load_bytes
+from vaenotes.errors import LARGEST, check_int, check_memory
 
 CONDITION = 5  # how many coordinates of a manifold a prior may be shown
 
@@ -18,6 +18,7 @@ def optdigits(images: int = 1797, size: int = 8, seed: int = 0) -> Dataset:
     """Handwritten digits of 8 by 8 pixels in 0..1, as scikit-learn ships them (UCI's optdigits)."""
     check_int("images", images, 1, 1797)
     check_int("size", size, 8, 8)
+    check_int("seed", seed, 0, LARGEST)
     from sklearn.datasets import load_digits  # slow, and nothing else needs it
 
     found = load_digits()
@@ -30,8 +31,7 @@ def linear(rank: int, images: int = 10_000, size: int = 20, seed: int = 0) -> Da
     """x = (A u, 0, ..., 0), u ~ N(0, I) of `rank` numbers, A square of independent N(0, 1), no
     noise: as in the code of Koehler et al. 2022 (arXiv 2112.06868). size: length of x; factor:
     the first of u."""
-    check_int("images", images, 1)
-    check_int("size", size, rank)
+    _check(rank, images, size, seed)
     rng = np.random.default_rng(seed)
     u = rng.standard_normal((images, rank))
     x = np.zeros((images, size))
@@ -46,8 +46,7 @@ def manifold(rank: int, images: int = 10_000, size: int = 20, seed: int = 0) -> 
     u: a mixture of five Gaussians of random means, widths and weights, plus N(0, I). A, b: uniform
     in +-1 / sqrt(rank). factors: the first CONDITION of u, again from the first where u is shorter.
     """
-    check_int("images", images, 1)
-    check_int("size", size, rank)
+    _check(rank, images, size, seed)
     rng = np.random.default_rng(seed)
     means, log_widths = rng.standard_normal((2, 5, rank))
     part = rng.choice(5, images, p=np.array([2, 3, 5, 3, 2]) / 15)
@@ -58,6 +57,13 @@ def manifold(rank: int, images: int = 10_000, size: int = 20, seed: int = 0) -> 
     shown = u[:, np.arange(CONDITION) % rank].astype(np.float32)
     names = tuple(f"u{i + 1}" for i in range(CONDITION))
     return Dataset(f"manifold_{rank}", _rows(x), shown, names, ())
+
+
+def _check(rank: int, images: int, size: int, seed: int) -> None:
+    check_int("images", images, 1)
+    check_int("size", size, rank)
+    check_int("seed", seed, 0, LARGEST)
+    check_memory({"images": images, "size": size}, load_bytes(images, size, VECTOR_BYTES))
 
 
 def _rows(x: np.ndarray) -> np.ndarray:
