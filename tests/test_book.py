@@ -49,6 +49,10 @@ def test_config_and_toc_are_found_from_the_root():
     assert (BOOK / "_toc.yml").readlink() == Path("../_toc.yml")
 
 
+def test_no_cell_may_hang_for_ever():
+    assert yaml.safe_load((ROOT / "_config.yml").read_text())["execute"]["timeout"] > 0
+
+
 def test_toc_and_pages_agree():
     names = [str(page.relative_to(BOOK).with_suffix("")) for page in pages()]
     assert sorted(toc_names()) == sorted(names)

@@ -16,6 +16,8 @@ from joblib import cpu_count
 from small_book import PAGE, SmallBook
 from test_data import replaced
 
+from vaenotes_execute import Kernels, PageError
+
 
 @pytest.fixture
 def small_book(tmp_path):
@@ -47,6 +49,7 @@ def test_every_kind_of_change_shows_and_prose_executes_nothing(small_book):
     root, book = small_book.root, small_book.root / "book"
     library, data, pin = root / "vaenotes", root / "some.npz", root / "tqdm-1.dist-info"
     (library / "facts.toml").write_text("fact = 1")
+    small_book.edit("book/_toc.yml", "- file: page\n", "")
     small_book.add("questions/shown", SHOWN)
     with (book / "questions" / "shown.md").open("a") as page:
         page.write("\nIt shows {glue:text}`shown:s`.\n")
@@ -70,39 +73,38 @@ def test_every_kind_of_change_shows_and_prose_executes_nothing(small_book):
 
     set_pin(1)
     data_file, two = "data=some.npz", "data=some.npz seeds=2"  # a path from where the build starts
-    check("none: the first build", "41/1/1/None/7/own", 2, data_file)
+    check("none: the first build", "41/1/1/None/7/own", 1, data_file)
     small_book.edit("vaenotes/data.py", "41", "51")
-    check("library", "51/1/1/None/7/own", 2, data_file)
+    check("library", "51/1/1/None/7/own", 1, data_file)
     (library / "facts.toml").write_text("fact = 2")
-    check("library's data", "51/2/1/None/7/own", 2, data_file)
+    check("library's data", "51/2/1/None/7/own", 1, data_file)
     set_pin(2)
-    check("pin", "51/2/2/None/7/own", 2, data_file)
+    check("pin", "51/2/2/None/7/own", 1, data_file)
     set_number(8)
-    check("data file", "51/2/2/None/8/own", 2, data_file)
-    check("parameter", "51/2/2/2/8/own", 2, two)
+    check("data file", "51/2/2/None/8/own", 1, data_file)
+    check("parameter", "51/2/2/2/8/own", 1, two)
     small_book.edit("book/questions/shown.md", '"own"', '"new"')
     check("own code", "51/2/2/2/8/new", 1, two)
 
     small_book.edit("book/questions/shown.md", "It shows", "Now it shows")
+    cited = "{cite}`key`\n\n```{bibliography}\n```\n\nAs before, it is"
+    small_book.edit("book/index.md", "It is", cited)
+    entry = "@misc{key, title={T}, author={Author, An}, year={1999}}"
+    (book / "references.bib").write_text(entry)
     check("prose", "51/2/2/2/8/new", 0, two)
     assert small_book.shows("questions/shown", "Now it shows")
-    (book / "references.bib").write_text("@misc{key, title={T}, author={Author, An}, year={1999}}")
-    small_book.edit("book/index.md", "It is", "{cite}`key`: it is")
-    check("prose and bibliography", "51/2/2/2/8/new", 0, two)
+    assert small_book.shows("index", "As before, it is") and small_book.shows("index", "Author")
+
     small_book.edit("book/references.bib", "Author, An", "Other, An")
     small_book.edit("book/_config.yml", "learned prior", "well learned prior")
     small_book.edit("book/_ext/vaenotes_execute.py", "| seconds |", "| duration |")
-    check("bibliography, configuration and extension", "51/2/2/2/8/new", 0, two)
-    assert "Other" in small_book.soup("index").get_text()
-    assert "well learned prior" in small_book.soup("questions/shown").title.text
+    small_book.edit("book/questions/shown.md", "Now it shows", "It showed")
+    os.utime(book / "questions" / "shown.md", (1e9, 1e9))  # as one that is put back from a copy
+    check("bibliography, configuration, extension, old file", "51/2/2/2/8/new", 0, two)
+    assert small_book.shows("index", "Other")
+    assert "well learned prior" in small_book.soup("index").title.text
     assert "duration" in small_book.soup("status").find("table").text
-
-    # A page put back from a copy is older than the last build.
-    index = (book / "index.md").read_text()
-    (book / "index.md").write_text(index.replace("it is", "it was"))
-    os.utime(book / "index.md", (1e9, 1e9))
-    check("an older file", "51/2/2/2/8/new", 0, two)
-    assert small_book.shows("index", "it was")
+    assert small_book.shows("questions/shown", "It showed")
 
 
 TRAINED = """\
@@ -203,8 +205,28 @@ def test_what_changes_during_a_build_fails_it(small_book, edited, new, message):
     assert exit_code != 0
     last = output.splitlines()[-1]
     assert last.endswith(f"{message} changed while the book was being built: build again")
+    assert "Executing notebook" not in output  # what it has become
     kept = list(small_book.html.parent.glob(".jupyter_cache/executed/*"))
     assert len(kept) == (message == "page.md")  # nothing under a wrong mark
+
+
+@pytest.mark.slow
+def test_what_changes_while_pages_are_written_fails_the_build(small_book):
+    editor = f"""
+from pathlib import Path
+
+def edit(*arguments):
+    path = Path({str(small_book.root / "vaenotes" / "data.py")!r})
+    path.write_text(path.read_text() + "#")
+
+def setup(app):
+    app.connect("html-page-context", edit)
+    return {{}}
+"""
+    (small_book.root / "book" / "_ext" / "editor.py").write_text(editor)
+    small_book.edit("book/_config.yml", "- vaenotes_api", "- vaenotes_api\n      - editor")
+    exit_code, output = small_book.build()
+    assert exit_code != 0 and output.splitlines()[-1].startswith("the library, a package or")
 
 
 @pytest.mark.slow
@@ -362,6 +384,16 @@ def test_an_interrupted_build_ends_at_once_with_its_kernels(small_book):
         build.kill()
     assert ended not in (None, 0)
     assert not any(map(alive, kernels_of(root, "one"))) and not (root / "two").exists()
+
+
+@pytest.mark.slow
+def test_a_kernel_that_starts_as_the_build_is_stopped_ends_too(tmp_path):
+    kernels = Kernels()
+    kernels.stop()
+    cells = [nbformat.v4.new_code_cell("import time\ntime.sleep(600)")]
+    with pytest.raises(PageError):
+        kernels.execute(nbformat.v4.new_notebook(cells=cells), tmp_path, timeout=60)
+    assert not kernels._groups
 
 
 @pytest.mark.slow
