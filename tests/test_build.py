@@ -304,9 +304,10 @@ def alive(pid: int) -> bool:
 
 
 NOTE = "import os, subprocess, time\nprint(os.getpid(), file=open('{root}/{name}', 'a'))\n"
-CHILD = (
-    "child = subprocess.Popen(['sleep', '600'])\nprint(child.pid, file=open('{root}/{name}', 'a'))"
-)
+CHILD = """\
+child = subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(child.pid, file=open("{root}/{name}", "a"))
+"""
 
 
 def kernels_of(root: Path, *names: str) -> list[int]:
@@ -321,8 +322,8 @@ def test_every_page_that_fails_is_named_with_why(small_book, workers):
     root = small_book.root
     cells = {
         "raises": "1 / 0",
-        "hangs": f"{CHILD}\ntime.sleep(600)",
-        "dies": f"{CHILD}\nos.kill(os.getpid(), 9)",
+        "hangs": f"{CHILD}time.sleep(40)",
+        "dies": f"{CHILD}os.kill(os.getpid(), 9)",
         "greedy": "bytearray(1 << 60)",
         "works": "1 + 1",
     }
@@ -335,7 +336,7 @@ def test_every_page_that_fails_is_named_with_why(small_book, workers):
     book = re.escape(str(root / "book"))
     for found in (
         rf"^{book}/raises\.md: [^$]*?\n1 / 0\n[^$]*?Traceback[^$]*?^ZeroDivisionError: division",
-        rf"^{book}/hangs\.md: timed out after 3 s in this cell:\n[^$]*?^time\.sleep\(600\)",
+        rf"^{book}/hangs\.md: timed out after 3 s in this cell:\n[^$]*?^time\.sleep\(40\)",
         rf"^{book}/dies\.md: its kernel died \(out of memory\?\) in this cell:\n[^$]*?^os\.kill",
         rf"^{book}/greedy\.md: [^$]*?\nbytearray\(1 << 60\)\n[^$]*?Traceback[^$]*?^MemoryError",
     ):
@@ -391,7 +392,7 @@ def test_a_kernel_that_starts_as_the_build_is_stopped_ends_too(tmp_path):
     kernels = Kernels()
     kernels.stop()
     cells = [nbformat.v4.new_code_cell("import time\ntime.sleep(600)")]
-    with pytest.raises(PageError):
+    with pytest.raises(PageError, match="kernel died"):
         kernels.execute(nbformat.v4.new_notebook(cells=cells), tmp_path, timeout=60)
     assert not kernels._groups
 
