@@ -406,6 +406,20 @@ def test_a_missing_value_fails_the_build(small_book):
 
 
 @pytest.mark.slow
+def test_a_second_build_into_the_same_folder_is_refused(small_book):
+    started = small_book.root / "started"
+    small_book.add("page", f"import time\nopen({str(started)!r}, 'w')\ntime.sleep(20)")
+    with small_book.start() as build:
+        while not started.exists():
+            assert build.poll() is None
+            time.sleep(0.1)
+        exit_code, output = small_book.build("profile=quick")
+        build.send_signal(signal.SIGINT)
+    assert exit_code != 0
+    assert output.splitlines()[-1].startswith("another build is writing into ")
+
+
+@pytest.mark.slow
 def test_a_data_file_that_is_not_there_stops_the_build_in_one_line(small_book):
     exit_code, output = small_book.build("data=none.npz")
     assert exit_code != 0 and "Traceback" not in output

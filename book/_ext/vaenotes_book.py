@@ -2,7 +2,8 @@
 
 jupyter-cache takes up old outputs whenever a page's code cells and kernelspec are the same as
 before. So a digest of all else that the outputs depend on is written into the kernelspec as the
-page is read, and what is read is a copy: neither the files nor the downloads change.
+page is read, and what is read is a copy: neither the files nor the downloads change. Nothing else is
+kept from one build to the next, and what changes during a build makes it fail.
 
 VAENOTES_PARAMETERS="profile=quick seeds=4" sets parameters for every page, as papermill's -p does.
 """
@@ -23,6 +24,7 @@ from shutil import rmtree
 from typing import Any, NamedTuple
 
 import yaml
+from filelock import FileLock, Timeout
 from markdown_it import MarkdownIt
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -173,6 +175,19 @@ def _remove_old_pages(app: Sphinx, env: BuildEnvironment) -> None:
     rmtree(Path(app.outdir) / "_sources", ignore_errors=True)
 
 
+def _locked(folder: Path) -> FileLock:
+    """Keep other builds out of this folder: each would show numbers of the other."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "build.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise SystemExit(
+            f"another build is writing into {folder}: wait for it, or use --path-output"
+        ) from None
+    return lock
+
+
 def _show_progress() -> None:
     """Let kernels report training where this build reports: they cannot write to its standard
     error, but on Linux to its name. Not if that is a file, where two writers would overwrite
@@ -190,6 +205,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     except ConfigError as error:  # which Jupyter Book would bury under a traceback of its own
         raise SystemExit(str(error)) from None
     _show_progress()
+    app.vaenotes_lock = _locked(Path(app.outdir).parent)  # until the process ends
     # Nothing that Sphinx or myst-nb kept of earlier builds is used: they notice no change of an
     # extension, and a glued value outlives the cell that glued it. Reading anew takes seconds.
     for kept in (Path(app.doctreedir), Path(app.outdir).parent / "jupyter_execute"):
