@@ -154,11 +154,6 @@ def test_changes_show_with_the_real_library_in_pages_and_in_papermills_output(tm
         assert page == papermill
     assert len(set(seen)) == len(seen)  # none shows an old one
 
-    book.edit("book/page.md", "# A page", "# The page")
-    exit_code, output = book.build("profile=quick data=some.npz seeds=1 epochs=1 first_seed=1")
-    assert exit_code == 0 and "executed in" not in output
-    assert book.soup("index").select_one(".pasted-text").text == seen[-1][0]
-
 
 @pytest.mark.slow
 def test_nothing_of_an_earlier_build_is_left_or_relied_on(small_book):

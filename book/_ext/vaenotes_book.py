@@ -2,8 +2,8 @@
 
 jupyter-cache takes up old outputs whenever a page's code cells and kernelspec are the same as
 before. So a digest of all else that the outputs depend on is written into the kernelspec as the
-page is read, and what is read is a copy: neither the files nor the downloads change. Nothing else is
-kept from one build to the next, and what changes during a build makes it fail.
+page is read, and what is read is a copy: neither the files nor the downloads change. Nothing else
+is kept from one build to the next, and what changes during a build makes it fail.
 
 VAENOTES_PARAMETERS="profile=quick seeds=4" sets parameters for every page, as papermill's -p does.
 """
