@@ -7,8 +7,6 @@ markup. So what reStructuredText would take for more is escaped.
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from shutil import rmtree
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -62,14 +60,8 @@ def _shorten(
     return signature.replace(union, "ArrayLike").replace("<factory>", "..."), back
 
 
-def _write_listings_anew(app: Sphinx) -> None:
-    # viewcode keeps those of unchanged modules, with the footer and banner of an earlier build.
-    rmtree(Path(app.outdir) / "_modules", ignore_errors=True)
-
-
 def setup(app: Sphinx) -> dict[str, Any]:
     app.setup_extension("sphinx.ext.autodoc")
-    app.connect("builder-inited", _write_listings_anew)
     app.connect("autodoc-process-docstring", _read_as_prose)
     app.connect("autodoc-process-signature", _shorten)
     app.connect("autodoc-skip-member", _is_field)

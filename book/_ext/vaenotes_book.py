@@ -2,7 +2,8 @@
 
 jupyter-cache takes up old outputs whenever a page's code cells and kernelspec are the same as
 before. So a digest of all else that the outputs depend on is written into the kernelspec as the
-page is read, and what is read is a copy: neither the files nor the downloads change.
+page is read, and what is read is a copy: neither the files nor the downloads change. Nothing else
+is kept from one build to the next, and what changes during a build makes it fail.
 
 VAENOTES_PARAMETERS="profile=quick seeds=4" sets parameters for every page, as papermill's -p does.
 """
@@ -13,20 +14,25 @@ import hashlib
 import importlib.util
 import json
 import os
+import platform
 import re
 import shlex
+from functools import partial
+from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any
+from shutil import rmtree
+from typing import Any, NamedTuple
 
 import yaml
+from filelock import FileLock, Timeout
 from markdown_it import MarkdownIt
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ConfigError
 
-from vaenotes_facts import installed_versions
-
 FRONT_MATTER = re.compile(r"\A---\n(.*?\n)---\n", re.DOTALL)
+LIBRARY = (".py", ".toml", ".json")
+"""The kinds of files that the library consists of."""
 PARAMETERS_TAG = re.compile(r"^:?tags: *\[.*\bparameters\b.*\]", re.MULTILINE)
 
 
@@ -38,6 +44,8 @@ def read_parameters(text: str) -> dict[str, Any]:
         if not (name.isidentifier() and equals):
             raise ConfigError(f"VAENOTES_PARAMETERS must hold name=value pairs, got {pair!r}")
         parameters[name] = _literal(value)
+    if (data := str(parameters.get("data"))).endswith(".npz"):
+        parameters["data"] = str(Path(data).absolute())  # pages are executed in other folders
     return parameters
 
 
@@ -68,30 +76,45 @@ def check(parameters: dict[str, Any]) -> None:
         raise ConfigError(f"VAENOTES_PARAMETERS: {error}") from None
 
 
-def digest(parameters: dict[str, Any], folder: Path) -> str:
-    """Digest of the library with its data files, the packages under it, and the parameters with
-    the file that they name.
+class State(NamedTuple):
+    """All that the outputs of pages depend on, besides their own code."""
 
-    folder: the one that pages are executed in, which a relative path starts from.
-    """
-    total = hashlib.sha256()
+    digest: str
+    changed: list[int]
+    """When each file behind it was last changed: so a change that was taken back shows too."""
+
+
+def state(parameters: dict[str, Any]) -> State:
+    """That of the library with its data files, every package installed, and the parameters with
+    the file that they name."""
     spec = importlib.util.find_spec("vaenotes")
     if spec is None or spec.origin is None:
         raise ConfigError("the package vaenotes is not installed: pip install -r requirements.txt")
     library = Path(spec.origin).parent
-    for path in sorted(library.glob("**/*")):
-        if path.suffix not in (".py", ".toml", ".json"):
-            continue
+    files = [path for path in sorted(library.glob("**/*")) if path.suffix in LIBRARY]
+    total = hashlib.sha256()
+    for path in files:
         total.update(f"{path.relative_to(library)} {_file_digest(path)}\n".encode())
-    data = folder / str(parameters.get("data", ""))
-    data_digest = _file_digest(data) if data.is_file() else None
-    total.update(json.dumps([installed_versions(), parameters, data_digest]).encode())
-    return total.hexdigest()
+    data = Path(str(parameters.get("data", "")))
+    if data.is_file():
+        files.append(data)
+        total.update(_file_digest(data).encode())
+    packages = sorted(f"{one.name} {one.version}" for one in distributions())
+    total.update(json.dumps([platform.python_version(), packages, parameters]).encode())
+    return State(total.hexdigest(), [path.stat().st_ctime_ns for path in files])
 
 
 def _file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_unchanged(app: Sphinx) -> None:
+    """Stop the build if what its pages depend on is no longer as it was when the build began:
+    kernels started since may have run either."""
+    if state(app.config.vaenotes_parameters) != app.config.vaenotes_state:
+        what = "the library, a package or the data file"
+        raise SystemExit(f"{what} changed while the book was being built: build again")
 
 
 def stamp(text: str, mark: str) -> str:
@@ -126,15 +149,43 @@ def inject(text: str, parameters: dict[str, Any]) -> str:
     return text
 
 
-def _on_source_read(app: Sphinx, docname: str, content: list[str]) -> None:
-    stamped = stamp(content[0], app.config.vaenotes_digest)
-    if stamped != content[0]:  # an executed page
-        content[0] = inject(stamped, app.config.vaenotes_parameters)
+def _on_source_read(texts: dict[str, str], app: Sphinx, docname: str, content: list[str]) -> None:
+    # The text of the first reading holds for the whole build: what is shown is what was executed.
+    text = texts.setdefault(docname, content[0])
+    content[0] = stamp(text, app.config.vaenotes_state.digest)
+    if content[0] != text:  # an executed page
+        content[0] = inject(content[0], app.config.vaenotes_parameters)
 
 
-def _write_every_page(app: Sphinx, env: BuildEnvironment) -> list[str]:
-    # A page shows values glued in others, and Sphinx does not know which.
-    return sorted(env.found_docs)
+def _check_end(texts: dict[str, str], app: Sphinx, error: Exception | None) -> None:
+    if error is not None:
+        return
+    check_unchanged(app)
+    for name, text in texts.items():
+        path = Path(app.env.doc2path(name))
+        if path.read_text(encoding="utf-8") != text:
+            raise SystemExit(f"{path} changed while the book was being built: build again")
+
+
+def _remove_old_pages(app: Sphinx, env: BuildEnvironment) -> None:
+    """As the new ones are about to be written: so old and new are never mixed, and none is left
+    of what is no longer in the book."""
+    for page in Path(app.outdir).rglob("*.html"):
+        page.unlink()
+    rmtree(Path(app.outdir) / "_sources", ignore_errors=True)
+
+
+def _locked(folder: Path) -> FileLock:
+    """Keep other builds out of this folder: each would show numbers of the other."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "build.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise SystemExit(
+            f"another build is writing into {folder}: wait for it, or use --path-output"
+        ) from None
+    return lock
 
 
 def _show_progress() -> None:
@@ -149,14 +200,20 @@ def _show_progress() -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     try:
         parameters = read_parameters(os.environ.get("VAENOTES_PARAMETERS", ""))
-        mark = digest(parameters, Path(app.srcdir))
+        start = state(parameters)
         check(parameters)
     except ConfigError as error:  # which Jupyter Book would bury under a traceback of its own
         raise SystemExit(str(error)) from None
     _show_progress()
-    # "env": Sphinx reads every page anew when one of these changes.
-    app.add_config_value("vaenotes_parameters", parameters, "env")
-    app.add_config_value("vaenotes_digest", mark, "env")
-    app.connect("source-read", _on_source_read)
-    app.connect("env-updated", _write_every_page)
+    app.vaenotes_lock = _locked(Path(app.outdir).parent)  # until the process ends
+    # Nothing that Sphinx or myst-nb kept of earlier builds is used: they notice no change of an
+    # extension, and a glued value outlives the cell that glued it. Reading anew takes seconds.
+    for kept in (Path(app.doctreedir), Path(app.outdir).parent / "jupyter_execute"):
+        rmtree(kept, ignore_errors=True)
+    app.add_config_value("vaenotes_parameters", parameters, "")
+    app.add_config_value("vaenotes_state", start, "")
+    texts: dict[str, str] = {}  # of every page, as first read
+    app.connect("source-read", partial(_on_source_read, texts))
+    app.connect("env-updated", _remove_old_pages)
+    app.connect("build-finished", partial(_check_end, texts))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

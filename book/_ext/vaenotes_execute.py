@@ -2,7 +2,8 @@
 
 myst-nb executes pages one after the other. Here they are executed in as many kernels as there are
 cores, and put into the cache from which myst-nb then takes them. The first page goes first, alone:
-it trains what the others show. A page that fails is left to myst-nb, which says what is wrong.
+it trains what the others show. The rest is executed even if some page fails, so that one build
+tells all that is wrong; then the build ends, and says so.
 
 With each page the cache keeps what its execution took, which the directive `executed-pages` shows.
 """
@@ -10,8 +11,11 @@ With each page the cache keeps what its execution took, which the directive `exe
 from __future__ import annotations
 
 import os
+import signal
+import traceback
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,7 +33,10 @@ from nbformat import NotebookNode
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
+from sphinx.util.console import strip_escape_sequences
 from sphinx.util.docutils import SphinxDirective
+
+from vaenotes_book import check_unchanged
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +77,8 @@ def pending(
         if notebook is None:
             continue
         try:
-            cache.match_cache_notebook(notebook)
-        except KeyError:
+            cache.merge_match_into_notebook(notebook)
+        except Exception:  # KeyError if it is not there; a build killed while writing leaves half
             found[name] = notebook
     return found
 
@@ -84,26 +91,76 @@ def replicas(used: str) -> dict[str, int]:
     return {"trained": len(trained), "found": len({key for _, key in lines} - trained)}
 
 
-def execute(notebook: NotebookNode, folder: Path, timeout: int) -> dict[str, Any]:
-    """Execute in place, in a kernel whose library says which replicas it fetches; returns what
-    that took. A failing cell raises."""
-    start = monotonic()
-    with TemporaryDirectory() as temporary:
-        used = Path(temporary) / "used"
-        used.touch()
-        resources = {"metadata": {"path": str(folder)}}
-        client = NotebookClient(
-            notebook,
-            timeout=timeout,
-            resources=resources,
-            record_timing=False,  # into the cells' metadata, which the cache's key has in it
-        )
-        client.execute(env=os.environ | {"VAENOTES_USED": str(used)})
-        return {
-            "execution_seconds": monotonic() - start,  # myst-nb's own key
-            "executed": f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
-            **replicas(used.read_text()),
-        }
+class PageError(Exception):
+    """Why a page could not be executed, and in which cell."""
+
+
+class Kernels:
+    """Executes pages; no kernel, and no process that one started, outlives the build."""
+
+    def __init__(self) -> None:
+        self._groups: set[int] = set()  # of processes, one per running kernel
+        self._stopped = False
+
+    def execute(self, notebook: NotebookNode, folder: Path, timeout: int) -> dict[str, Any]:
+        """Execute in place, in a kernel whose library says which replicas it fetches; returns what
+        that took. timeout: seconds that a cell may take, -1 for no end. Raises PageError."""
+        start = monotonic()
+        group, source = 0, ""
+
+        def note_kernel(notebook: NotebookNode) -> None:
+            nonlocal group
+            group = client.km.provisioner.pgid
+            self._groups.add(group)
+            if self._stopped:
+                _end(group)
+
+        def note_cell(cell: NotebookNode, cell_index: int) -> None:
+            nonlocal source
+            source = cell.source
+
+        with TemporaryDirectory() as temporary:
+            used = Path(temporary) / "used"
+            used.touch()
+            client = NotebookClient(
+                notebook,
+                timeout=timeout,
+                resources={"metadata": {"path": str(folder)}},
+                record_timing=False,  # into the cells' metadata, which the cache's key has in it
+                on_notebook_start=note_kernel,
+                on_cell_execute=note_cell,
+            )
+            try:
+                client.execute(env=os.environ | {"VAENOTES_USED": str(used)})
+            except CellExecutionError as error:  # has the cell and the traceback in it
+                raise PageError(strip_escape_sequences(str(error))) from None
+            except CellTimeoutError:
+                raise PageError(f"timed out after {timeout} s in this cell:\n{source}") from None
+            except DeadKernelError:
+                why = "its kernel died (out of memory?) in this cell:"
+                raise PageError(f"{why}\n{source}") from None
+            except Exception:  # as when there is no such kernel
+                raise PageError(traceback.format_exc()) from None
+            finally:
+                self._groups.discard(group)
+                _end(group)
+            return {
+                "execution_seconds": monotonic() - start,  # myst-nb's own key
+                "executed": f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
+                **replicas(used.read_text()),
+            }
+
+    def stop(self) -> None:
+        """End those that run; one that is just starting ends when it has."""
+        self._stopped = True
+        for group in list(self._groups):
+            _end(group)
+
+
+def _end(group: int) -> None:
+    if group:
+        with suppress(ProcessLookupError, PermissionError):  # it has ended
+            os.killpg(group, signal.SIGKILL)
 
 
 def _execute_all(app: Sphinx, env: BuildEnvironment, names: list[str]) -> None:
@@ -111,33 +168,49 @@ def _execute_all(app: Sphinx, env: BuildEnvironment, names: list[str]) -> None:
         return
     cache = cache_of(app)
     waiting = pending(app, sorted(names), cache)
-    done = 0
+    done, failed = 0, {}
+    kernels = Kernels()
 
-    def one(name: str) -> tuple[str, dict[str, Any] | None]:
-        folder = Path(env.doc2path(name)).parent
-        try:
-            return name, execute(waiting[name], folder, env.mystnb_config.execution_timeout)
-        except (CellExecutionError, CellTimeoutError, DeadKernelError):
-            return name, None
+    def one(name: str) -> dict[str, Any]:
+        own = waiting[name].metadata.get(env.mystnb_config.metadata_key, {})
+        timeout = own.get("execution_timeout", env.mystnb_config.execution_timeout)
+        return kernels.execute(waiting[name], Path(env.doc2path(name)).parent, timeout)
 
     first = [name for name in waiting if name == app.config.root_doc]
-    for together in (first, [name for name in waiting if name not in first]):
-        with ThreadPoolExecutor(cpu_count()) as pool:
-            for future in as_completed([pool.submit(one, name) for name in together]):
-                name, took = future.result()
+    pool = ThreadPoolExecutor(cpu_count())
+    try:
+        for together in (first, [name for name in waiting if name not in first]):
+            if failed:  # they would train what the first page was to train
+                break
+            futures = {pool.submit(one, name): name for name in together}
+            for future in as_completed(futures):
+                name = futures[future]
+                path = env.doc2path(name)
                 done += 1
-                state = f"executed in {took['execution_seconds']:.0f} s" if took else "failed"
-                logger.info(f"[{done}/{len(waiting)}] {name} {state}")
-                if took:
-                    bundle = CacheBundleIn(waiting[name], env.doc2path(name), data=took)
-                    cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+                try:
+                    took = future.result()
+                except PageError as error:
+                    failed[path] = str(error)
+                    logger.info(f"[{done}/{len(waiting)}] {name} failed")
+                    continue
+                check_unchanged(app)  # else what is new would be kept as if it were old
+                bundle = CacheBundleIn(waiting[name], path, data=took)
+                cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+                seconds = took["execution_seconds"]
+                logger.info(f"[{done}/{len(waiting)}] {name} executed in {seconds:.0f} s")
+    finally:  # nothing runs any more, unless the build was interrupted or something changed
+        pool.shutdown(wait=False, cancel_futures=True)
+        kernels.stop()
+    if failed:
+        reports = [f"{path}: {error}" for path, error in failed.items()]
+        last = f"The book was not built, as these pages failed: {', '.join(failed)}"
+        raise SystemExit("\n\n".join(["", *reports, last]))
 
 
 class ExecutedPages(SphinxDirective):
     """A table of the executed pages: when, in how many seconds, with how many replicas."""
 
     def run(self) -> list[nodes.Node]:
-        self.env.note_reread()  # what other pages took changes it
         counted = ("execution_seconds", "trained", "found")
         totals = dict.fromkeys(counted, 0.0)
         lines = ["| page | executed (UTC) | seconds | replicas trained | replicas found |"]
@@ -145,11 +218,10 @@ class ExecutedPages(SphinxDirective):
         for name in self.config.external_site_map:
             page = executed(self.env.app, name)
             if page is not None:
-                took = {"executed": "?"} | page[1]
-                # Of a page that myst-nb had to execute after all, only the seconds are known.
-                numbers = [f"{took[key]:.0f}" if key in took else "?" for key in counted]
-                lines.append(f"| {{doc}}`/{name}` | {took['executed']} | {' | '.join(numbers)} |")
-                totals = {key: total + took.get(key, 0) for key, total in totals.items()}
+                took = page[1]
+                numbers = " | ".join(f"{took[key]:.0f}" for key in counted)
+                lines.append(f"| {{doc}}`/{name}` | {took['executed']} | {numbers} |")
+                totals = {key: total + took[key] for key, total in totals.items()}
         lines.append(f"| all | | {' | '.join(f'{total:.0f}' for total in totals.values())} |")
         return self.parse_text_to_nodes("\n".join(lines))
 

@@ -24,7 +24,7 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "matplotlib", "xarray", "mlxtend", "myst-nb")
-"""What the pages' outputs depend on, besides the library itself."""
+"""Those that most bear on the pages' numbers and figures: they are named on the status page."""
 
 
 def installed_versions() -> dict[str, str]:
