@@ -173,6 +173,7 @@ def test_nothing_of_an_earlier_build_is_left_or_relied_on(small_book):
     exit_code, output = small_book.build()
     assert exit_code == 0, output
     assert "page executed in" in output and small_book.shows("index", ">42<")
+    assert "page: UserWarning: a warning names this file" in output
     assert list(small_book.html.rglob("gone*")) == []
 
     small_book.add("page", "1 + 1")  # which glues nothing any more

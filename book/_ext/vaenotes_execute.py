@@ -11,6 +11,7 @@ With each page the cache keeps what its execution took, which the directive `exe
 from __future__ import annotations
 
 import os
+import re
 import signal
 import traceback
 from collections.abc import Iterable
@@ -39,6 +40,8 @@ from sphinx.util.docutils import SphinxDirective
 from vaenotes_book import check_unchanged
 
 logger = logging.getLogger(__name__)
+
+WARNING = re.compile(r"^.+:\d+: (\w*Warning: .+)$", re.MULTILINE)
 
 
 def as_notebook(app: Sphinx, name: str) -> NotebookNode | None:
@@ -89,6 +92,13 @@ def replicas(used: str) -> dict[str, int]:
     lines = [line.split() for line in used.splitlines()]
     trained = {key for how, key in lines if how == "trained"}
     return {"trained": len(trained), "found": len({key for _, key in lines} - trained)}
+
+
+def warnings_in(notebook: NotebookNode) -> list[str]:
+    """What was warned of while it was executed, each once: the page itself does not show it."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    said = "".join(output.text for output in outputs if output.get("name") == "stderr")
+    return list(dict.fromkeys(WARNING.findall(said)))
 
 
 class PageError(Exception):
@@ -198,6 +208,8 @@ def _execute_all(app: Sphinx, env: BuildEnvironment, names: list[str]) -> None:
                 cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
                 seconds = took["execution_seconds"]
                 logger.info(f"[{done}/{len(waiting)}] {name} executed in {seconds:.0f} s")
+                for warning in warnings_in(waiting[name]):
+                    logger.info(f"{name}: {warning}")
     finally:  # nothing runs any more, unless the build was interrupted or something changed
         pool.shutdown(wait=False, cancel_futures=True)
         kernels.stop()
