@@ -17,7 +17,7 @@ import numpy as np
 from measuring import Row, cpu_seconds, in_turns, report
 from peers import flops_an_image, plain_loop, product, pythae
 
-from vaenotes import runs
+from vaenotes import runs, workers
 from vaenotes.config import Config
 
 ROUNDS, EPOCHS = 3, 2
@@ -28,8 +28,8 @@ BASE = SIZES[0]
 def alone(replicas: int, images: int) -> None:
     """Train, and print CPU seconds and the largest memory, GB."""
     configs = [Config(images=images, epochs=EPOCHS, seed=seed) for seed in range(replicas)]
-    runs.load_data(configs[0])
-    seconds = cpu_seconds(lambda: list(runs.train_all(configs)))
+    datasets = {config: runs.load_data(config) for config in configs}
+    seconds = cpu_seconds(lambda: list(workers.train_all(dict.fromkeys(configs, ""), datasets)))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(json.dumps([seconds, memory]))
 

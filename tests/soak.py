@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "book" / "_ext"))
 
-from vaenotes import runs
+from vaenotes import runs, workers
 from vaenotes.config import Config
 from vaenotes.store import Entry, Store
 from vaenotes.training import Ensemble
@@ -89,7 +89,7 @@ def train(folder: Path) -> None:
         original(self, number)
 
     Ensemble.epoch = epoch  # this is a process of its own
-    runs.WORTH_PROCESSES = 10**9
+    workers.WORTH_PROCESSES = 10**9
     (folder / "answer").write_text(digest(runs.fetch(CONFIGS, Store(folder / "store"))))
 
 
@@ -100,7 +100,7 @@ def train_in_workers(folder: Path) -> list[str]:
         "from pathlib import Path",
         f"sys.path.insert(0, {str(HERE)!r})",
         "import soak",
-        "soak.runs.WORTH_PROCESSES = 0",
+        "soak.workers.WORTH_PROCESSES = 0",
         "answer = soak.digest(soak.runs.fetch(soak.CONFIGS, soak.Store()))",
         "Path('answer').write_text(answer)",
     ]
@@ -377,7 +377,7 @@ def ask(folder: Path, number: int, configs: list[Config]) -> None:
     log = folder / f"log{number}"
     log.touch()
     os.environ |= {"VAENOTES_USED": str(folder / "used"), "VAENOTES_PROGRESS": str(log)}
-    runs.WORTH_PROCESSES = 10**9
+    workers.WORTH_PROCESSES = 10**9
     (folder / f"answer{number}").write_text(digest(runs.fetch(configs, Store(folder / "store"))))
 
 

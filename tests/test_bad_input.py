@@ -28,7 +28,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import vaenotes as vn
-from vaenotes import data, kl, memory, runs, trace
+from vaenotes import data, kl, memory, runs, trace, workers
 from vaenotes.config import AT_LEAST, CHOICES, Config
 from vaenotes.dataset import Dataset
 from vaenotes.errors import ParameterError
@@ -178,7 +178,7 @@ def test_any_configuration_is_valid_or_refused(arguments: dict[str, Any]) -> Non
 
 @pytest.fixture
 def no_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
-    monkeypatch.setattr(runs, "_progress", lambda *_: pytest.fail("training has begun"))
+    monkeypatch.setattr(workers, "progress", lambda *_: pytest.fail("training has begun"))
     monkeypatch.setenv("VAENOTES_PROGRESS", str(tmp_path / "progress"))
     (tmp_path / "progress").touch()
     return Store(tmp_path / "store")
@@ -340,18 +340,18 @@ def test_every_profile_fits_a_machine_of_24_gb(monkeypatch: pytest.MonkeyPatch) 
         arms = [vn.arm(wanted, name) for name, arm in vn.ARMS.items() if not arm.edges]
         asked = memory.counted(config for configs in arms for config in configs)
         memory.check(asked)
-        workers, together = memory.plan(asked, 8, runs.TOGETHER)
-        assert memory.total(asked, workers, together) <= has.total
-    assert (workers, together) < (8, runs.TOGETHER)  # of "paper", fewer at once
+        cores, together = memory.plan(asked, 8, workers.TOGETHER)
+        assert memory.total(asked, cores, together) <= has.total
+    assert (cores, together) < (8, workers.TOGETHER)  # of "paper", fewer at once
 
 
 PEAK = r"""
 import json, re, sys, warnings
 from pathlib import Path
 import vaenotes as vn
-from vaenotes import memory, runs
+from vaenotes import memory, runs, workers
 warnings.simplefilter("ignore")
-runs.WORTH_PROCESSES = 10**9  # all in this process
+workers.WORTH_PROCESSES = 10**9  # all in this process
 store = runs.Store(sys.argv[1])
 def peak():  # resource's would begin with that of the process that started this one
     return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
@@ -359,7 +359,7 @@ vn.run([vn.Config(images=64, hidden=4, epochs=1, batch=64)], store)
 before, changes = peak(), json.loads(sys.argv[2])
 configs = [vn.Config(**changes, seed=seed) for seed in range(changes.pop("seeds"))]
 vn.run(configs, store)
-print((peak() - before) / memory.total(memory.counted(configs), 1, runs.TOGETHER))
+print((peak() - before) / memory.total(memory.counted(configs), 1, workers.TOGETHER))
 """
 
 
@@ -703,7 +703,7 @@ def test_a_relative_path_is_kept_as_an_absolute_one(
 
 # ---- valid runs ----
 
-train_as_ever = runs.train
+train_as_ever = workers.train
 
 EXTREME = {
     "reconstruction_weight": st.sampled_from([0.0, 0.8, 1e-30, 1e30]),
@@ -741,7 +741,7 @@ def test_a_valid_configuration_trains_and_stays_finite_or_says_so(
         except ParameterError as error:
             raise AssertionError("refused when training had begun") from error
 
-    monkeypatch.setattr(runs, "train", train)
+    monkeypatch.setattr(workers, "train", train)
     monkeypatch.setenv("VAENOTES_PROGRESS", os.devnull)
     arguments = {"size": 8, "hidden": 4, "epochs": 1} | arguments | {"images": 64, "batch": 32}
     store = Store(tmp_path_factory.getbasetemp() / "valid")

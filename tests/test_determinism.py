@@ -24,14 +24,15 @@ import hashlib, json, sys
 import numpy as np, torch
 import vaenotes as vn
 from vaenotes import checks, data, measures, runs, training
+from vaenotes import workers as side_by_side
 from vaenotes.config import Config
 from vaenotes.store import Store
 
 threads, workers, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 torch.set_num_threads(threads)
 training.WORTH_RECORDING = 8  # steps: the longer runs below record one, the others do not
-runs.WORTH_PROCESSES = 0 if workers > 1 else float("inf")
-runs.cpu_count = lambda: workers
+side_by_side.WORTH_PROCESSES = 0 if workers > 1 else float("inf")
+side_by_side.cpu_count = lambda: workers
 
 def digest(*arrays):
     found = hashlib.sha256()

@@ -45,7 +45,7 @@ def measured(changes, dataset, store, monkeypatch):
 # What is asked for, and the (epoch, step) at which its numbers stop being finite, or None.
 EXTREME = {
     "rate 1e30": ({"learning_rate": 1e30}, (1, 1)),
-    "rate 3e38": ({"learning_rate": 1e308}, (1, 1)),
+    "rate 3e38": ({"learning_rate": 3e38}, (1, 1)),
     "rate 1e3": ({"learning_rate": 1e3}, (1, 1)),
     "KL weight 1e25: Adam's squares": ({"kl_weight": 1e25}, (1, 0)),
     "KL weight 1e38": ({"kl_weight": 1e38}, (1, 0)),

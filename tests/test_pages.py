@@ -15,7 +15,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.pylabtools import select_figure_formats
 from IPython.utils.capture import capture_output
 
-from vaenotes import checks, films, plots, runs, settings, training
+from vaenotes import checks, films, plots, runs, settings, training, workers
 from vaenotes.config import Config
 
 BOOK = Path(__file__).parents[1] / "book"
@@ -53,8 +53,8 @@ def used(tmp_path_factory):
     patch.setattr(checks, "checks", lambda: few)
     patch.setattr(films, "MOST", 2)
     patch.setattr(plots, "SCALES", plots.SCALES[[0, 4, -1]])
-    patch.setattr(runs, "WORTH_PROCESSES", float("inf"))  # in this process, where patches hold
-    epoch, train, fetch = training.Ensemble.epoch, runs.train, runs.fetch
+    patch.setattr(workers, "WORTH_PROCESSES", float("inf"))  # in this process, where patches hold
+    epoch, train, fetch = training.Ensemble.epoch, workers.train, runs.fetch
 
     def wild_epoch(ensemble, number):
         with torch.no_grad():
@@ -75,7 +75,7 @@ def used(tmp_path_factory):
         return fetch(configs, *given)
 
     patch.setattr(training.Ensemble, "epoch", wild_epoch)
-    patch.setattr(runs, "train", train_and_mark)
+    patch.setattr(workers, "train", train_and_mark)
     patch.setattr(runs, "fetch", fetch_and_note)
     yield used
     patch.undo()

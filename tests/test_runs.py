@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 
 from vaenotes import runs as runs_module
-from vaenotes import trace
+from vaenotes import trace, workers
 from vaenotes.config import Config
 from vaenotes.data import load
 from vaenotes.errors import ParameterError, StoreError
@@ -41,13 +41,13 @@ def test_a_run_has_named_axes(store):
 
 def test_nothing_is_trained_twice(store, monkeypatch):
     trained = []
-    original = runs_module.train
+    original = workers.train
 
     def counting(configs, *rest):
         trained.extend(config.seed for config in configs)
         return original(configs, *rest)
 
-    monkeypatch.setattr(runs_module, "train", counting)
+    monkeypatch.setattr(workers, "train", counting)
     configs = [Config(**SMALL, seed=seed) for seed in range(4)]
     first = run(configs[:3], store)
     again = run(configs, store)
@@ -120,26 +120,24 @@ def test_a_result_is_not_kept_under_data_that_changed_meanwhile(store, tmp_path,
     path = tmp_path / "d.npz"
     path.write_bytes(b"one")
     monkeypatch.setattr(runs_module.data, "load", lambda name, **rest: load("sprites", **rest))
-    monkeypatch.setattr(
-        runs_module, "train", lambda *rest: path.write_bytes(b"two") and train(*rest)
-    )
+    monkeypatch.setattr(workers, "train", lambda *rest: path.write_bytes(b"two") and train(*rest))
     with pytest.raises(ParameterError, match=r"data changed while it was used, got .*d\.npz"):
         run([Config(**SMALL, data=str(path))], store)
     assert not [file for file in store.files() if file.state == "whole"]
 
 
 def test_a_worker_of_another_library_refuses_to_train(tmp_path):
-    task = runs_module.Task([Config(**SMALL)], ["k"], "n")
+    task = workers.Task([Config(**SMALL)], ["k"], "n")
     with pytest.raises(StoreError, match="the library was changed while it was running"):
-        runs_module._train(task, [], tmp_path / "images", None, os.getpid(), "another digest")
+        workers._train(task, [], "cpu", tmp_path / "images", None, os.getpid(), "another digest")
 
 
 ASK = """
 import os, sys
 import numpy as np
-from vaenotes import runs
+from vaenotes import runs, workers
 from vaenotes.config import Config
-runs.WORTH_PROCESSES = 10**9 if len(sys.argv) == 2 else 0
+workers.WORTH_PROCESSES = 10**9 if len(sys.argv) == 2 else 0
 small = dict(images=128, size=16, hidden=8, epochs=2, batch=64)
 found = runs.run([Config(**small, seed=seed) for seed in eval(sys.argv[1])])
 print(float(found.kl_nats.sum()))
@@ -226,10 +224,10 @@ def test_results_do_not_depend_on_how_replicas_are_divided(tmp_path, monkeypatch
     configs = [Config(**SMALL, seed=seed) for seed in range(5)]
     configs += [Config(**SMALL | {"hidden": 4}, seed=9)]
     runs = []
-    for together, workers in ((16, 1), (2, 2)):
-        monkeypatch.setattr(runs_module, "TOGETHER", together)
-        monkeypatch.setattr(runs_module, "WORTH_PROCESSES", 0)
-        monkeypatch.setattr(runs_module, "cpu_count", lambda workers=workers: workers)
+    for together, cores in ((16, 1), (2, 2)):
+        monkeypatch.setattr(workers, "TOGETHER", together)
+        monkeypatch.setattr(workers, "WORTH_PROCESSES", 0)
+        monkeypatch.setattr(workers, "cpu_count", lambda cores=cores: cores)
         runs.append(run(configs, Store(tmp_path / str(together))).drop_vars("seconds"))
     xr.testing.assert_identical(*runs)
 
