@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from threading import Thread
 from typing import NamedTuple
@@ -85,14 +84,19 @@ def train_all(
             tasks.append(Task(some, keys, checkpoint_key(keys)))
     tasks.sort(key=_pixels_left, reverse=True)  # the short ones last: all cores end together
     with progress(f"training {len(wanted)} replicas", images) as (path, bar):
-        common = device, path, store, os.getpid(), code_digest()
+        common = device, path, store, code_digest()
         jobs = (
             delayed(_train)(task, [datasets[config] for config in task.configs], *common)
             for task in tasks
         )
         # max_nbytes: data go to the workers through a pipe, never as a pickle on disk
         parallel = Parallel(
-            n_jobs=workers, return_as="generator_unordered", max_nbytes=None, pre_dispatch=workers
+            n_jobs=workers,
+            return_as="generator_unordered",
+            max_nbytes=None,
+            pre_dispatch=workers,
+            initializer=_end_with,
+            initargs=(os.getpid(),),
         )
         for done, (name, results) in enumerate(parallel(jobs), 1):
             bar.set_postfix_str(f"{done} of {len(tasks)} ensembles")
@@ -129,15 +133,12 @@ def _train(
     device: str,
     path: Path,
     store: Store | None,
-    parent: int,
     code: str,
 ) -> tuple[str, list[Result]]:
     """What a worker does: train one ensemble on one thread, which is also what makes sums come
     out the same; after each epoch leave a checkpoint, and add to the file of progress at `path`."""
     if code_digest() != code:  # a process of its own imports the library as it is now
         raise StoreError("the library was changed while it was running: start again")
-    if os.getpid() != parent:
-        _end_with(parent)
 
     def on_epoch(ensemble: Ensemble) -> None:
         if store:
@@ -156,9 +157,9 @@ def _train(
         torch.set_num_threads(threads)
 
 
-@cache
 def _end_with(parent: int) -> None:
-    """Let this process end when that one has, killed perhaps: nobody would take its results."""
+    """Let this worker end when that process has, killed perhaps: nobody would take its results,
+    and a worker that waits for its next task would wait for ever."""
 
     def watch() -> None:
         while os.getppid() == parent:
