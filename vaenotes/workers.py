@@ -59,6 +59,8 @@ def train_all(
     of its epochs until all its results were taken, and from which ensembles that were stopped go
     on; without a store nothing is kept. datasets: what each replica is trained on.
     """
+    if not wanted:
+        return
     asked = memory.counted(wanted)
     with torch.device("meta"):  # a model that cannot be is refused before any is trained
         for config in {replace(config, seed=0): config for config in wanted}.values():
