@@ -25,6 +25,7 @@ import nbformat
 import numpy as np
 import psutil
 from bs4 import BeautifulSoup
+from small_book import SmallBook
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "book" / "_ext"))
@@ -119,42 +120,29 @@ def write(folder: Path) -> None:
     (folder / "answer").write_text(answer.hexdigest())
 
 
-PAGE = """\
----
-jupytext:
-  text_representation:
-    extension: .md
-    format_name: myst
-kernelspec:
-  name: python3
-  display_name: Python 3
-  language: python
----
-
-# Page
-
-```{{code-cell}} python3
-:tags: [parameters]
-
-seeds: int = 2
-```
-
-```{{code-cell}} python3
-import vaenotes as vn
+CELL = """
 from myst_nb import glue
 
 small = {small}
-runs = vn.run([vn.Config(**small, prior="{prior}", seed=seed) for seed in range(seeds)])
+runs = vn.run([vn.Config(**small, prior="{prior}", seed=seed) for seed in range(2)])
 print([value.hex() for value in runs.kl_nats.sum(("node", "dim")).values.ravel().tolist()])
-glue("kl", float(runs.kl_nats.sum()))
-```
+glue("answer", float(runs.kl_nats.sum()))
 """
+
+
+def make_book(folder: Path) -> None:
+    """A small book with the real settings, extensions and library, if it is not there yet."""
+    if not (folder / "book").exists():
+        book = SmallBook(folder, real=True)
+        book.add("page", CELL.format(small=SMALL, prior="exogenous"))
+        book.add("other", CELL.format(small=SMALL, prior="diagonal"))
+        book.edit("book/index.md", "answer:d", "answer:.12f")
 
 
 def run_page(folder: Path) -> list[str]:
     """The command that runs a page by papermill."""
-    (folder / "page.md").write_text(PAGE.format(small=SMALL, prior="exogenous"))
-    return [sys.executable, "-m", "papermill", "page.md", "out.ipynb"]
+    make_book(folder)
+    return [sys.executable, "-m", "papermill", "book/page.md", "out.ipynb"]
 
 
 def read_page(folder: Path) -> str:
@@ -163,26 +151,15 @@ def read_page(folder: Path) -> str:
 
 
 def build_book(folder: Path) -> list[str]:
-    """The command that builds a small book with the real settings, extensions and library."""
-    book = folder / "book"
-    if not book.exists():
-        for name in ("_ext", "assets"):
-            shutil.copytree(ROOT / "book" / name, book / name)
-        shutil.copy(ROOT / "_config.yml", book)
-        shutil.copy(ROOT / "CITATION.cff", folder)
-        (book / "references.bib").touch()
-        contents = "format: jb-book\nroot: index\nchapters:\n- file: exogenous\n- file: diagonal\n"
-        (book / "_toc.yml").write_text(contents)
-        (book / "index.md").write_text("# Index\n\nIt is {glue:text}`diagonal.md::kl:.12f`.\n")
-        for prior in ("exogenous", "diagonal"):
-            (book / f"{prior}.md").write_text(PAGE.format(small=SMALL, prior=prior))
+    """The command that builds a book of two such pages, and one that shows a number of theirs."""
+    make_book(folder)
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
     return [str(jupyter_book), "build", "book", "-W", "-n", "--keep-going"]
 
 
 def read_book(folder: Path) -> str:
     html = folder / "book" / "_build" / "html"
-    pages = [(html / f"{name}.html").read_text() for name in ("index", "exogenous", "diagonal")]
+    pages = [(html / f"{name}.html").read_text() for name in ("index", "page", "other")]
     return "".join(BeautifulSoup(page, "html.parser").article.get_text() for page in pages)
 
 
@@ -207,10 +184,10 @@ class Work:
             child = fork.Process(target=_in_child, args=(self.do, folder, told))
             child.start()
             return psutil.Process(child.pid)
-        environment = os.environ | told | {"VAENOTES_PARAMETERS": "", "LOKY_MAX_CPU_COUNT": "2"}
+        told |= {"VAENOTES_PARAMETERS": "", "LOKY_MAX_CPU_COUNT": "2", "PYTHONPATH": str(ROOT)}
         with log.open("a") as out:
             return psutil.Popen(
-                self.command(folder), cwd=folder, env=environment, stdout=out, stderr=out
+                self.command(folder), cwd=folder, env=os.environ | told, stdout=out, stderr=out
             )
 
 
@@ -388,7 +365,7 @@ def soak(scale: float = 1.0) -> list[Row]:
         return max(round(full * scale), 1)
 
     generator = np.random.default_rng(0)
-    kills = {"training": 40, "workers": 15, "writing": 20, "page": 15, "book": 10}
+    kills = {"book": 10, "page": 15, "workers": 15, "training": 40, "writing": 20}
     rows = [kill(name, count(trials), generator) for name, trials in kills.items()]
     rows.append(damage("one bit flipped", flip, count(1000), generator))
     rows.append(damage("cut short", cut, count(200), generator))

@@ -12,33 +12,24 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
+from small_book import FRONT_MATTER
 
 from vaenotes.errors import ParameterError
 from vaenotes.notebook import check_parameters
 from vaenotes.settings import Settings
 
-PAGE = """\
----
-jupytext:
-  text_representation:
-    extension: .md
-    format_name: myst
-kernelspec:
-  name: python3
-  display_name: Python 3
-  language: python
----
-
+PAGE = f"""\
+{FRONT_MATTER}
 # A page
 
-```{code-cell} python3
+```{{code-cell}} python3
 :tags: [parameters]
 
 seeds: int = 1
 data: str = "sprites"
 ```
 
-```{code-cell} python3
+```{{code-cell}} python3
 import vaenotes as vn
 
 print(vn.check_parameters(globals()))
