@@ -176,6 +176,13 @@ def test_nothing_of_an_earlier_build_is_left_or_relied_on(small_book):
     assert "page: UserWarning: a warning names this file" in output
     assert list(small_book.html.rglob("gone*")) == []
 
+    # As if a disk had changed a number there.
+    (kept,) = [path for path in kept[0].parents[1].glob("*/base.ipynb") if "42" in path.read_text()]
+    kept.write_text(kept.read_text().replace("42", "24"))
+    exit_code, output = small_book.build()
+    assert "page executed in" in output and small_book.shows("index", ">42<")
+    assert "executed in" not in small_book.build()[1]
+
     small_book.add("page", "1 + 1")  # which glues nothing any more
     exit_code, output = small_book.build()
     assert exit_code != 0 and "'answer' not found in doc 'page'" in output

@@ -10,6 +10,8 @@ With each page the cache keeps what its execution took, which the directive `exe
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import signal
@@ -80,10 +82,19 @@ def pending(
         if notebook is None:
             continue
         try:
-            cache.merge_match_into_notebook(notebook)
+            key, kept = cache.merge_match_into_notebook(notebook)
+            whole = cache.get_cache_record(key).data["outputs"] == outputs_digest(kept)
         except Exception:  # KeyError if it is not there; a build killed while writing leaves half
+            whole = False
+        if not whole:
             found[name] = notebook
     return found
+
+
+def outputs_digest(notebook: NotebookNode) -> str:
+    """sha256 of what the cells of an executed page put out; the cache itself has no checksum."""
+    outputs = [cell.get("outputs") for cell in notebook.cells]
+    return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
 
 
 def replicas(used: str) -> dict[str, int]:
@@ -157,6 +168,7 @@ class Kernels:
             return {
                 "execution_seconds": monotonic() - start,  # myst-nb's own key
                 "executed": f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
+                "outputs": outputs_digest(notebook),
                 **replicas(used.read_text()),
             }
 
