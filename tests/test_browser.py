@@ -157,7 +157,8 @@ def test_search_quotes_what_it_finds_when_served(context):
 def test_a_film_follows_its_slider_and_plays_to_its_end(context, tmp_path):
     frames = {str(epoch): Figure((1, 1)) for epoch in range(4)}
     (tmp_path / "page.html").write_text(films.film(frames, "3", "epoch", "a blank").data)
-    page = visit(context, tmp_path / "page.html").page
+    own = context.browser.new_context()  # a clock is all its pages': here it is made to stand still
+    page = visit(own, tmp_path / "page.html").page
 
     def shown():
         (image,) = [image for image in page.locator("img").all() if image.is_visible()]
@@ -181,7 +182,7 @@ def test_a_film_follows_its_slider_and_plays_to_its_end(context, tmp_path):
     button.click()
     page.clock.run_for(5000)
     assert shown() == ("epoch 3: a blank", "3") and button.inner_text() == "Play"
-    page.close()
+    own.close()
 
 
 # The checks: a healthy page, and the same with one thing broken
