@@ -62,7 +62,7 @@ def test_numbers_in_the_prose_are_the_findings(settings, findings):
     verdicts = Counter(verdict(claim, findings) for claim in claims())
     numbers = vn.ledger.numbers(findings)
     numbers |= {name.replace(" ", "_"): verdicts[name] for name in (*VERDICTS, OPEN)}
-    digits = vn.all_findings(replace(settings, data="mnist5k"), main=True).findings
+    digits = vn.all_experiments(replace(settings, data="mnist5k"), main=True).findings
     numbers["digits_decided"] = digits["notes.decided"].value
     numbers["claims"] = len(claims())
     numbers["replicas"] = sum(len(vn.arm(settings, name)) for name in vn.ARMS)
