@@ -146,9 +146,11 @@ def log_density(gaussian: Gaussian, z: Tensor) -> Tensor:
         white = (away * torch.exp(-0.5 * logvar)).flatten(-2)
         log_volume = 0.5 * logvar.sum((-2, -1))
     else:
-        lower = gaussian.cholesky.double()
-        column = away.flatten(-2).unsqueeze(-1)
-        white = torch.linalg.solve_triangular(lower, column, upper=False).squeeze(-1)
+        lower, flat = gaussian.cholesky.double(), away.flatten(-2)
+        # y L^T = x: one factor for all is solved for all rows at once, else each for its own.
+        rows = flat.reshape(-1, flat.shape[-1]) if lower.dim() == 2 else flat.unsqueeze(-2)
+        white = torch.linalg.solve_triangular(lower.mT, rows, upper=True, left=False)
+        white = white.reshape(flat.shape) if lower.dim() == 2 else white.squeeze(-2)
         log_volume = _diagonal(lower).log().sum(-1)
     log_p = -0.5 * (white.square() + math.log(2 * math.pi)).sum(-1) - log_volume
     return log_p.to(_dtype(*gaussian, z))

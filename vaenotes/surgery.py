@@ -8,6 +8,7 @@ information of image and code and the KL of the aggregate q(z) = E_x q(z | x); C
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,29 +50,45 @@ def surgery(q: Diagonal, p: Diagonal, generator: torch.Generator) -> Surgery:
     q, p = (Diagonal(*(part.double().expand(shape) for part in of)) for of in (q, p))
     noise = torch.randn(q.mean.shape, generator=generator, dtype=torch.float64)
     z = sample(q, noise)
-    own_q, q_dim, q_all = _log_densities(q, z)
-    own_p, p_dim, p_all = _log_densities(p, z)
-    own_joint = own_q.sum((-2, -1))
+    own_q, own_p = by_dim(q, z), by_dim(p, z)
+    (q_dim, q_all), (p_dim, p_all) = mixture_densities(q, z), mixture_densities(p, z)
     return Surgery(
-        mutual_information=_estimate(own_joint - q_all),
-        aggregate_kl=_estimate(q_all - p_all),
-        mixture_gain=_estimate(p_all - own_p.sum((-2, -1))),
-        total_correlation=_estimate(q_all - q_dim.sum((-2, -1))),
-        dim_mutual_information=_estimate(own_q - q_dim),
-        dim_kl=_estimate(q_dim - p_dim),
+        mutual_information=estimate(own_q.sum((-2, -1)) - q_all),
+        aggregate_kl=estimate(q_all - p_all),
+        mixture_gain=estimate(p_all - own_p.sum((-2, -1))),
+        total_correlation=estimate(q_all - q_dim.sum((-2, -1))),
+        dim_mutual_information=estimate(own_q - q_dim),
+        dim_kl=estimate(q_dim - p_dim),
     )
 
 
-def _log_densities(gaussian: Diagonal, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of z_i: under the i-th Gaussian, by dim (image, node, dim); under the mixture of all, by
-    dim (image, node, dim) and as a whole (image,)."""
-    one_dim = Diagonal(*(part[..., None, None] for part in gaussian))
-    each = log_density(one_dim, z[:, None, ..., None, None])  # (sample, image, node, dim)
-    own = each.diagonal(dim1=0, dim2=1).movedim(-1, 0)
-    log_count = math.log(len(z))
-    by_dim = each.logsumexp(1) - log_count
-    return own, by_dim, each.sum((-2, -1)).logsumexp(1) - log_count
+def by_dim(gaussian: Diagonal, z: Tensor) -> Tensor:
+    """log N of each dim alone, in nats, of the broadcast shape."""
+    return log_density(Diagonal(*(part[..., None, None] for part in gaussian)), z[..., None, None])
 
 
-def _estimate(values: Tensor) -> Estimate:
+def mixture_densities(
+    components: Diagonal, z: Tensor, log_weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Log density of z (image, node, dim) under a mixture of components (component, node, dim), in
+    nats: of each dim alone (image, node, dim), and of the whole code (image,).
+
+    log_weights: (component,); None: equal ones. Time grows with images x components x dims, memory
+    with images x components.
+    """
+    count = len(components.mean)
+    if log_weights is None:
+        log_weights = torch.full((count,), -math.log(count), dtype=z.dtype)
+    alone = torch.empty_like(z)
+    joint = log_weights.expand(len(z), count).clone()
+    for node, dim in np.ndindex(*z.shape[1:]):
+        one = Diagonal(*(part[:, node, dim] for part in components))
+        each = by_dim(one, z[:, None, node, dim])  # (image, component)
+        alone[:, node, dim] = (each + log_weights).logsumexp(1)
+        joint += each
+    return alone, joint.logsumexp(1)
+
+
+def estimate(values: Tensor) -> Estimate:
+    """The mean over images, values (image, ...), and its standard error."""
     return Estimate(values.mean(0), values.std(0) / math.sqrt(len(values)))

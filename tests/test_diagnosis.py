@@ -1,0 +1,380 @@
+"""The report against closed forms, integration, and torch's own distributions."""
+
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, stats
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
+
+import vaenotes as vn
+from vaenotes.diagnosis import CARRIES, STATUSES
+from vaenotes.errors import ParameterError
+
+README = Path(__file__).parents[1] / "README.md"
+SAMPLES = 2000
+KINDS = ["alive", "dead", "free-riding", "offset-wasting"]
+POSTERIOR_STD = torch.tensor([0.2, 1.0, 0.05, 1.0])
+PRIOR_MEAN, PRIOR_STD = torch.zeros(4), torch.tensor([1.1, 1.0, 0.05, 1.0])
+
+
+def codes(samples=SAMPLES, seed=0):
+    """Means (sample, 4): the first dim's differ from sample to sample, the last's sit at 0.8."""
+    first = torch.randn(samples, generator=torch.Generator().manual_seed(seed))
+    first = (first - first.mean()) / first.std(correction=0)
+    return torch.stack([first, 0 * first, 0 * first, 0 * first + 0.8], 1)
+
+
+def four(**changes):
+    arguments = {
+        "posterior_mean": codes(),
+        "posterior_std": POSTERIOR_STD.expand(SAMPLES, 4),
+        "prior_mean": PRIOR_MEAN,
+        "prior_std": PRIOR_STD,
+    }
+    return vn.diagnose(**arguments | changes)
+
+
+def test_one_dim_of_each_kind():
+    report = four()
+    assert report.dims["status"].tolist() == KINDS
+    assert report.counts == dict.fromkeys(STATUSES, 1)
+    assert report.alive.tolist() == [True, False, False, False]
+
+
+def test_kl_its_parts_and_the_gap_against_torch():
+    report, q = four(), Normal(codes(), POSTERIOR_STD.expand(SAMPLES, 4))
+    kl = kl_divergence(q, Normal(PRIOR_MEAN, PRIOR_STD))
+    assert np.allclose(report.dims["kl_nats"], kl.mean(0), atol=1e-6)
+    assert report.totals["kl_nats"] == pytest.approx(float(kl.sum(1).mean()), rel=1e-6)
+    parts = report.dims[["variance_nats", "mean_nats", "offset_nats"]]
+    assert np.allclose(parts.sum(axis=1), report.dims["kl_nats"], atol=1e-6)
+    assert report.dims.loc["3", "offset_nats"] == pytest.approx(0.8**2 / 2)
+    assert report.dims.loc["0", "mean_nats"] == pytest.approx(1 / 1.1**2 / 2, rel=1e-5)
+    # the gap is the KL of the codes' own Gaussian from the prior
+    moments = Normal(codes().mean(0), (codes().var(0, correction=0) + POSTERIOR_STD**2).sqrt())
+    gap = kl_divergence(moments, Normal(PRIOR_MEAN, PRIOR_STD))
+    assert np.allclose(report.dims["gap_nats"], gap, atol=1e-6)
+    assert np.allclose(report.dims["ratio"], POSTERIOR_STD / PRIOR_STD)
+    assert report.dims.loc["0", "spread"] == pytest.approx(1 / 1.1, rel=1e-5)
+
+
+def test_information_of_gaussian_codes_is_that_of_a_gaussian_channel():
+    report = four()
+    exact = math.log(1 + 1 / 0.2**2) / 2
+    found, error = report.dims.loc["0", ["information_nats", "information_error"]]
+    assert abs(found - exact) < 4 * error < 0.2
+    assert (report.dims["information_nats"][1:].abs() < 1e-6).all()
+    assert abs(report.totals["information_nats"] - exact) < 4 * error
+
+
+def test_information_stays_below_what_can_be_seen_and_says_so():
+    far = torch.arange(64.0)[:, None] * 100
+    report = vn.diagnose(posterior_mean=far, posterior_std=torch.ones(64, 1))
+    assert report.totals["information_nats"] == pytest.approx(math.log(64))
+    assert report.totals["ceiling_nats"] == pytest.approx(math.log(64))
+    assert "near the most that can be seen, 4.16" in str(report)
+    assert "near the most" not in str(four())
+
+
+@pytest.mark.parametrize("name", ["logvar", "variance", "covariance", "cholesky"])
+def test_every_way_to_name_a_spread_gives_the_same_report(name):
+    def spread(std):
+        return {
+            "logvar": lambda: 2 * std.log(),
+            "variance": lambda: std**2,
+            "covariance": lambda: torch.diag_embed(std**2),
+            "cholesky": lambda: torch.diag_embed(std),
+        }[name]()
+
+    usual = four()
+    other = four(
+        posterior_std=None,
+        prior_std=None,
+        **{f"posterior_{name}": spread(POSTERIOR_STD.expand(SAMPLES, 4))},
+        **{f"prior_{name}": spread(PRIOR_STD)},
+    )
+    assert other.dims["status"].tolist() == KINDS
+    numbers = usual.dims.columns.drop("status")
+    assert np.allclose(other.dims[numbers].astype(float), usual.dims[numbers].astype(float),
+                       atol=1e-5)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16, "numpy", "list", "gradient"])
+def test_any_array_will_do(kind):
+    mean = codes(64)
+    given = {
+        "numpy": lambda: mean.numpy(),
+        "list": lambda: mean.tolist(),
+        "gradient": lambda: mean.clone().requires_grad_(),
+    }.get(kind, lambda: mean.to(kind))()
+    report = vn.diagnose(posterior_mean=given, posterior_std=torch.ones(64, 4))
+    exact = vn.diagnose(posterior_mean=mean, posterior_std=torch.ones(64, 4))
+    assert np.allclose(report.dims["kl_nats"], exact.dims["kl_nats"], rtol=1e-2)
+
+
+def test_a_latent_of_two_axes_keeps_its_places():
+    report = four(
+        posterior_mean=codes().reshape(-1, 2, 2),
+        posterior_std=POSTERIOR_STD.expand(SAMPLES, 4).reshape(-1, 2, 2),
+        prior_mean=PRIOR_MEAN.reshape(2, 2),
+        prior_std=PRIOR_STD.reshape(2, 2),
+    )
+    assert report.dims.index.tolist() == ["0,0", "0,1", "1,0", "1,1"]
+    assert report.dims["status"].tolist() == KINDS
+    assert report.alive.tolist() == [[True, False], [False, False]]
+
+
+def test_other_units_change_nothing_but_the_variances_and_the_usual_count():
+    usual, scale = four(), torch.tensor([0.01, 100.0, 20.0, 0.3])
+    other = four(
+        posterior_mean=codes() * scale,
+        posterior_std=(POSTERIOR_STD * scale).expand(SAMPLES, 4),
+        prior_std=PRIOR_STD * scale,
+        prior_mean=PRIOR_MEAN * scale,
+    )
+    free = usual.dims.columns.drop(
+        ["status", "posterior_variance", "prior_variance", "active_unit"]
+    )
+    assert np.allclose(other.dims[free], usual.dims[free], atol=1e-6)
+    assert other.alive.tolist() == usual.alive.tolist()
+    assert usual.dims["active_unit"].tolist() == [True, False, False, False]
+    assert not other.dims["active_unit"].any()  # the live dim's too: a variance has units
+
+
+def test_a_prior_that_knows_the_sample_costs_nothing_and_the_dim_is_alive():
+    mean, std = codes(), POSTERIOR_STD.expand(SAMPLES, 4)
+    report = vn.diagnose(
+        posterior_mean=mean, posterior_std=std, prior_mean=mean, prior_std=std, compared=500
+    )
+    first = report.dims.iloc[0]
+    assert first["status"] == "alive" and first["ratio"] == pytest.approx(1)
+    assert first["kl_nats"] == pytest.approx(0, abs=1e-9)
+    # what it saves over the best constant prior, with a minus: the information, if it is Gaussian
+    assert first["gap_nats"] == pytest.approx(-math.log(1 + 1 / 0.2**2) / 2, rel=1e-4)
+
+
+def test_no_prior_is_the_standard_normal():
+    given = {"posterior_mean": codes(), "posterior_std": POSTERIOR_STD.expand(SAMPLES, 4)}
+    without = vn.diagnose(**given)
+    explicit = vn.diagnose(**given, prior_mean=torch.zeros(4), prior_logvar=torch.zeros(4))
+    assert without.dims.equals(explicit.dims)
+
+
+def test_a_mixture_against_integration():
+    mean = torch.linspace(-2, 2, 400)[:, None]
+    report = vn.diagnose(
+        posterior_mean=mean,
+        posterior_std=torch.full((400, 1), 0.5),
+        prior_mean=[[-1.0], [2.0]],
+        prior_std=[[1.0], [0.5]],
+        prior_weights=[0.7, 0.3],
+    )
+
+    def log_prior(z):
+        return math.log(0.7 * stats.norm.pdf(z, -1, 1) + 0.3 * stats.norm.pdf(z, 2, 0.5))
+
+    def kl(m):
+        q = stats.norm(m, 0.5)
+        value, _ = integrate.quad(lambda z: q.pdf(z) * (q.logpdf(z) - log_prior(z)), m - 4, m + 4)
+        return value
+
+    exact = np.mean([kl(float(m)) for m in mean[::10]])
+    assert abs(report.totals["kl_nats"] - exact) < 4 * report.totals["kl_error"] < 0.2
+    assert report.dims["kl_nats"].iloc[0] == pytest.approx(report.totals["kl_nats"])
+    # of the mixture: E[z] = -0.1, Var = 0.7 (1 + 0.9^2) + 0.3 (0.25 + 2.1^2)
+    assert report.dims["prior_variance"].iloc[0] == pytest.approx(0.7 * 1.81 + 0.3 * 4.66)
+    assert report.dims[["variance_nats", "mean_nats", "offset_nats"]].isna().all(axis=None)
+    assert "–" in str(report) and "nan" not in str(report)
+    assert report.figure() is not None  # draws the parts it has not as nothing
+
+
+def test_a_mixture_of_one_is_that_gaussian():
+    exact, mixed = (
+        four(),
+        four(prior_mean=PRIOR_MEAN[None], prior_std=PRIOR_STD[None], prior_weights=[1.0]),
+    )
+    assert abs(mixed.totals["kl_nats"] - exact.totals["kl_nats"]) < 4 * mixed.totals["kl_error"]
+    assert mixed.alive.tolist() == exact.alive.tolist()
+
+
+def test_correlated_posteriors_against_torch_and_the_gaussian_channel():
+    generator = torch.Generator().manual_seed(0)
+    cholesky = torch.tensor([[0.5, 0.0], [0.4, 0.2]], dtype=torch.float64)
+    mean = torch.randn(SAMPLES, 2, generator=generator, dtype=torch.float64)
+    prior = torch.tensor([[1.0, 0.6], [0.6, 1.3]], dtype=torch.float64)
+    report = vn.diagnose(
+        posterior_mean=mean, posterior_cholesky=cholesky.expand(SAMPLES, 2, 2),
+        prior_mean=torch.tensor([0.1, -0.2]), prior_covariance=prior,
+    )  # fmt: skip
+    q = MultivariateNormal(mean, scale_tril=cholesky)
+    p = MultivariateNormal(torch.tensor([0.1, -0.2]).double(), prior)
+    assert report.totals["kl_nats"] == pytest.approx(float(kl_divergence(q, p).mean()), rel=1e-6)
+    noise = cholesky @ cholesky.T
+    exact = 0.5 * torch.logdet(torch.eye(2) + torch.linalg.inv(noise) @ torch.cov(mean.T))
+    found, error = (report.totals[f"information_{name}"] for name in ("nats", "error"))
+    assert abs(found - float(exact)) < 4 * error < 0.25
+    one = 0.5 * math.log(1 + float(mean[:, 1].var() / noise[1, 1]))
+    assert abs(report.dims.loc["1", "information_nats"] - one) < 0.2
+    assert report.dims.loc["1", "ratio"] == pytest.approx((0.2 / 1.3) ** 0.5)
+
+
+WRONG = [
+    ({"posterior_mean": [1.0, 2.0]}, "posterior_mean must be (sample, ...)", "(2,)"),
+    ({"posterior_mean": "codes"}, "posterior_mean must be a tensor or array", "'codes'"),
+    ({"posterior_mean": torch.zeros(0, 4)}, "posterior_mean must be (sample, ...)", "(0, 4)"),
+    ({"posterior_std": None}, "posterior_mean needs exactly one of posterior_logvar", "got none"),
+    (
+        {"posterior_logvar": torch.zeros(SAMPLES, 4)},
+        "posterior_mean needs exactly one of",
+        "got posterior_logvar, posterior_std",
+    ),
+    ({"posterior_std": torch.ones(4)}, "posterior_std must be (2000, 4)", "(4,)"),
+    ({"posterior_std": torch.zeros(SAMPLES, 4)}, "posterior_std must be above 0", "0 at (0, 0)"),
+    ({"posterior_mean": codes() / 0}, "posterior_mean must be finite", "more such"),
+    ({"prior_mean": None}, "prior_mean must be given where prior_std is", "None"),
+    ({"prior_mean": torch.zeros(3)}, "prior_mean must be (4,) or (2000, 4)", "(3,)"),
+    ({"prior_mean": torch.zeros(7, 4)}, "a mixture needs prior_weights", "(7, 4)"),
+    ({"prior_std": torch.ones(1, 4)}, "prior_std must be (4,)", "(1, 4)"),
+    ({"prior_weights": [0.5, 0.6]}, "prior_weights must be (component,)", "(2,)"),
+    ({"prior_weights": [0.5, 0.5]}, "prior_mean must be (2, 4)", "(4,)"),
+    (
+        {"prior_std": None, "prior_covariance": torch.zeros(4, 4)},
+        "prior_covariance must have eigenvalues well above 0",
+        "got 0",
+    ),
+    (
+        {"prior_std": None, "prior_covariance": torch.eye(4) + torch.ones(4, 4).triu(1)},
+        "prior_covariance must be symmetric",
+        "(0, 1)",
+    ),
+    (
+        {"prior_std": None, "prior_cholesky": torch.ones(4, 4)},
+        "prior_cholesky must be lower triangular",
+        "(0, 1)",
+    ),
+    (
+        {"prior_std": None, "prior_cholesky": -torch.eye(4)},
+        "prior_cholesky must have a diagonal above 0",
+        "-1",
+    ),
+    ({"compared": 1}, "compared must be an integer of at least 2", "1"),
+    ({"seed": -1}, "seed must be an integer", "-1"),
+    ({"since": 3}, "since must be a Report", "3"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "rule", "got"), WRONG)
+def test_a_wrong_argument_is_named_with_what_is_allowed(changes, rule, got):
+    with pytest.raises(ParameterError) as error:
+        four(**changes)
+    assert rule in str(error.value) and got in str(error.value)
+
+
+def test_a_mixture_has_no_covariance():
+    with pytest.raises(ParameterError, match="prior_covariance must not be given with prior_w"):
+        four(prior_mean=torch.zeros(1, 4), prior_std=None, prior_weights=[1.0],
+             prior_covariance=torch.eye(4)[None])  # fmt: skip
+
+
+def test_the_report_can_be_read_shown_and_logged():
+    report = four()
+    assert "4 dims: 1 alive, 1 dead, 1 free-riding, 1 offset-wasting." in str(report)
+    assert "0.32 of it for offsets" in str(report)
+    html = report._repr_html_()
+    assert 'class="dataframe"' in html and "offset-wasting" in html
+    logged = report.to_dict()
+    assert json.loads(json.dumps(logged)) == logged
+    assert logged["alive"] == 1 and logged["dim/2/ratio"] == pytest.approx(1)
+    assert logged["kl_nats"] == report.totals["kl_nats"]
+    assert all(type(value) is float for value in logged.values())
+
+
+def record(recorder, epoch, shrink):
+    """Codes of which the second dim shrinks with its prior, and the first is alive from 1 on."""
+    mean = codes(256)[:, :2] * min(epoch, 1)
+    std = torch.tensor([0.3, shrink]).expand(256, 2)
+    return recorder.record(
+        epoch, posterior_mean=mean, posterior_std=std, prior_mean=torch.zeros(2),
+        prior_std=torch.tensor([1.0, shrink]), compared=128,
+    )  # fmt: skip
+
+
+def test_a_recorder_measures_shrinking_from_the_first_epoch():
+    recorder = vn.Recorder()
+    narrow = 0.1  # a fixed unit of 1 would call this narrow from the start
+    statuses = [
+        record(recorder, epoch, narrow * shrink).dims["status"].tolist()
+        for epoch, shrink in enumerate([1.0, 0.5, 0.1])
+    ]
+    assert statuses[1:] == [["alive", "dead"], ["alive", "free-riding"]]
+    table = recorder.table
+    assert table.index.names == ["epoch", "dim"] and len(table) == 6
+    assert table.loc[(2, "1"), "prior_variance"] == pytest.approx(1e-4)
+    before = recorder.reports[1]
+    record(recorder, 1, narrow)  # again: it replaces
+    assert len(recorder.reports) == 3 and recorder.reports[1] is not before
+
+
+def test_a_recorder_that_recorded_nothing_says_so():
+    with pytest.raises(ParameterError, match="must have recorded something"):
+        vn.Recorder().figure()
+    with pytest.raises(ParameterError, match="since must be of a latent"):
+        recorder = vn.Recorder()
+        record(recorder, 0, 1.0)
+        recorder.record(1, posterior_mean=codes(), posterior_std=torch.ones(SAMPLES, 4))
+
+
+def test_what_is_carried_is_the_bound_between_alive_and_dead():
+    def report(nats):
+        std = (1 / math.expm1(2 * nats)) ** 0.5  # of a channel whose means have variance 1
+        return vn.diagnose(
+            posterior_mean=codes()[:, :1], posterior_std=torch.full((SAMPLES, 1), std),
+            compared=SAMPLES,
+        )  # fmt: skip
+
+    assert not report(0.6 * CARRIES).alive.any() and report(1.6 * CARRIES).alive.all()
+
+
+def test_figures_have_a_row_or_a_line_for_each_dim():
+    report = four()
+    says, costs, ratio, variance = report.figure().axes
+    assert {tick.get_text() for tick in says.get_yticklabels()} == {"0", "1", "2", "3"}
+    widths = sum(np.array([bar.get_width() for bar in group]) for group in costs.containers)
+    ordered = report.dims.sort_values("information_nats", ascending=False, kind="stable")
+    assert np.allclose(widths, ordered["kl_nats"])
+    assert np.allclose(ratio.collections[0].get_offsets()[:, 0], ordered["ratio"])
+    assert len(variance.collections) == 2
+    recorder = vn.Recorder()
+    for epoch in range(3):
+        record(recorder, epoch, 0.5**epoch)
+    history = recorder.figure().axes
+    assert [len(ax.lines) for ax in history] == [2, 2, 2, 3]  # the last has the bound
+    assert (
+        history[2].lines[0].get_linestyle() == "-" and history[2].lines[1].get_linestyle() == "--"
+    )
+
+
+def test_the_counts_are_drawn_against_the_units():
+    scales, lines = np.array([0.1, 1.0, 10.0]), {"usual": [0, 2, 4], "ours": [2, 2, 2]}
+    axes = vn.portrait.counts(scales, lines, 4).axes[0]
+    assert [line.get_ydata().tolist() for line in axes.lines[:2]] == [[0, 2, 4], [2, 2, 2]]
+    assert axes.get_ylim()[1] > 4 and axes.get_xscale() == "log"
+
+
+def test_the_readmes_example_runs_as_it_stands_and_prints_what_it_shows(capsys):
+    section = README.read_text().split("## Diagnose your own VAE")[1]
+    code, shown = re.findall(r"```(?:python|text)\n(.*?)```", section, re.DOTALL)[:2]
+    torch.manual_seed(0)
+    exec(compile(code, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+
+    def words(text):
+        return [re.sub(r"\d", "#", line).split() for line in text.strip().splitlines()]
+
+    assert words(printed) == words(shown)  # digits aside
+    assert ["1", "free-riding"] in [line.split()[:2] for line in shown.splitlines()]
