@@ -12,8 +12,9 @@ from scipy import integrate, stats
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 import vaenotes as vn
-from vaenotes.diagnosis import CARRIES, STATUSES
+from vaenotes.diagnosis import STATUSES
 from vaenotes.errors import ParameterError
+from vaenotes.summary import CARRIES
 
 README = Path(__file__).parents[1] / "README.md"
 SAMPLES = 2000

@@ -35,13 +35,10 @@ from vaenotes.kl import (
     match,
     sample,
 )
-from vaenotes.summary import ACTIVE_SPREAD, SMALL
+from vaenotes.summary import ACTIVE_SPREAD, CARRIES, SMALL
 from vaenotes.surgery import by_dim, estimate, mixture_densities
 from vaenotes.trace import marginal
 
-CARRIES = 0.1
-"""Nats: a dim is alive if it says more of the sample than this, and an offset that costs more is a
-waste. A posterior std of 0.9 prior stds says about so much."""
 STATUSES = {
     "alive": f"says more than {CARRIES} nats of the sample",
     "dead": "says nothing, and costs next to nothing",
@@ -102,7 +99,7 @@ class Report:
 
     def figure(self) -> Figure:
         """A row per dim: what it says, what it costs, its ratio, and its variances."""
-        return portrait.report(self.dims, CARRIES)
+        return portrait.report(self.dims)
 
     def __str__(self) -> str:
         return f"{self._sentence()}\n\n{_readable(self.dims).to_string()}"
@@ -144,8 +141,8 @@ def _readable(dims: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rounded(value: float) -> str:
-    """To three places; a dash for NaN, and no minus before a zero."""
-    return "–" if math.isnan(value) else f"{round(value, 3) + 0:.3f}"
+    """To two places; a dash for NaN, and no minus before a zero."""
+    return "–" if math.isnan(value) else f"{round(value, 2) + 0:.2f}"
 
 
 def diagnose(
@@ -435,4 +432,4 @@ class Recorder:
 
     def figure(self) -> Figure:
         """Over epochs, a line per dim: its variances, its ratio, and what it says."""
-        return portrait.history(self.table, CARRIES)
+        return portrait.history(self.table)

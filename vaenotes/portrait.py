@@ -8,21 +8,23 @@ from collections.abc import Mapping, Sequence
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from vaenotes.plots import COLOURS, PARTS, STYLE
+from vaenotes.summary import CARRIES
 
 TALLEST = 12.0  # inches
 LABELLED = 50  # rows that can be labelled one by one
 
 
-def report(dims: pd.DataFrame, carries: float) -> Figure:
+def report(dims: pd.DataFrame) -> Figure:
     """A row per dim, the most telling first: what it says of the sample, with twice its standard
     error; its KL in parts; posterior std / prior std; and the two variances.
 
-    dims: as in diagnosis.Report. carries: what an alive dim says, in nats.
+    dims: as in diagnosis.Report.
     """
     dims = dims.sort_values("information_nats", ascending=False, kind="stable")
     rows = np.arange(len(dims))
@@ -41,7 +43,7 @@ def report(dims: pd.DataFrame, carries: float) -> Figure:
         ):
             faces = [colour if full else "white" for full in alive]
             ax.scatter(values, rows, s=size, facecolors=faces, edgecolors=colour, lw=0.9, zorder=3)
-        says.axvline(carries, color="grey", lw=0.8, ls=":")
+        says.axvline(CARRIES, color="grey", lw=0.8, ls=":")
         ratio.axvline(1, color="grey", lw=0.8, ls=":")
         left = np.zeros(len(rows))
         for name, (_, colour) in PARTS.items():
@@ -54,8 +56,8 @@ def report(dims: pd.DataFrame, carries: float) -> Figure:
         costs.margins(x=0.08)
         ratio.set(xlabel="posterior std / prior std", xscale="log")
         variance.set(xlabel="variances (z²)", xscale="log")
-        for ax in (ratio, variance):
-            ax.xaxis.set_minor_formatter(NullFormatter())
+        _plain_numbers(ratio.xaxis)
+        _plain_numbers(variance.xaxis)
         step = -(-len(rows) // LABELLED)
         says.set(yticks=rows[::step], ylim=(len(rows) - 0.4, -0.6))
         says.set_yticklabels(dims.index[::step], fontsize=7)
@@ -71,7 +73,7 @@ def report(dims: pd.DataFrame, carries: float) -> Figure:
         return figure
 
 
-def history(table: pd.DataFrame, carries: float) -> Figure:
+def history(table: pd.DataFrame) -> Figure:
     """Over epochs, a line per dim: both variances, posterior std / prior std, and what it says.
 
     table: as diagnosis.Recorder has it, by (epoch, dim). Dims that are alive at the end are full.
@@ -94,7 +96,8 @@ def history(table: pd.DataFrame, carries: float) -> Figure:
             ax.set(xlabel="epoch", title=label)
             if name != "information_nats":
                 ax.set_yscale("log")
-        axes[-1].axhline(carries, color="grey", lw=0.8, ls=":")
+                _plain_numbers(ax.yaxis)
+        axes[-1].axhline(CARRIES, color="grey", lw=0.8, ls=":")
         handles = [
             Line2D([], [], color="black", label="alive at the end"),
             Line2D([], [], color="black", ls="--", label="not"),
@@ -118,6 +121,13 @@ def counts(scales: np.ndarray, lines: Mapping[str, Sequence[int]], dims: int) ->
         ax.set(ylim=(-0.5, 1.15 * dims))
         ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
         return figure
+
+
+def _plain_numbers(axis: Axis) -> None:
+    """On a logarithmic axis, a few numbers as people write them, however short it is."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=5))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _dot(edge: str, face: str, label: str) -> Line2D:

@@ -14,6 +14,10 @@ ALIVE_RATIO = 0.5
 """A dim is in use if its ratio, std_q / std_p, ends below this: more than three quarters of the
 code's variance under the prior is then settled by the image. In the end ratios gather near 0 and 1.
 """
+CARRIES = 0.1
+"""Nats: by `diagnose` a dim is alive if it says more of the sample than this, and an offset that
+costs more is a waste. Where a prior matches its codes, a ratio of 0.9 says about so much.
+"""
 SMALL = 0.05
 """What "falls to zero" means: below this share of where it started."""
 ACTIVE_SPREAD = 0.01
