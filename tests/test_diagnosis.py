@@ -152,6 +152,7 @@ def test_a_prior_that_knows_the_sample_costs_nothing_and_the_dim_is_alive():
     report = vn.diagnose(
         posterior_mean=mean, posterior_std=std, prior_mean=mean, prior_std=std, compared=500
     )
+    assert report.totals["ceiling_nats"] == pytest.approx(math.log(500))
     first = report.dims.iloc[0]
     assert first["status"] == "alive" and first["ratio"] == pytest.approx(1)
     assert first["kl_nats"] == pytest.approx(0, abs=1e-9)
@@ -242,6 +243,7 @@ WRONG = [
     ({"prior_mean": torch.zeros(3)}, "prior_mean must be (4,) or (2000, 4)", "(3,)"),
     ({"prior_mean": torch.zeros(7, 4)}, "a mixture needs prior_weights", "(7, 4)"),
     ({"prior_std": torch.ones(1, 4)}, "prior_std must be (4,)", "(1, 4)"),
+    ({"prior_weights": [1.5, -0.5]}, "prior_weights must be (component,), none negative", "(2,)"),
     ({"prior_weights": [0.5, 0.6]}, "prior_weights must be (component,)", "(2,)"),
     ({"prior_weights": [0.5, 0.5]}, "prior_mean must be (2, 4)", "(4,)"),
     (
@@ -296,30 +298,53 @@ def test_the_report_can_be_read_shown_and_logged():
     assert all(type(value) is float for value in logged.values())
 
 
-def record(recorder, epoch, shrink):
-    """Codes of which the second dim shrinks with its prior, and the first is alive from 1 on."""
+def record(recorder, epoch, width):
+    """Codes of which the second dim is as wide as its prior, and the first is alive from 1 on."""
     mean = codes(256)[:, :2] * min(epoch, 1)
-    std = torch.tensor([0.3, shrink]).expand(256, 2)
+    std = torch.tensor([0.3, width]).expand(256, 2)
     return recorder.record(
         epoch, posterior_mean=mean, posterior_std=std, prior_mean=torch.zeros(2),
-        prior_std=torch.tensor([1.0, shrink]), compared=128,
+        prior_std=torch.tensor([1.0, width]), compared=128,
     )  # fmt: skip
 
 
 def test_a_recorder_measures_shrinking_from_the_first_epoch():
     recorder = vn.Recorder()
-    narrow = 0.1  # a fixed unit of 1 would call this narrow from the start
-    statuses = [
-        record(recorder, epoch, narrow * shrink).dims["status"].tolist()
-        for epoch, shrink in enumerate([1.0, 0.5, 0.1])
-    ]
-    assert statuses[1:] == [["alive", "dead"], ["alive", "free-riding"]]
+    narrow = 0.1  # from a variance of 1 all of these would have shrunk
+    widths = {0: narrow, 2: 0.5 * narrow, 1: 0.8 * narrow}
+    statuses = {
+        epoch: record(recorder, epoch, width).dims["status"]["1"] for epoch, width in widths.items()
+    }
+    assert statuses == {0: "free-riding", 1: "dead", 2: "free-riding"}
     table = recorder.table
     assert table.index.names == ["epoch", "dim"] and len(table) == 6
-    assert table.loc[(2, "1"), "prior_variance"] == pytest.approx(1e-4)
-    before = recorder.reports[1]
-    record(recorder, 1, narrow)  # again: it replaces
-    assert len(recorder.reports) == 3 and recorder.reports[1] is not before
+    assert table.index.unique("epoch").tolist() == [0, 1, 2]
+    assert table.loc[(2, "1"), "prior_variance"] == pytest.approx((0.5 * narrow) ** 2)
+
+
+def test_a_second_report_of_an_epoch_replaces_the_first():
+    recorder = vn.Recorder()
+    before = record(recorder, 0, 0.9)
+    after = record(recorder, 0, 0.7)  # not measured from the one that it replaces
+    assert recorder.reports == {0: after} and before is not after
+    assert after.dims["status"]["1"] == "free-riding"
+    assert record(recorder, 1, 0.6).dims["status"]["1"] == "dead"
+
+
+def test_the_usual_count_is_by_the_variance_of_the_means():
+    mean = codes()[:, :1] * torch.tensor([0.09, 0.11])
+    report = vn.diagnose(posterior_mean=mean, posterior_std=torch.ones(SAMPLES, 2))
+    assert report.dims["active_unit"].tolist() == [False, True]
+
+
+def test_a_prior_that_differs_from_sample_to_sample_is_averaged():
+    std = torch.linspace(1, 3, SAMPLES)[:, None]
+    report = vn.diagnose(
+        posterior_mean=codes()[:, :1], posterior_std=torch.ones(SAMPLES, 1),
+        prior_mean=torch.zeros(SAMPLES, 1), prior_std=std,
+    )  # fmt: skip
+    assert report.dims["prior_variance"].iloc[0] == pytest.approx(float((std**2).mean()))
+    assert report.dims["ratio"].iloc[0] == pytest.approx(float(torch.exp(-std.log().mean())))
 
 
 def test_a_recorder_that_recorded_nothing_says_so():

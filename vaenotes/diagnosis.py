@@ -35,13 +35,15 @@ from vaenotes.kl import (
     match,
     sample,
 )
-from vaenotes.summary import ACTIVE_SPREAD, CARRIES, SMALL
+from vaenotes.summary import ACTIVE_SPREAD, CARRIES
 from vaenotes.surgery import by_dim, estimate, mixture_densities
 from vaenotes.trace import marginal
 
+SHRUNK = 0.5
+"""A dead dim whose prior variance is below this share of where it started is free-riding."""
 STATUSES = {
     "alive": f"says more than {CARRIES} nats of the sample",
-    "dead": "says nothing, and costs next to nothing",
+    "dead": "says less, and costs little",
     "free-riding": "dead, but narrow: the prior shrank with the posterior, or was made so",
     "offset-wasting": f"dead, and pays more than {CARRIES} nats for a constant shift of its mean",
 }
@@ -218,7 +220,7 @@ def diagnose(
     conditions = [
         alive,
         frame["offset_nats"] > CARRIES,
-        frame["prior_variance"] < SMALL * start,
+        frame["prior_variance"] < SHRUNK * start,
     ]
     status = np.select(conditions, ["alive", "offset-wasting", "free-riding"], "dead")
     frame.insert(0, "status", status)
@@ -418,8 +420,9 @@ class Recorder:
 
     def record(self, epoch: float, **arguments: Any) -> Report:
         """`diagnose` with these arguments, kept under this epoch; a second time, it replaces."""
-        first = next((r for kept, r in self.reports.items() if kept != epoch), None)
-        report = diagnose(**{"since": first, **arguments})
+        first = next(iter(self.reports), epoch)
+        since = None if epoch == first else self.reports[first]
+        report = diagnose(**{"since": since, **arguments})
         self.reports[epoch] = report
         return report
 
