@@ -17,7 +17,7 @@ import xarray as xr
 
 from vaenotes import measures, memory, runs
 from vaenotes.config import Config
-from vaenotes.data import Dataset
+from vaenotes.dataset import Dataset
 from vaenotes.errors import check_choice
 from vaenotes.graph import Edges
 from vaenotes.settings import PROFILES, Settings
