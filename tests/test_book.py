@@ -12,11 +12,10 @@ import pytest
 import yaml
 from docutils import nodes
 from small_book import BOOK, CHECK, FRONT_MATTER, PAGE, ROOT, parameters_cell
-from sphinx.errors import ConfigError
 
 import vaenotes
 from vaenotes_api import as_rst
-from vaenotes_book import LIBRARY, inject, read_parameters, stamp, state
+from vaenotes_book import LIBRARY, inject, stamp, state
 from vaenotes_execute import replicas
 from vaenotes_facts import banner, citation
 from vaenotes_figures import commit_node
@@ -114,27 +113,6 @@ def test_parameters_are_injected_after_the_parameters_cell():
     assert code(cells[1].source) == code("profile = 'quick'\nseeds = 4\nepochs = None")
     assert code(cells[2].source) == code(CHECK)
     assert inject(PAGE, {}) == PAGE
-
-
-def test_read_parameters_types_values_as_papermill_does():
-    text = "profile=quick seeds=4 epochs=None rate=1e-3 on=True text='a b.npz'"
-    assert read_parameters(text) == {
-        "profile": "quick",
-        "seeds": 4,
-        "epochs": None,
-        "rate": 1e-3,
-        "on": True,
-        "text": "a b.npz",
-    }
-    for bad in ["profile", "=quick", "first-seed=3"]:
-        with pytest.raises(ConfigError, match="name=value"):
-            read_parameters(bad)
-
-
-def test_a_data_file_is_meant_from_where_the_build_is_started(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert read_parameters("data=a/b.npz") == {"data": str(tmp_path / "a" / "b.npz")}
-    assert read_parameters("data=sprites") == {"data": "sprites"}
 
 
 def test_state_knows_the_parameters_and_the_file_they_name(tmp_path):
