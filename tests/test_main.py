@@ -115,7 +115,7 @@ def test_run_prints_what_the_library_returns(store, capsys):
         ),
         ("run means seed=3", "unknown parameter 'seed'; did you mean 'seeds'?"),
         ("run means seeds", "parameters must be name=value pairs, got 'seeds'"),
-        ("run means --json seeds=0", "seeds must be a whole number from 1"),
+        ("run means --json profile=quick seeds=0", "seeds must be a whole number from 1"),
         ("book --source .", "source must be the folder book of a clone of vaenotes, got '.'"),
         ("book seeds=0", "seeds must be a whole number from 1"),
         ("book prior=ordered", "prior must be one of .* where swapped is set, got 'ordered'"),
@@ -132,8 +132,11 @@ def test_errors_are_told_in_one_line(store, capsys, monkeypatch, words, line):
     assert list(store.folder.iterdir()) == before
 
 
-@pytest.mark.parametrize("words", ["", "run", "run means --jsn", "store list x", "book --out x"])
-def test_what_is_no_command_is_told_with_the_usage(words, capsys):
+@pytest.mark.parametrize(
+    "words", ["", "run", "run odd --jsn", "run odd --js", "store list x", "book --out x"]
+)
+def test_what_is_no_command_is_told_with_the_usage(words, capsys, monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", pytest.fail)  # nothing is started
     with pytest.raises(SystemExit) as caught:
         main(words.split())
     assert caught.value.code == 2
