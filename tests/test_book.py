@@ -14,7 +14,7 @@ from docutils import nodes
 from small_book import BOOK, CHECK, FRONT_MATTER, PAGE, ROOT, parameters_cell
 
 import vaenotes
-from vaenotes_api import as_rst
+from vaenotes_api import as_rst, in_a_line
 from vaenotes_book import LIBRARY, inject, stamp, state
 from vaenotes_execute import replicas
 from vaenotes_facts import banner, citation
@@ -154,6 +154,16 @@ def test_docstrings_are_prose_in_which_only_code_is_markup():
     prose = ["KL(q || p), z* and z_ of `run`:", *block, "where `` a` `` is code."]
     expected = [r"KL(q \|\| p), z\* and z\_ of ``run``:", "", "::", "", *block, ""]
     assert as_rst(prose) == [*expected, "where `` a` `` is code."]
+
+
+def test_what_a_public_name_is_fits_a_line():
+    assert in_a_line(vaenotes.kl_nats) == (
+        "KL(q || p) in nats, unreduced: (..., node, dim), each entry >= 0 to rounding."
+    )
+    assert in_a_line(vaenotes.PROFILES) == "4, by name: quick, book, full, paper."
+    assert in_a_line(dict.fromkeys("abcde")) == "5, by name: a, b, c, d, ..."
+    for name in vaenotes.__all__[1:]:
+        assert 20 < len(in_a_line(getattr(vaenotes, name))) < 200, name
 
 
 def test_the_citation_is_the_one_of_the_file():

@@ -121,12 +121,14 @@ def _load_data(name: str, images: int, size: int, content: str | None) -> Datase
 
 
 def load_data(config: Config) -> Dataset:
-    """The data set that a replica is trained on (the same for all seeds)."""
+    """The data set that a replica is trained on, the same for all seeds: a `Dataset`, whose images
+    are (image, height, width). Raises ParameterError if its file cannot be read."""
     return _load_data(config.data, config.images, config.size, _file_digest(config))
 
 
 def load_model(config: Config, store: Store | None = None) -> VAE:
-    """A trained replica as the plain module."""
+    """A trained replica as the plain module, in evaluation mode, on the CPU; trained first if the
+    store does not hold it. Raises StoreError if the store cannot be used."""
     weights = {
         name.removeprefix("weights/"): torch.from_numpy(array)
         for name, array in fetch([config], store or Store())[config].arrays.items()
