@@ -130,8 +130,8 @@ ARMS: dict[str, Arm] = {
 
 def arm(settings: Settings, name: str = "notes", **changes: Any) -> list[Config]:
     """One configuration per seed: the settings' profile, data and prior, then an arm of ARMS,
-    then `changes`, fields of Config by name. Raises ParameterError for an unknown arm, a value that
-    Config does not allow, or more than this machine's memory holds."""
+    then `changes`. Raises ParameterError for an unknown arm, a value that Config does not allow,
+    or more than this machine's memory holds."""
     check_choice("arm", name, ARMS)
     profile, chosen = PROFILES[settings.profile], ARMS[name]
     images, epochs = profile.images, profile.epochs
@@ -154,6 +154,14 @@ def arm(settings: Settings, name: str = "notes", **changes: Any) -> list[Config]
     if chosen.edges is not None:
         base = replace(base, edges=chosen.edges(runs.load_data(base)))
     return [replace(base, seed=seed) for seed in seeds]
+
+
+def check_arms(settings: Settings) -> None:
+    """Raise ParameterError unless all arms can be run so: a prior may not admit what some change.
+    Those with edges of their own are left out, as they would have to load the data."""
+    for name, one in ARMS.items():
+        if one.edges is None:
+            arm(settings, name)
 
 
 @dataclass(frozen=True)
@@ -285,8 +293,7 @@ def experiment(settings: Settings, name: str, *, main: bool = False) -> Outcome:
     """Run an experiment of EXPERIMENTS, or take it from the store, and measure it.
 
     `main`: its main arms alone. Findings are named "arm.measure", and "arm-reference.measure" for
-    a difference seed by seed or a measure of twins, in the unit of the measure. Raises
-    ParameterError for an unknown name and as `arm` does, before anything is trained.
+    a difference seed by seed or a measure of twins. Raises ParameterError for an unknown name.
     """
     check_choice("experiment", name, EXPERIMENTS)
     found = run_arms(settings, _arms(EXPERIMENTS[name], main))
@@ -294,8 +301,7 @@ def experiment(settings: Settings, name: str, *, main: bool = False) -> Outcome:
 
 
 def all_experiments(settings: Settings, *, main: bool = False) -> Outcome:
-    """The arms and the findings of every experiment, as `experiment` gives them; what is missing of
-    any is trained together."""
+    """The arms and the findings of every experiment; what is missing of any is trained together."""
     chosen = EXPERIMENTS.values()
     found = run_arms(settings, list(dict.fromkeys(n for e in chosen for n in _arms(e, main))))
     findings: dict[str, Interval] = {}
@@ -304,17 +310,8 @@ def all_experiments(settings: Settings, *, main: bool = False) -> Outcome:
     return Outcome(found, findings)
 
 
-def check_arms(settings: Settings) -> None:
-    """Raise ParameterError unless all arms can be run so: a prior may not admit what some change.
-    Those with edges of their own are left out, as they would have to load the data."""
-    for name, one in ARMS.items():
-        if one.edges is None:
-            arm(settings, name)
-
-
 def run_arms(settings: Settings, names: Sequence[str]) -> dict[str, xr.Dataset]:
-    """The runs of some arms, by name, each as `run` returns it; what is missing of any is trained
-    together. Raises ParameterError as `arm` does, before anything is trained."""
+    """The runs of some arms; what is missing of any is trained together."""
     return runs.run_arms({name: arm(settings, name) for name in names})
 
 
