@@ -84,14 +84,9 @@ def fetch():
 '''
 
 LIBRARY_EXPERIMENTS = """
-from types import SimpleNamespace
-
 from vaenotes.errors import ParameterError
 
-PROFILES = ["quick", "book"]
-ARMS = {"notes": SimpleNamespace(edges=None)}
-
-def arm(settings, name):
+def check_arms(settings):
     if settings.first_seed == 13:
         raise ParameterError("regauge must be None with this prior")
 """

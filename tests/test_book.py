@@ -12,11 +12,10 @@ import pytest
 import yaml
 from docutils import nodes
 from small_book import BOOK, CHECK, FRONT_MATTER, PAGE, ROOT, parameters_cell
-from sphinx.errors import ConfigError
 
 import vaenotes
-from vaenotes_api import as_rst
-from vaenotes_book import LIBRARY, inject, read_parameters, stamp, state
+from vaenotes_api import as_rst, in_a_line
+from vaenotes_book import LIBRARY, inject, stamp, state
 from vaenotes_execute import replicas
 from vaenotes_facts import banner, citation
 from vaenotes_figures import commit_node
@@ -116,27 +115,6 @@ def test_parameters_are_injected_after_the_parameters_cell():
     assert inject(PAGE, {}) == PAGE
 
 
-def test_read_parameters_types_values_as_papermill_does():
-    text = "profile=quick seeds=4 epochs=None rate=1e-3 on=True text='a b.npz'"
-    assert read_parameters(text) == {
-        "profile": "quick",
-        "seeds": 4,
-        "epochs": None,
-        "rate": 1e-3,
-        "on": True,
-        "text": "a b.npz",
-    }
-    for bad in ["profile", "=quick", "first-seed=3"]:
-        with pytest.raises(ConfigError, match="name=value"):
-            read_parameters(bad)
-
-
-def test_a_data_file_is_meant_from_where_the_build_is_started(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert read_parameters("data=a/b.npz") == {"data": str(tmp_path / "a" / "b.npz")}
-    assert read_parameters("data=sprites") == {"data": "sprites"}
-
-
 def test_state_knows_the_parameters_and_the_file_they_name(tmp_path):
     path = tmp_path / "some.npz"
     parameters = {"data": str(path)}
@@ -176,6 +154,16 @@ def test_docstrings_are_prose_in_which_only_code_is_markup():
     prose = ["KL(q || p), z* and z_ of `run`:", *block, "where `` a` `` is code."]
     expected = [r"KL(q \|\| p), z\* and z\_ of ``run``:", "", "::", "", *block, ""]
     assert as_rst(prose) == [*expected, "where `` a` `` is code."]
+
+
+def test_what_a_public_name_is_fits_a_line():
+    assert in_a_line(vaenotes.kl_nats) == (
+        "KL(q || p) in nats, unreduced: (..., node, dim), each entry >= 0 to rounding."
+    )
+    assert in_a_line(vaenotes.PROFILES) == "4, by name: quick, book, full, paper."
+    assert in_a_line(dict.fromkeys("abcde")) == "5, by name: a, b, c, d, ..."
+    for name in vaenotes.__all__[1:]:
+        assert 20 < len(in_a_line(getattr(vaenotes, name))) < 200, name
 
 
 def test_the_citation_is_the_one_of_the_file():

@@ -16,7 +16,7 @@ from bs4 import BeautifulSoup
 
 import vaenotes as vn
 from vaenotes.ledger import OPEN, VERDICTS, claims, predictions, verdict
-from vaenotes_book import read_parameters
+from vaenotes.notebook import read_parameters
 
 BOOK = Path(__file__).parents[1] / "book"
 HTML = os.environ.get("VAENOTES_HTML")

@@ -15,7 +15,7 @@ import pytest
 from small_book import FRONT_MATTER
 
 from vaenotes.errors import ParameterError
-from vaenotes.notebook import check_parameters
+from vaenotes.notebook import check_parameters, read_parameters
 from vaenotes.settings import Settings
 
 PAGE = f"""\
@@ -46,6 +46,27 @@ def test_defaults_are_the_contract():
         ("first_seed", 0),
         ("epochs", None),
     ]
+
+
+def test_read_parameters_types_values_as_papermill_does():
+    text = "profile=quick seeds=4 epochs=None rate=1e-3 on=True text='a b.npz'"
+    assert read_parameters(text) == {
+        "profile": "quick",
+        "seeds": 4,
+        "epochs": None,
+        "rate": 1e-3,
+        "on": True,
+        "text": "a b.npz",
+    }
+    for bad in ["profile", "=quick", "first-seed=3", "text='a b"]:
+        with pytest.raises(ParameterError, match=r"^parameters must be name=value pairs, got .+$"):
+            read_parameters(bad)
+
+
+def test_a_data_file_is_meant_from_where_the_command_is_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert read_parameters("data=a/b.npz") == {"data": str(tmp_path / "a" / "b.npz")}
+    assert read_parameters("data=sprites") == {"data": "sprites"}
 
 
 @pytest.mark.parametrize(
@@ -85,7 +106,7 @@ def test_data_may_be_an_existing_npz(tmp_path):
         ({"first_seed": -1}, "first_seed must be a whole number from 0 to 2147483647, got -1"),
         ({"first_seed": 2**31}, "first_seed must be a whole number from 0 to 2147483647, got 2147"),
         ({"first_seed": None}, "first_seed must be a whole number from 0 to 2147483647, got None"),
-        ({"profile": "quik"}, "profile must be one of quick, book, full, paper, got 'quik'"),
+        ({"profile": "quik"}, "full, paper, got 'quik'; did you mean 'quick'?"),
         ({"data": "mnist"}, "data must be one of sprites, mnist5k, "),
         ({"data": 3}, "data must be one of sprites, mnist5k, "),
         ({"prior": []}, "prior must be one of exogenous, shuffled, nodes, constant, "),

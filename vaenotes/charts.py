@@ -6,6 +6,7 @@ Rows are arms, by title; dots are replicas; a bar is the median (or share) and i
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -325,11 +326,11 @@ def predictions(rows: Sequence[Prediction], findings: Findings) -> Figure:
         return figure
 
 
-def cost(rows: Mapping[str, Mapping[str, float]]) -> Figure:
+def cost(rows: Mapping[str, Mapping[str, Any]]) -> Figure:
     """What an image and a replica cost, against the number of replicas and of images: the rows of
     cost.stored("scaling") by their names. Others' costs, which do neither, are level lines."""
     unit = "µs an image and replica"
-    ours: dict[tuple[int, int], Mapping[str, float]] = {}
+    ours: dict[tuple[int, int], Mapping[str, Any]] = {}
     others: dict[str, float] = {}
     for name, row in rows.items():
         if row["unit"] == unit and (sizes := re.findall(r"[\d,]+(?= replicas| images)", name)):

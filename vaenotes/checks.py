@@ -142,7 +142,8 @@ def checks() -> dict[str, Check]:
 
 
 def check_configs(settings: Settings, name: str) -> list[Config]:
-    """One configuration per seed. Raises ParameterError as `experiments.arm` does."""
+    """One configuration of a check per seed. Raises ParameterError for an unknown name, or more
+    than this machine's memory holds."""
     check_choice("check", name, checks())
     profile, chosen = PROFILES[settings.profile], checks()[name]
     epochs = chosen.rounds * (settings.epochs or profile.epochs)
@@ -153,7 +154,8 @@ def check_configs(settings: Settings, name: str) -> list[Config]:
 
 
 def check_runs(settings: Settings, names: Sequence[str]) -> dict[str, xr.Dataset]:
-    """The runs of some checks; what is missing of any is trained together."""
+    """The runs of some checks, by name, each as `vn.run` returns it; what is missing of any is
+    trained together. Raises ParameterError as `check_configs` does."""
     return runs.run_arms({name: check_configs(settings, name) for name in names})
 
 

@@ -304,7 +304,10 @@ def _posterior(mean: ArrayLike, spreads: dict[str, Any]) -> tuple[Gaussian, tupl
 
 
 def _prior(
-    mean: ArrayLike | None, spreads: dict[str, Any], weights: ArrayLike | None, codes: tuple
+    mean: ArrayLike | None,
+    spreads: dict[str, Any],
+    weights: ArrayLike | None,
+    codes: tuple[int, ...],
 ) -> Gaussian | Mixture:
     """The prior of codes (sample, ...): over (1, n), (sample, 1, n) or (component, 1, n)."""
     latent = codes[1:]

@@ -1,6 +1,7 @@
 """The exceptions that are told in one line: of bad input, with the checks that most often raise it,
 and of a store that fails."""
 
+import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -51,9 +52,16 @@ def check(fits: bool, rule: str, got: Any) -> None:
 def check_choice(argument: str, value: object, allowed: Iterable[str], *also: str) -> None:
     """Raise ParameterError unless value is one of `allowed`; `also` is what else may be named."""
     names = list(allowed)
-    choices = ", ".join([*names, *also])
-    # an array would be compared entry by entry
-    check(isinstance(value, str) and value in names, f"{argument} must be one of {choices}", value)
+    if not (isinstance(value, str) and value in names):  # an array is compared entry by entry
+        choices = ", ".join([*names, *also])
+        got = f"{shown(value)}{meant(value, names)}"
+        raise ParameterError(f"{argument} must be one of {choices}, got {got}")
+
+
+def meant(value: object, names: Iterable[str]) -> str:
+    """What an error adds where a name looks misspelt: "; did you mean 'seeds'?", or nothing."""
+    close = difflib.get_close_matches(value, names, n=1) if isinstance(value, str) else []
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def check_int(name: str, value: Any, low: int, high: float = math.inf) -> None:

@@ -17,7 +17,7 @@ import xarray as xr
 
 from vaenotes import measures, memory, runs
 from vaenotes.config import Config
-from vaenotes.data import Dataset
+from vaenotes.dataset import Dataset
 from vaenotes.errors import check_choice
 from vaenotes.graph import Edges
 from vaenotes.settings import PROFILES, Settings
@@ -154,6 +154,14 @@ def arm(settings: Settings, name: str = "notes", **changes: Any) -> list[Config]
     if chosen.edges is not None:
         base = replace(base, edges=chosen.edges(runs.load_data(base)))
     return [replace(base, seed=seed) for seed in seeds]
+
+
+def check_arms(settings: Settings) -> None:
+    """Raise ParameterError unless all arms can be run so: a prior may not admit what some change.
+    Those with edges of their own are left out, as they would have to load the data."""
+    for name, one in ARMS.items():
+        if one.edges is None:
+            arm(settings, name)
 
 
 @dataclass(frozen=True)

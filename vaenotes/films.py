@@ -16,7 +16,7 @@ from IPython.display import HTML
 from matplotlib.figure import Figure
 
 from vaenotes import charts, plots
-from vaenotes.data import Dataset
+from vaenotes.dataset import Dataset
 from vaenotes.model import VAE
 
 MOST = 26  # frames of training: each is a picture of its own in the page

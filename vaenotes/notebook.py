@@ -1,22 +1,57 @@
-"""What the book's pages need as notebooks: papermill reads them, and their parameters are checked.
+"""What the book's pages need as notebooks: papermill reads them; their parameters are read from
+words and checked.
 
 Kept free of torch, and of papermill too until papermill itself asks: starting either stays quick.
 """
 
 from __future__ import annotations
 
-import difflib
+import shlex
 import typing
 import warnings
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from vaenotes.errors import ParameterError
+from vaenotes.errors import ParameterError, check, meant
 
 if TYPE_CHECKING:
     from vaenotes.settings import Settings
+
+
+def read_parameters(text: str) -> dict[str, Any]:
+    """Parse "name=value name=value", quoted as in a shell; a value becomes what papermill's -p
+    would make of it. The path of a data file is meant from where it is read, and made absolute.
+
+    Raises ParameterError for what is no such text; names and values are not checked here.
+    """
+    rule = "parameters must be name=value pairs"
+    try:
+        words = shlex.split(text)
+    except ValueError as error:  # a quote that is not closed
+        raise ParameterError(f"{rule}, got {text!r}: {error}") from None
+    parameters: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        check(bool(name.isidentifier() and equals), rule, word)
+        parameters[name] = _literal(value)
+    if (data := str(parameters.get("data"))).endswith(".npz"):
+        parameters["data"] = str(Path(data).absolute())  # pages are executed in other folders
+    return parameters
+
+
+def _literal(text: str) -> bool | int | float | str | None:
+    words = {"True": True, "False": False, "None": None}
+    if text in words:
+        return words[text]
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            pass
+    return text
 
 
 def check_parameters(namespace: Mapping[str, Any]) -> Settings:
@@ -31,8 +66,7 @@ def check_parameters(namespace: Mapping[str, Any]) -> Settings:
     allowed = [field.name for field in fields(Settings)]
     for name, value in namespace.items():
         if name not in allowed and _looks_like_parameter(name, value, namespace):
-            close = difflib.get_close_matches(name, allowed, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = meant(name, allowed)
             raise ParameterError(
                 f"unknown parameter {name!r}{hint} (allowed: {', '.join(allowed)})"
             )

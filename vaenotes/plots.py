@@ -23,7 +23,7 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 from torch import Tensor
 
 from vaenotes import summary, trace
-from vaenotes.data import Dataset
+from vaenotes.dataset import Dataset
 from vaenotes.gauge import change_units
 from vaenotes.model import VAE
 

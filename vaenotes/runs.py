@@ -17,6 +17,7 @@ import xarray as xr
 
 from vaenotes import data, memory, trace
 from vaenotes.config import Config
+from vaenotes.dataset import Dataset
 from vaenotes.errors import ParameterError, shown
 from vaenotes.model import VAE
 from vaenotes.progress import say
@@ -44,7 +45,7 @@ def run_arms(
     """The same for several arms at once: what is missing of any is trained together."""
     alike = ("data", "images", "size", "dims", "epochs")
     for configs in arms.values():
-        agree = {
+        agree: set[object] = {
             isinstance(config, Config) and tuple(getattr(config, name) for name in alike)
             for config in configs
         }
@@ -115,17 +116,19 @@ def _note_use(how: str, key: str) -> None:
 
 
 @lru_cache(maxsize=32)  # more than there are data sets in a book
-def _load_data(name: str, images: int, size: int, content: str | None) -> data.Dataset:
+def _load_data(name: str, images: int, size: int, content: str | None) -> Dataset:
     return data.load(name, images=images, size=size)
 
 
-def load_data(config: Config) -> data.Dataset:
-    """The data set that a replica is trained on (the same for all seeds)."""
+def load_data(config: Config) -> Dataset:
+    """The data set that a replica is trained on, the same for all seeds: a `Dataset`, whose images
+    are (image, height, width). Raises ParameterError if its file cannot be read."""
     return _load_data(config.data, config.images, config.size, _file_digest(config))
 
 
 def load_model(config: Config, store: Store | None = None) -> VAE:
-    """A trained replica as the plain module."""
+    """A trained replica as the plain module, in evaluation mode, on the CPU; trained first if the
+    store does not hold it. Raises StoreError if the store cannot be used."""
     weights = {
         name.removeprefix("weights/"): torch.from_numpy(array)
         for name, array in fetch([config], store or Store())[config].arrays.items()

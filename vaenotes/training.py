@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from vaenotes import trace
 from vaenotes.config import Config
-from vaenotes.data import Dataset
+from vaenotes.dataset import Dataset
 from vaenotes.gauge import change_units, regauge
 from vaenotes.model import VAE
 from vaenotes.objective import Weights, terms, total
@@ -63,7 +63,7 @@ class Result:
     seconds: float
 
 
-def company(config: Config, dataset: Dataset) -> tuple:
+def company(config: Config, dataset: Dataset) -> tuple[Any, ...]:
     """Replicas with equal company can be trained together."""
     shape = (dataset.images.shape, dataset.images.dtype, dataset.factor_names)
     return (*shape, *(getattr(config, f.name) for f in fields(config) if f.name not in FREE))

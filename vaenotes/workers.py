@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from joblib import Parallel, cpu_count, delayed
 
 from vaenotes import memory
 from vaenotes.config import Config
-from vaenotes.data import Dataset
+from vaenotes.dataset import Dataset
 from vaenotes.errors import StoreError
 from vaenotes.progress import progress, say
 from vaenotes.store import Store, checkpoint_key, code_digest
@@ -67,7 +67,7 @@ def train_all(
             build(config, datasets[config])
     tasks = list(_stopped(wanted, store)) if store else []
     stopped = {config for task in tasks for config in task.configs}
-    groups: dict[tuple, list[Config]] = {}
+    groups: dict[tuple[Any, ...], list[Config]] = {}
     for config in wanted:
         if config not in stopped:
             groups.setdefault(company(config, datasets[config]), []).append(config)

@@ -1,4 +1,5 @@
-"""Sphinx extension: the page of the library reads docstrings as they are written, as plain prose.
+"""Sphinx extension: the page of the library lists the public names, in the directive
+`public-names`, and reads docstrings as they are written, as plain prose.
 
 In them backticks, single or double, mark code, and an indented block is code; nothing else is
 markup. So what reStructuredText would take for more is escaped.
@@ -6,11 +7,14 @@ markup. So what reStructuredText would take for more is escaped.
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Any
 
+from docutils import nodes
 from numpy.typing import ArrayLike
 from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import stringify_annotation
 
 CODE = re.compile(r"(`+)(.+?)\1")
@@ -60,8 +64,34 @@ def _shorten(
     return signature.replace(union, "ArrayLike").replace("<factory>", "..."), back
 
 
+def in_a_line(thing: object) -> str:
+    """The first sentence of what is written of it; of a table, the first of the names in it."""
+    if isinstance(thing, dict):
+        some = list(thing)[:4]
+        return f"{len(thing)}, by name: {', '.join(some)}{', ...' if len(thing) > 4 else '.'}"
+    paragraph = " ".join((inspect.getdoc(thing) or "").partition("\n\n")[0].split())
+    return re.split(r"(?<=\.) ", paragraph)[0]
+
+
+class PublicNames(SphinxDirective):
+    """A table of what `import vaenotes as vn` gives: each name, linked, and what it is."""
+
+    def run(self) -> list[nodes.Node]:
+        import vaenotes  # late: it may not be installed
+
+        lines = [".. list-table::", "   :widths: 3 7", ""]
+        for name in vaenotes.__all__:
+            if name in vaenotes._HOME:  # not the version
+                home = vaenotes._HOME[name]
+                target = f"vaenotes.{home}" + (f".{name}" if name != home else "")
+                lines += [f"   * - :py:obj:`vn.{name} <{target}>`"]
+                lines += [f"     - {_escaped(in_a_line(getattr(vaenotes, name)))}"]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.setup_extension("sphinx.ext.autodoc")
+    app.add_directive("public-names", PublicNames)
     app.connect("autodoc-process-docstring", _read_as_prose)
     app.connect("autodoc-process-signature", _shorten)
     app.connect("autodoc-skip-member", _is_field)

@@ -16,7 +16,6 @@ import json
 import os
 import platform
 import re
-import shlex
 from functools import partial
 from importlib.metadata import distributions
 from pathlib import Path
@@ -31,49 +30,33 @@ from sphinx.environment import BuildEnvironment
 from sphinx.errors import ConfigError
 
 FRONT_MATTER = re.compile(r"\A---\n(.*?\n)---\n", re.DOTALL)
-LIBRARY = (".py", ".toml", ".json")
+LIBRARY = (".py", ".toml", ".json", ".typed")
 """The kinds of files that the library consists of."""
 PARAMETERS_TAG = re.compile(r"^:?tags: *\[.*\bparameters\b.*\]", re.MULTILINE)
 
 
-def read_parameters(text: str) -> dict[str, Any]:
-    """Parse "name=value name=value"; a value becomes what papermill's -p would make of it."""
-    parameters = {}
-    for pair in shlex.split(text):
-        name, equals, value = pair.partition("=")
-        if not (name.isidentifier() and equals):
-            raise ConfigError(f"VAENOTES_PARAMETERS must hold name=value pairs, got {pair!r}")
-        parameters[name] = _literal(value)
-    if (data := str(parameters.get("data"))).endswith(".npz"):
-        parameters["data"] = str(Path(data).absolute())  # pages are executed in other folders
-    return parameters
+def library() -> Path:
+    """The folder of the library. Raises ConfigError if it is not installed."""
+    spec = importlib.util.find_spec("vaenotes")
+    if spec is None or spec.origin is None:
+        raise ConfigError("the package vaenotes is not installed: pip install -r requirements.txt")
+    return Path(spec.origin).parent
 
 
-def _literal(text: str) -> bool | int | float | str | None:
-    words = {"True": True, "False": False, "None": None}
-    if text in words:
-        return words[text]
-    for number in (int, float):
-        try:
-            return number(text)
-        except ValueError:
-            pass
-    return text
-
-
-def check(parameters: dict[str, Any]) -> None:
-    """Stop the build before anything is executed if a page would refuse these parameters."""
-    from vaenotes.errors import ParameterError  # late: the library may not be installed
-    from vaenotes.experiments import ARMS, arm
-    from vaenotes.notebook import check_parameters
+def checked(text: str) -> dict[str, Any]:
+    """The parameters that VAENOTES_PARAMETERS holds. Stops the build before anything is executed if
+    a page would refuse them."""
+    library()
+    from vaenotes.errors import ParameterError
+    from vaenotes.experiments import check_arms
+    from vaenotes.notebook import check_parameters, read_parameters
 
     try:
-        settings = check_parameters(parameters)
-        for name, one in ARMS.items():  # some priors do not admit what some arms change
-            if one.edges is None:  # those with edges of their own would have to load the data
-                arm(settings, name)
+        parameters = read_parameters(text)
+        check_arms(check_parameters(parameters))
     except ParameterError as error:
         raise ConfigError(f"VAENOTES_PARAMETERS: {error}") from None
+    return parameters
 
 
 class State(NamedTuple):
@@ -87,14 +70,11 @@ class State(NamedTuple):
 def state(parameters: dict[str, Any]) -> State:
     """That of the library with its data files, every package installed, and the parameters with
     the file that they name."""
-    spec = importlib.util.find_spec("vaenotes")
-    if spec is None or spec.origin is None:
-        raise ConfigError("the package vaenotes is not installed: pip install -r requirements.txt")
-    library = Path(spec.origin).parent
-    files = [path for path in sorted(library.glob("**/*")) if path.suffix in LIBRARY]
+    home = library()
+    files = [path for path in sorted(home.glob("**/*")) if path.suffix in LIBRARY]
     total = hashlib.sha256()
     for path in files:
-        total.update(f"{path.relative_to(library)} {_file_digest(path)}\n".encode())
+        total.update(f"{path.relative_to(home)} {_file_digest(path)}\n".encode())
     data = Path(str(parameters.get("data", "")))
     if data.is_file():
         files.append(data)
@@ -199,9 +179,8 @@ def _show_progress() -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     try:
-        parameters = read_parameters(os.environ.get("VAENOTES_PARAMETERS", ""))
+        parameters = checked(os.environ.get("VAENOTES_PARAMETERS", ""))
         start = state(parameters)
-        check(parameters)
     except ConfigError as error:  # which Jupyter Book would bury under a traceback of its own
         raise SystemExit(str(error)) from None
     _show_progress()
