@@ -6,14 +6,17 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from threading import Thread
 
 import numpy as np
 import pytest
+from test_foreign import defined
 
 from vaenotes import cluster, runs, workers
 from vaenotes.config import Config
 from vaenotes.errors import ClusterError, ParameterError
+from vaenotes.priors import PRIORS
 from vaenotes.store import Store
 
 SMALL = {"images": 128, "size": 16, "hidden": 8, "batch": 64}
@@ -102,7 +105,7 @@ def assert_same(found, expected):
     for config in expected:
         assert found[config].meta["diverged"] == expected[config].meta["diverged"]
         one, other = found[config].arrays, expected[config].arrays
-        assert one.keys() == other.keys() and "weights/prior.network.first.weight" in one
+        assert one.keys() == other.keys() and any("weights/prior" in name for name in one)
         assert {name for name in one if one[name].tobytes() != other[name].tobytes()} == set()
 
 
@@ -202,7 +205,12 @@ def test_workers_that_could_not_give_the_same_results_are_refused(local, tmp_pat
     with monkeypatch.context() as patch:
         patch.setattr(cluster, "code_digest", lambda: "another")
         refused("127.* has other code")
-    runs.fetch([config], store)
+    # and one that could takes a prior that its library does not know
+    monkeypatch.setitem(PRIORS, "floored", defined()["Floored"])
+    own = [replace(config, prior="floored")]
+    found = runs.fetch(own, store)
+    monkeypatch.delenv("VAENOTES_SCHEDULER")
+    assert_same(found, runs.fetch(own, Store(tmp_path / "alone")))
 
 
 @pytest.mark.parametrize("address", ["here", "tcp://here", "tcp://a b:1", "tcp://:1", "tcp://a:0"])
@@ -230,7 +238,7 @@ def test_a_worker_without_the_stores_folder_keeps_nothing(tmp_path):
     """It may have a folder of this name: the mark of the right one is missing there."""
     config, store = Config(**SMALL, epochs=1), Store(tmp_path / "store")
     dataset, code = runs.load_data(config), workers.code_digest()
-    task, reported = workers.Task([config], ["k"], "n"), []
+    task, reported = workers.Task([config], ["k"], "n", {}), []
     with store.mark() as mark:
         pass
     common = [dataset], "cpu", reported.append, mark, store, code

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from joblib import Parallel, cpu_count, delayed
 
-from vaenotes import cluster, memory
+from vaenotes import cluster, foreign, memory
 from vaenotes.config import Config
 from vaenotes.data import Dataset
 from vaenotes.errors import StoreError
@@ -41,12 +41,14 @@ WORTH_PROCESSES = 6  # seconds of one core; less is done before processes have s
 class Task(NamedTuple):
     """Replicas to be trained together, from the start or from where a checkpoint of them stands.
 
-    keys: theirs in the store; name: the key of their checkpoints there.
+    keys: theirs in the store; name: the key of their checkpoints there; priors: what they need
+    of those that the library does not define.
     """
 
     configs: list[Config]
     keys: list[str]
     name: str
+    priors: foreign.Priors
     checkpoint: Checkpoint | None = None
 
 
@@ -129,7 +131,7 @@ def _divided(
         count = max(-(-len(group) // together), min(share, len(group)))
         for some in (group[i::count] for i in range(count)):
             keys = [wanted[config] for config in some]
-            tasks.append(Task(some, keys, checkpoint_key(keys)))
+            tasks.append(Task(some, keys, checkpoint_key(keys), _priors(some)))
     tasks.sort(key=_pixels_left, reverse=True)  # the short ones last: all cores end together
     return tasks, workers
 
@@ -148,9 +150,13 @@ def _stopped(wanted: Mapping[Config, str], store: Store) -> Iterator[Task]:
             found = [waiting.pop(key) for key in keys]
             done = f"{checkpoint.epoch} of {found[0].epochs}"
             say(f"going on with {len(found)} replicas after epoch {done}")
-            yield Task(found, keys, name, checkpoint)
+            yield Task(found, keys, name, _priors(found), checkpoint)
         elif all(store.path(key).exists() for key in keys):  # stopped after its last result
             store.remove(name)
+
+
+def _priors(configs: Sequence[Config]) -> foreign.Priors:
+    return foreign.Priors({config.prior for config in configs})
 
 
 def _checkpoint(entry: Entry) -> Checkpoint:
@@ -190,7 +196,7 @@ def _train(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with freed_memory_kept():
+        with freed_memory_kept(), foreign.registered(task.priors):
             return task.name, train(task.configs, datasets, on_epoch, device, checkpoint)
     finally:
         torch.set_num_threads(threads)
