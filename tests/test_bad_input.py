@@ -105,7 +105,7 @@ def sensible(field: Field) -> st.SearchStrategy:
     if field.name in special:
         return special[field.name]
     if field.name in CHOICES:
-        return st.sampled_from(CHOICES[field.name])
+        return st.sampled_from(list(CHOICES[field.name]))
     if field.name in AT_LEAST:
         return st.integers(AT_LEAST[field.name], AT_LEAST[field.name] + 8)
     # A field of a type that is not listed here has to be given a strategy.

@@ -80,6 +80,15 @@ def test_executed_pages_explain_the_parameters_in_the_same_words():
     assert len(sources) <= 1
 
 
+def test_each_thing_of_your_own_is_a_cell_of_under_30_lines():
+    cells = jupytext.reads((BOOK / "extending.md").read_text(), fmt="md").cells
+    sources = [cell.source for cell in cells if cell.cell_type == "code"]
+    for made in ('PRIORS["', 'DATASETS["', 'EXPERIMENTS["', "chapter = "):
+        (cell,) = [source for source in sources if made in source]
+        assert 5 < len(cell.splitlines()) < 30
+    assert max(len(source.splitlines()) for source in sources) < 30
+
+
 def test_the_library_page_has_every_module_in_the_readmes_order():
     described = re.findall(r"automodule:: vaenotes\.(\w+)", (BOOK / "api.md").read_text())
     assert described == re.findall(r"`(\w+)\.py`", (ROOT / "README.md").read_text())

@@ -5,8 +5,10 @@ Two ways: one seed of two diverges in every arm; or the only one does.
 
 import warnings
 import zlib
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import jupytext
 import pytest
@@ -15,7 +17,18 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.pylabtools import select_figure_formats
 from IPython.utils.capture import capture_output
 
-from vaenotes import checks, films, plots, runs, settings, training, workers
+from vaenotes import (
+    checks,
+    data,
+    experiments,
+    films,
+    plots,
+    priors,
+    runs,
+    settings,
+    training,
+    workers,
+)
 from vaenotes.config import Config
 
 BOOK = Path(__file__).parents[1] / "book"
@@ -81,6 +94,15 @@ def used(tmp_path_factory):
     patch.undo()
 
 
+@pytest.fixture
+def as_before():
+    """What a page adds to the library's tables is gone afterwards."""
+    with ExitStack() as stack:
+        for table in (priors.PRIORS, data.DATASETS, experiments.ARMS, experiments.EXPERIMENTS):
+            stack.enter_context(mock.patch.dict(table))
+        yield
+
+
 def execute(page: Path, parameters: str) -> str:
     """All that a page's cells show with these parameters, as text. Raises what a cell raises."""
     InteractiveShell.clear_instance()
@@ -106,7 +128,7 @@ def execute(page: Path, parameters: str) -> str:
 @pytest.mark.parametrize("seeds", ["seeds = 2", f"seeds = 1; first_seed = {WILD}"])
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 @pytest.mark.filterwarnings("ignore")
-def test_a_page_names_every_replica_that_diverged(page, seeds, used):
+def test_a_page_names_every_replica_that_diverged(page, seeds, used, as_before):
     used.clear()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -127,9 +127,9 @@ def test_a_result_is_not_kept_under_data_that_changed_meanwhile(store, tmp_path,
 
 
 def test_a_worker_of_another_library_refuses_to_train(tmp_path):
-    task = workers.Task([Config(**SMALL)], ["k"], "n")
+    task = workers.Task([Config(**SMALL)], ["k"], "n", {})
     with pytest.raises(StoreError, match="the library was changed while it was running"):
-        workers._train(task, [], "cpu", tmp_path / "images", None, "another digest")
+        workers._train(task, [], "cpu", print, tmp_path, None, "another digest")
 
 
 ASK = """

@@ -1,5 +1,6 @@
 """The full description of one replica. Equal configurations give equal results."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 from vaenotes.data import DATASETS
@@ -18,8 +19,8 @@ from vaenotes.model import ENCODERS, LIKELIHOODS
 from vaenotes.priors import PRIORS
 from vaenotes.vectors import VECTORS
 
-CHOICES = {
-    "prior": tuple(PRIORS),
+CHOICES: dict[str, Iterable[str]] = {
+    "prior": PRIORS,  # itself, as more may be added
     "encoder": tuple(ENCODERS),
     "likelihood": LIKELIHOODS,
     "precision": ("float32", "bfloat16"),

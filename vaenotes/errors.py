@@ -1,5 +1,5 @@
 """The exceptions that are told in one line: of bad input, with the checks that most often raise it,
-and of a store that fails."""
+of a store and of a cluster that fail."""
 
 import difflib
 import math
@@ -33,6 +33,10 @@ class ParameterError(OneLine, ValueError):
 
 class StoreError(OneLine, RuntimeError):
     """Results cannot be kept or read: the folder or the file, and what the system says."""
+
+
+class ClusterError(OneLine, RuntimeError):
+    """Other machines cannot train: which, and why."""
 
 
 def shown(value: Any) -> str:

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 import xarray as xr
 
-from vaenotes import data, memory, trace
+from vaenotes import data, foreign, memory, trace
 from vaenotes.config import Config
 from vaenotes.dataset import Dataset
 from vaenotes.errors import ParameterError, shown
 from vaenotes.model import VAE
+from vaenotes.priors import PRIORS
 from vaenotes.progress import say
 from vaenotes.store import Entry, Store, key
 from vaenotes.training import Result, build
@@ -123,7 +124,7 @@ def _load_data(name: str, images: int, size: int, content: str | None) -> Datase
 def load_data(config: Config) -> Dataset:
     """The data set that a replica is trained on, the same for all seeds: a `Dataset`, whose images
     are (image, height, width). Raises ParameterError if its file cannot be read."""
-    return _load_data(config.data, config.images, config.size, _file_digest(config))
+    return _load_data(config.data, config.images, config.size, _data_digest(config))
 
 
 def load_model(config: Config, store: Store | None = None) -> VAE:
@@ -140,19 +141,22 @@ def load_model(config: Config, store: Store | None = None) -> VAE:
 
 
 def store_key(config: Config) -> str:
-    """A replica's key in the store: its whole configuration, its data file's content, and the
-    kind of device, since a GPU rounds otherwise."""
-    data = _file_digest(config) or config.data
-    return key(asdict(config) | {"data": data, "device": _device()})
+    """A replica's key in the store: its whole configuration, its data file's content, the code of
+    a prior or data set that is not the library's, and the kind of device, since a GPU rounds
+    otherwise."""
+    data = _data_digest(config) or config.data
+    prior = foreign.digest(PRIORS[config.prior]) or config.prior
+    return key(asdict(config) | {"data": data, "prior": prior, "device": _device()})
 
 
 def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _file_digest(config: Config) -> str | None:
+def _data_digest(config: Config) -> str | None:
+    """Of a data file, or of the code of a data set that is not the library's; else None."""
     if not (config.data.endswith(".npz") and os.path.isfile(config.data)):
-        return None
+        return foreign.digest(data.DATASETS.get(config.data))
     try:
         with open(config.data, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

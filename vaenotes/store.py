@@ -133,6 +133,18 @@ class Store:
         finally:
             lock.release()
 
+    @contextmanager
+    def mark(self) -> Iterator[Path]:
+        """A file in this folder, meanwhile: who sees it elsewhere sees this folder, and no other
+        of its name."""
+        with _told(self.folder):
+            handle, name = tempfile.mkstemp(dir=self.folder, prefix="mark-", suffix=".tmp")
+            os.close(handle)
+        try:
+            yield Path(name)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
     def unfinished(self) -> list[str]:
         """The keys of this version's checkpoints."""
         return sorted(path.stem for path in self.folder.glob(f"{checkpoint_key('')[:-64]}*.npz"))
