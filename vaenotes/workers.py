@@ -72,8 +72,10 @@ def train_all(
         if config not in stopped:
             groups.setdefault(company(config, datasets[config]), []).append(config)
     images = sum(map(_images_left, tasks))
-    images += sum(config.epochs * config.images for group in groups.values() for config in group)
-    steps = sum(one.epochs * one.images // one.batch for one, *_ in groups.values())
+    images += sum(
+        config.epochs * config.epoch_images for group in groups.values() for config in group
+    )
+    steps = sum(one.epochs * one.epoch_images // one.batch for one, *_ in groups.values())
     seconds = 0.01 * steps + images / 60_000  # about
     workers = cpu_count() if device == "cpu" and seconds >= WORTH_PROCESSES else 1
     workers, together = memory.plan(asked, workers, TOGETHER)
@@ -147,7 +149,7 @@ def _train(
             facts = vars(ensemble.checkpoint())
             store.save(task.name, facts.pop("arrays"), facts | {"keys": task.keys})
         with path.open("a") as file:
-            file.write(f"{len(task.configs) * ensemble.count}\n")
+            file.write(f"{len(task.configs) * ensemble.config.epoch_images}\n")
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -174,7 +176,7 @@ def _end_with(parent: int) -> None:
 def _images_left(task: Task) -> int:
     """How many images a task is yet to be trained on, epochs times images times replicas."""
     done = task.checkpoint.epoch if task.checkpoint else 0
-    return sum((config.epochs - done) * config.images for config in task.configs)
+    return sum((config.epochs - done) * config.epoch_images for config in task.configs)
 
 
 def _pixels_left(task: Task) -> int:

@@ -1,0 +1,54 @@
+"""The notes' own sizes: profile "paper" starts, streams, is taken up again and traces, in 6 GB."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Two epochs of two steps each of the whole grid, 64 by 64 pixels. Arguments: the store, and the
+# epoch after which the process is to end, as if it had been killed, or 0.
+CHILD = """
+import json, os, re, sys
+from pathlib import Path
+import vaenotes as vn
+from vaenotes import runs, workers
+from vaenotes.store import Store
+
+class Ended(Store):
+    def save(self, key, *entry):
+        super().save(key, *entry)
+        if key.startswith("unfinished") and entry[1]["epoch"] == int(sys.argv[2]):
+            os._exit(3)
+
+settings = vn.Settings(profile="paper", epochs=2, data=sys.argv[3])
+configs = vn.arm(settings, epoch_steps=2)
+entry = runs.fetch(configs, Ended(sys.argv[1]))[configs[0]]
+peak = int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+facts = {name: array.tolist() for name, array in entry.arrays.items() if "weights" not in name}
+print(json.dumps({"peak": peak, "trace": facts, "images": configs[0].images}))
+"""
+
+
+def child(store: Path, stop_after: int, data: str = "sprites") -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", CHILD, str(store), str(stop_after), data]
+    environment = os.environ | {"LOKY_MAX_CPU_COUNT": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a process's peak")
+def test_the_paper_profile_streams_resumes_and_traces_in_six_gb(tmp_path: Path) -> None:
+    whole = child(tmp_path / "whole", 0)
+    assert whole.returncode == 0, whole.stderr[-2000:]
+    assert child(tmp_path / "stopped", 1).returncode == 3
+    resumed = child(tmp_path / "stopped", 0)
+    assert "going on with 1 replicas after epoch 1 of 2" in resumed.stderr
+    one, two = json.loads(whole.stdout), json.loads(resumed.stdout)
+    assert one["images"] == 737_280
+    assert one["trace"] == two["trace"]
+    assert len(one["trace"]["trace/ratio"]) == 3  # the start and two epochs
+    assert one["trace"]["trace/ratio"][0] != one["trace"]["trace/ratio"][2]
+    assert max(one["peak"], two["peak"]) < 6e9
