@@ -2,10 +2,10 @@
 
     pip install -r benchmarks/requirements.txt         # for peers.py
     taskset -c 0 python benchmarks/faithful.py cost    # rates, memory, resuming; the whole, told
-    python benchmarks/faithful.py run                  # vaenotes/results/paper.json; half an hour
+    python benchmarks/faithful.py run 40               # minutes; vaenotes/results/paper.json
 
-The files say which commit made them; commit your changes first. A run that was stopped goes on
-from its store.
+The files say which commit made them; commit your changes first. A folder named after the minutes
+keeps the replicas.
 """
 
 import json
@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,12 @@ from peers import flops_an_image, product
 import vaenotes as vn
 from vaenotes import data, paper, runs, training
 from vaenotes.config import Config
-from vaenotes.store import Store
+from vaenotes.store import Store, checkpoint_key
 from vaenotes_facts import commit, hardware, installed_versions
 
 ROUNDS, STEPS = 3, 10
-SHORT = {"precision": "bfloat16", "epoch_steps": 1152}  # a tenth of the grid in each epoch
-SHORT_EPOCHS, SHORT_SEEDS = 20, 2
+SHORT = {"precision": "bfloat16", "epoch_steps": 576}  # a twentieth of the grid in each epoch
+SHORT_EPOCHS, SHORT_SEEDS = 40, 2  # as many epochs, if there is time
 # What the estimate for a GPU stands on: assumed, not measured.
 GPU_FLOPS = 10e12  # a second, of convolutions so small as these
 GPU_OPERATION = 10e-6  # seconds to launch one
@@ -64,8 +65,12 @@ class Steps:
         return STEPS * self.shape[0] * self.shape[1] / (time.process_time() - start)
 
 
-def watched(command: list[str], store: str) -> tuple[float, float, int]:
-    """CPU seconds and the most memory, GB, of a command and all that it starts; how it ended."""
+def watched(
+    command: list[str], store: str, limit: float = float("inf")
+) -> tuple[float, float, int]:
+    """CPU seconds and the most memory, GB, of a command and all that it starts; how it ended. It
+    is killed after `limit` seconds of the clock."""
+    start = time.perf_counter()
     environment = os.environ | {"VAENOTES_STORE": store, "OMP_NUM_THREADS": "1"}
     process = psutil.Popen([sys.executable, __file__, *command], env=environment)
     seconds: dict[int, float] = {}
@@ -78,6 +83,8 @@ def watched(command: list[str], store: str) -> tuple[float, float, int]:
                 times = one.cpu_times()
                 seconds[one.pid] = times.user + times.system
         most = max(most, memory)
+        if time.perf_counter() - start > limit:
+            process.kill()  # its workers end with it
         time.sleep(0.5)
     return sum(seconds.values()), most / 2**30, process.returncode
 
@@ -174,19 +181,39 @@ def cost() -> None:
     )
 
 
-def short_configs() -> list[Config]:
-    return settled(SHORT_SEEDS, SHORT_EPOCHS, **SHORT)
+def short_configs(epochs: int) -> list[Config]:
+    return settled(SHORT_SEEDS, epochs, **SHORT)
 
 
-def run(store: str) -> None:
+def shortened(store: Store) -> int:
+    """Let replicas that were stopped end with the epoch that the furthest of them has reached:
+    nothing in training depends on how many epochs there will be. Returns how many."""
+    asked = {runs.store_key(config): config for config in short_configs(SHORT_EPOCHS)}
+    entries = {name: store.load(name) for name in store.unfinished()}
+    epochs = max(entry.meta["epoch"] for entry in entries.values())
+    for name, entry in entries.items():
+        fewer = [replace(asked[key], epochs=epochs) for key in entry.meta["keys"]]
+        keys = [runs.store_key(config) for config in fewer]
+        store.save(checkpoint_key(keys), entry.arrays, entry.meta | {"keys": keys})
+        store.remove(name)
+    return epochs
+
+
+def run(minutes: float, store: str) -> None:
     before = commit(paper.FOLDER)
     start = time.perf_counter()
-    seconds, memory, code = watched(["train"], store)
+    os.environ["VAENOTES_STORE"] = store
+    epochs = SHORT_EPOCHS
+    seconds, memory, code = watched(["train", str(epochs)], store, 60 * minutes)
+    if code:
+        time.sleep(5)  # until the workers have noticed
+        epochs = shortened(Store())
+        more, later, code = watched(["train", str(epochs)], store)
+        seconds, memory = seconds + more, max(memory, later)
     clock = time.perf_counter() - start
     if code:
         raise SystemExit(f"training ended with {code}")
-    os.environ["VAENOTES_STORE"] = store
-    configs = short_configs()
+    configs = short_configs(epochs)
     found = runs.run(configs)  # all are stored
     images = len(configs) * configs[0].epochs * configs[0].epoch_images
     kept = {
@@ -211,8 +238,9 @@ if __name__ == "__main__":
     if command == "child":
         runs.fetch(child_configs(), {"Store": Store, "Killed": Killed}[arguments[0]]())
     elif command == "train":
-        runs.fetch(short_configs(), Store())
+        runs.fetch(short_configs(int(arguments[0])), Store())
     elif command == "run":
-        run(arguments[0] if arguments else str(Store().folder))
+        with tempfile.TemporaryDirectory() as folder:
+            run(float(arguments[0]), folder if len(arguments) == 1 else arguments[1])
     else:
         cost()

@@ -33,6 +33,7 @@ _HOME = {
     "load_data": "runs",
     "load_model": "runs",
     "measures": "measures",
+    "paper": "paper",
     "plots": "plots",
     "run": "runs",
     "run_arms": "experiments",

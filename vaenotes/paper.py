@@ -59,7 +59,7 @@ def predictions() -> tuple[Prediction, ...]:
     return tuple(Prediction("paper", finding, **facts) for finding, facts in rows.items())
 
 
-def findings() -> Findings:
-    """What came of each of these: "paper.measure"."""
+def findings(found: xr.Dataset) -> Findings:
+    """What came of each of these in some runs, the stored or others: "paper.measure"."""
     names = [prediction.finding for prediction in predictions()]
-    return {name: median_of(name.removeprefix("paper."), runs()) for name in names}
+    return {name: median_of(name.removeprefix("paper."), found) for name in names}
