@@ -29,7 +29,7 @@ from vaenotes.config import Config
 from vaenotes.store import Store, checkpoint_key
 from vaenotes_facts import commit, hardware, installed_versions
 
-ROUNDS, STEPS = 3, 10
+ROUNDS, STEPS = 3, 8
 SHORT = {"precision": "bfloat16", "epoch_steps": 576}  # a twentieth of the grid in each epoch
 SHORT_EPOCHS, SHORT_SEEDS = 40, 2  # as many epochs, if there is time
 # What the estimate for a GPU stands on: assumed, not measured.
@@ -132,8 +132,8 @@ def cost() -> None:
     others = {
         "one replica, float32": one,
         "one replica, bfloat16": Steps(1, "bfloat16"),
-        "four replicas together, float32": Steps(4, "float32"),
-        "four replicas together, bfloat16": Steps(4, "bfloat16"),
+        "two replicas together, float32": Steps(2, "float32"),
+        "two replicas together, bfloat16": Steps(2, "bfloat16"),
     }
     work = {name: steps.rate for name, steps in others.items()}
     work |= {"making the pictures": lambda: one.rate("draw"), "peak": product}
