@@ -70,7 +70,9 @@ def train_all(
     groups: dict[tuple, list[Config]] = {}
     for config in wanted:
         if config not in stopped:
-            groups.setdefault(company(config, datasets[config]), []).append(config)
+            # Convolutions gain nothing from company, and would be rounded otherwise in it.
+            alone = config if config.encoder == "cnn" else None
+            groups.setdefault((company(config, datasets[config]), alone), []).append(config)
     images = sum(map(_images_left, tasks))
     images += sum(
         config.epochs * config.epoch_images for group in groups.values() for config in group
