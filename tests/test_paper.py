@@ -94,3 +94,9 @@ def test_every_prediction_is_of_a_measure_and_was_measured() -> None:
         assert prediction.finding.removeprefix("paper.") in MEASURES
         assert prediction.low < prediction.high and prediction.because
         assert prediction.finding in found
+
+
+def test_where_the_run_comes_from_is_said() -> None:
+    kept, line = paper.stored(), paper.provenance().data
+    for fact in (kept["commit"], kept["hardware"], f"{kept['images']:,} images", "bfloat16"):
+        assert fact in line

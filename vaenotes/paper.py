@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from IPython.display import Markdown
 
 from vaenotes.ledger import Findings, Prediction
 from vaenotes.measures import median_of
@@ -50,6 +51,18 @@ def stored() -> dict[str, Any]:
 def runs() -> xr.Dataset:
     """The replicas, over (replica, epoch, node, dim), as vaenotes.run returns them."""
     return unpacked(stored()["runs"])
+
+
+def provenance() -> Markdown:
+    """How the run was made, where, and by which commit: a line under a table."""
+    kept = stored()
+    return Markdown(
+        f"*{kept['images']:,} images for each replica, products in {kept['config']['precision']}; "
+        f"{kept['cpu_seconds'] / 60:.0f} minutes of CPU in all, within "
+        f"{kept['clock_seconds'] / 60:.0f} by the clock, beside other work; at most "
+        f"{kept['peak_gb']:.1f} GB of memory. Made on {kept['hardware']}; torch "
+        f"{kept['versions']['torch']}; commit {kept['commit']}.*"
+    )
 
 
 @cache
