@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from vaenotes import training
+from vaenotes import pool, training
 from vaenotes.config import Config
 from vaenotes.dataset import Dataset
 from vaenotes.objective import Weights
@@ -27,7 +27,7 @@ from vaenotes.objective import Weights
 
 def pixels(dataset: Dataset) -> Tensor:
     """(image, pixel), float32 0..1"""
-    return training.pixels(torch.from_numpy(dataset.images).flatten(1))
+    return pool.pixels(torch.from_numpy(dataset.images).flatten(1))
 
 
 def product() -> float:
@@ -42,7 +42,7 @@ def flops_an_image(config: Config, dataset: Dataset) -> float:
     """Of matrix products, forward and backward, as torch counts them."""
     ensemble = training.Ensemble([config], [dataset])
     noise, z0 = ensemble.draw(64, ensemble.generators)
-    batch = pixels(dataset)[None, :64], ensemble.factors[:, :64], noise, z0
+    batch = pixels(dataset)[None, :64], ensemble.pool.factors[:, :64], noise, z0
     with FlopCounterMode(display=False) as counter:
         ensemble.gradients(ensemble.parameters, *batch)
     return counter.get_total_flops() / 64

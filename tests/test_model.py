@@ -179,3 +179,21 @@ def test_a_fixed_noise_variance_can_be_set():
 def test_a_cnn_needs_sizes_it_can_halve_four_times():
     with pytest.raises(ParameterError, match="size must be a multiple of 16 for a cnn, got 40"):
         Config(encoder="cnn", size=40)
+
+
+def test_convolutions_in_half_precision_are_near_those_in_full():
+    """Also under vmap, where torch's autocast leaves them alone."""
+    model = make(encoder="cnn")
+    images = inputs()[0]
+    codes = torch.randn(6, 3, 2, generator=torch.Generator().manual_seed(1))
+    exact = model.encode(images).mean, model.decode(codes)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        plain = model.encode(images).mean, model.decode(codes)
+        mapped = torch.func.vmap(lambda x, z: (model.encode(x).mean, model.decode(z)))(
+            images[:, None], codes[:, None]
+        )
+    assert plain[1].dtype == mapped[1].dtype == torch.bfloat16
+    for one, rough, alone in zip(exact, plain, mapped, strict=True):
+        assert not torch.equal(one, rough.float())
+        torch.testing.assert_close(rough.float(), one, rtol=0.05, atol=0.02)
+        torch.testing.assert_close(alone[:, 0].float(), one, rtol=0.05, atol=0.02)

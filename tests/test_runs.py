@@ -223,12 +223,17 @@ def test_several_arms_are_the_same_as_each_alone(store, tmp_path):
 def test_results_do_not_depend_on_how_replicas_are_divided(tmp_path, monkeypatch):
     configs = [Config(**SMALL, seed=seed) for seed in range(5)]
     configs += [Config(**SMALL | {"hidden": 4}, seed=9)]
+    rounded = {"encoder": "cnn", "precision": "float32", "size": 16}
+    cnns = [Config(**SMALL | rounded, seed=seed) for seed in range(2)]
     runs = []
     for together, cores in ((16, 1), (2, 2)):
         monkeypatch.setattr(workers, "TOGETHER", together)
         monkeypatch.setattr(workers, "WORTH_PROCESSES", 0)
         monkeypatch.setattr(workers, "cpu_count", lambda cores=cores: cores)
         runs.append(run(configs, Store(tmp_path / str(together))).drop_vars("seconds"))
+        beside = run(cnns, Store(tmp_path / f"cnn {together}")).drop_vars("seconds")
+        alone = run(cnns[1:], Store(tmp_path / f"alone {together}")).drop_vars("seconds")
+        xr.testing.assert_identical(beside.isel(replica=[1]), alone)
     xr.testing.assert_identical(*runs)
 
 

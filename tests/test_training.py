@@ -1,6 +1,7 @@
 import os
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 from vaenotes import trace, training
 from vaenotes.config import Config
 from vaenotes.data import load
+from vaenotes.dataset import Pictures
 from vaenotes.objective import Weights, terms, total
-from vaenotes.training import build, pixels
+from vaenotes.pool import pixels
+from vaenotes.training import build
 
 SMALL = {"images": 256, "size": 16, "hidden": 16, "epochs": 2, "batch": 64, "learning_rate": 1e-3}
 
@@ -115,6 +118,7 @@ def test_a_replica_is_bit_identical_alone_and_in_any_company(dataset, precision,
         {"prior": "matched"},
         {"posterior_rate": 0.0, "regauge": (2.0, 0.5)},
         {"prior": "cholesky", "encoder": "cnn", "likelihood": "gaussian_learned"},
+        {"encoder": "cnn", "precision": "bfloat16"},
     ],
 )
 def test_a_recorded_step_changes_no_bit(dataset, monkeypatch, options):
@@ -134,6 +138,7 @@ def test_a_recorded_step_changes_no_bit(dataset, monkeypatch, options):
         {"prior": "matched", "likelihood": "gaussian_learned"},
         {"posterior_rate": 0.0, "regauge": (2.0, 0.5)},
         {"prior": "cholesky", "encoder": "cnn", "swapped": True},
+        {"encoder": "cnn", "precision": "bfloat16", "epoch_steps": 2},
         {"learning_rate": 1e4},
     ],
 )
@@ -172,6 +177,39 @@ def test_a_caller_without_gradients_gets_trained_replicas_too(dataset):
 def test_what_no_gradient_depends_on_is_left_out_of_a_recorded_step(dataset):
     graph = training.recorded(lambda x: (x.exp().sum(), 2 * x)[1], torch.ones(3))
     assert "exp" not in graph.code and torch.equal(graph(torch.ones(3)), torch.full((3,), 2.0))
+
+
+@pytest.mark.parametrize("options", [{}, {"encoder": "cnn"}])
+def test_pictures_made_when_asked_for_train_to_the_same_bits(dataset, options):
+    """Also in the company of another data set, made or held."""
+    rows = np.random.default_rng(0).permutation(256)
+    made = replace(dataset, images=Pictures(np.argsort(rows), dataset.images[rows].__getitem__, 16))
+    other = load("sprites", images=256, size=16, seed=1)
+    configs = [Config(**SMALL | options, seed=seed) for seed in range(2)]
+    held = training.train(configs, [dataset, other])
+    for datasets in ([made, other], [made, replace(other, images=other.images[:])]):
+        for one, two in zip(held, training.train(configs, datasets), strict=True):
+            assert not different(one, two)
+    alone = training.train(configs, [made, made])
+    assert not different(alone[0], held[0]) and different(alone[1], held[1])
+
+
+def test_short_epochs_are_the_first_steps_of_long_ones(dataset):
+    """Each takes the images first that a whole pass would: Adam has then taken as many steps."""
+    kept = []
+    for steps in (None, 4, 3):
+        config = Config(**SMALL | {"epochs": 1}, epoch_steps=steps)
+        ensemble = Ensemble([config], dataset)
+        ensemble.epoch(1)
+        kept.append(ensemble)
+    whole, same, short = ({n: p.detach() for n, p in e.parameters.items()} for e in kept)
+    assert all(torch.equal(whole[name], same[name]) for name in whole)
+    again = Ensemble([Config(**SMALL)], dataset)
+    order = torch.randperm(256, generator=again.generators[0])
+    for chosen in order.split(64)[:3]:
+        again.step(chosen[None])
+    assert all(torch.equal(short[name], value) for name, value in again.parameters.items())
+    assert [ensemble.checkpoint().steps for ensemble in kept] == [4, 4, 3]
 
 
 def test_seeds_differ_from_the_first_step(dataset):

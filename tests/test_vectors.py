@@ -6,8 +6,8 @@ import torch
 
 from vaenotes.data import load
 from vaenotes.errors import ParameterError
+from vaenotes.pool import pixels
 from vaenotes.settings import Settings
-from vaenotes.training import pixels
 from vaenotes.vectors import CONDITION, VECTORS
 
 

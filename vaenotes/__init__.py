@@ -49,6 +49,7 @@ _HOME = {
     "theory": "theory",
     "checks": "checks",
     "cost": "cost",
+    "paper": "paper",
 }
 __all__ = ["__version__", *_HOME]
 
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from vaenotes import films as films
     from vaenotes import ledger as ledger
     from vaenotes import measures as measures
+    from vaenotes import paper as paper
     from vaenotes import plots as plots
     from vaenotes import portrait as portrait
     from vaenotes import summary as summary

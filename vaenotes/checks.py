@@ -21,10 +21,10 @@ from vaenotes import memory, ppca, runs
 from vaenotes.config import Config
 from vaenotes.data import load
 from vaenotes.errors import check_choice
+from vaenotes.pool import pixels
 from vaenotes.settings import PROFILES, Settings
 from vaenotes.summary import ALIVE_RATIO, Interval, median_interval, survivors
 from vaenotes.trace import EVALUATION_IMAGES
-from vaenotes.training import pixels
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def digit_eigenvalues() -> np.ndarray:
 @cache
 def digits() -> np.ndarray:
     """scikit-learn's digits as the checks train on them: (image, pixel)."""
-    images = load("optdigits", images=DIGITS["images"]).images
+    images = load("optdigits", images=DIGITS["images"]).images[:]
     return images.reshape(len(images), -1)
 
 

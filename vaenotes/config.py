@@ -57,6 +57,7 @@ class Config:
     posterior_rate: float = 1.0  # the same for encoder and posterior; 0 keeps them as they start
     batch: int = 256
     epochs: int = 20
+    epoch_steps: int | None = None  # steps of an epoch; None: one pass over the images
     precision: str = "float32"
     swapped: bool = False  # dims in reverse order in the initial weights and in all noise
     units: tuple[float, ...] = ()  # the initial weights in other units: a factor for each dim
@@ -98,9 +99,15 @@ class Config:
                 )
         if self.batch > self.images:
             raise ParameterError(f"batch must be at most images={self.images}, got {self.batch}")
+        if self.epoch_steps is not None:
+            check_int("epoch_steps", self.epoch_steps, 1, self.images // self.batch)
+            object.__setattr__(self, "epoch_steps", int(self.epoch_steps))
         if self.encoder == "cnn" and self.size % 16:
             raise ParameterError(f"size must be a multiple of 16 for a cnn, got {self.size}")
-        if self.encoder == "cnn" and self.precision != "float32":  # torch has no such convolutions
-            raise ParameterError(f"precision must be float32 for a cnn, got {self.precision!r}")
         if self.encoder == "cnn" and self.data in VECTORS:
             raise ParameterError(f"encoder must be mlp or linear for data={self.data}, got 'cnn'")
+
+    @property
+    def epoch_images(self) -> int:
+        """How many images an epoch takes."""
+        return self.images if self.epoch_steps is None else self.epoch_steps * self.batch

@@ -11,7 +11,9 @@ from IPython.display import Markdown
 from vaenotes.errors import check_choice
 
 FOLDER = Path(__file__).parent / "results"
-NAMES = ("training", "cores", "book", "rebuild", "scaling", "kl", "rendering", "precision")
+NAMES = (
+    "training", "cores", "book", "rebuild", "scaling", "kl", "rendering", "precision", "paper",
+)  # fmt: skip
 
 
 def path(name: str) -> Path:

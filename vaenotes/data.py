@@ -8,13 +8,13 @@ import functools
 import math
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from vaenotes.dataset import Dataset, Pairs, load_bytes
+from vaenotes.dataset import Dataset, Pairs, Pictures, load_bytes
 from vaenotes.errors import LARGEST, ParameterError, check, check_int, check_memory, number, shown
 from vaenotes.vectors import VECTORS
 
@@ -28,6 +28,8 @@ VALUES = (
     np.linspace(0, 1, 32),
 )
 COUNTS = tuple(len(values) for values in VALUES)
+GRID = math.prod(COUNTS)  # 737,280
+PACKED = 64 * 64 // 8  # bytes of a picture of dSprites' file, a bit for each pixel
 CORRELATED = (("shape", "scale"), ("x", "y"))
 # Besides the correlated pairs: what a turn does to the picture depends on the shape that is turned.
 EDGES = (*CORRELATED, ("shape", "orientation"))
@@ -51,7 +53,7 @@ def load(name: str, **options: Any) -> Dataset:
 
 
 def sprites(
-    images: int | None = 10_000,
+    images: int = 10_000,
     size: int = 32,
     seed: int = 0,
     correlated: Pairs = CORRELATED,
@@ -59,15 +61,27 @@ def sprites(
 ) -> Dataset:
     """White squares, ellipses and hearts on black: dSprites' grid of factors, drawn at any size.
 
-    images: how many are drawn, with replacement; None: each of the 737,280 once, in grid order
-    (the last factor fastest), which needs correlated=(). size: pixels of a side, 8..128.
+    images: how many are drawn, with replacement. All 737,280 that there are mean the whole grid:
+    each once, in an order drawn from seed, its factors independent whatever `correlated` says; its
+    pictures are made when they are asked for. size: pixels of a side, 8..128.
     correlated, strength: see `_draw`; small strengths tie pairs closely. Raises ParameterError.
     """
     check_int("size", size, 8, 128)
     _check_draw(images, size, seed, correlated, strength)
     indices = _draw(COUNTS, images, seed, correlated, strength)
     factors = np.column_stack([v[i] for v, i in zip(VALUES, indices.T, strict=True)])
-    return Dataset("sprites", render(indices, size), factors.astype(np.float32), FACTORS, EDGES)
+    pictures: np.ndarray | Pictures
+    if images == GRID:
+        draw = functools.partial(_render_rows, size=size)
+        pictures = Pictures(np.ravel_multi_index(tuple(indices.T), COUNTS), draw, size)
+    else:
+        pictures = render(indices, size)
+    return Dataset("sprites", pictures, factors.astype(np.float32), FACTORS, EDGES)
+
+
+def _render_rows(rows: np.ndarray, size: int) -> np.ndarray:
+    """`render` of rows of the grid, the last factor fastest: int (image,)."""
+    return render(np.column_stack(np.unravel_index(rows, COUNTS)), size)
 
 
 def render(indices: np.ndarray, size: int = 32) -> np.ndarray:
@@ -143,16 +157,16 @@ def _shrink(lit: np.ndarray, fine: int) -> np.ndarray:
 
 
 def _draw(
-    counts: tuple[int, ...], images: int | None, seed: int, correlated: Pairs, strength: float
+    counts: tuple[int, ...], images: int, seed: int, correlated: Pairs, strength: float
 ) -> np.ndarray:
     """Indices of FACTORS, int (image, factor): uniform, independent but for the correlated pairs.
 
     A pair's indices, scaled to 0..1, have p(u, v) proportional to exp(-(u - v)^2 / 2 strength^2):
-    Träuble et al. 2021, arXiv 2006.07886. images=None: the whole grid.
+    Träuble et al. 2021, arXiv 2006.07886. As many images as the grid has: all of it, shuffled.
     """
-    if images is None:
-        return np.indices(counts).reshape(len(counts), -1).T
     rng = np.random.default_rng(seed)
+    if images == math.prod(counts):
+        return np.column_stack(np.unravel_index(rng.permutation(images), counts))
     indices = np.column_stack([rng.integers(n, size=images) for n in counts])
     for a, b in (map(FACTORS.index, pair) for pair in correlated):
         u, v = np.linspace(0, 1, counts[a])[:, None], np.linspace(0, 1, counts[b])
@@ -165,13 +179,14 @@ def _draw(
 
 def dsprites(
     path: str,
-    images: int | None = 10_000,
+    images: int = 10_000,
     size: int = 32,
     seed: int = 0,
     correlated: Pairs = CORRELATED,
     strength: float = 0.2,
 ) -> Dataset:
-    """dSprites' own pictures (Matthey et al. 2017) from its .npz, drawn as `sprites` draws.
+    """dSprites' own pictures (Matthey et al. 2017) from its .npz, drawn as `sprites` draws; as many
+    as the file has are kept as bits, and unpacked when they are asked for.
 
     size: 8, 16, 32 or 64. The file is read once, as a stream, and nothing in it is unpickled.
     Raises ParameterError, also for whatever is wrong with the file.
@@ -193,7 +208,7 @@ def dsprites(
             indices = _draw(tuple(counts), images, seed, correlated, strength)
             rows = np.ravel_multi_index(tuple(indices.T), counts)
             with archive.open("imgs.npy") as member:
-                pictures = _pick(member, len(classes), rows, size)
+                pictures = _pick(_blocks(member, len(classes)), len(classes), rows, size)
     except Exception as error:  # a strange file makes its readers raise almost anything
         reason = str(error) or type(error).__name__
         raise ParameterError(f"data must be dSprites' .npz, got {shown(path)}: {reason}") from error
@@ -221,22 +236,40 @@ def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     return np.lib.format.read_array_header_1_0(member)
 
 
-def _pick(member: IO[bytes], total: int, rows: np.ndarray, size: int) -> np.ndarray:
-    """Some rows of dSprites' imgs, from its stream of bytes: uint8 (image, size, size), 0..255."""
+def _blocks(member: IO[bytes], total: int) -> Iterator[np.ndarray]:
+    """dSprites' imgs, from its stream of bytes: uint8 (image, 64, 64), 0 or 1, block by block."""
     shape, by_column, dtype = _header(member)
     fits = dtype == np.uint8 and shape == (total, 64, 64) and not by_column
     check(fits, f"its imgs must be uint8 {(total, 64, 64)}, row by row", f"{dtype} {shape}")
+    for start in range(0, total, 4096):
+        count = min(4096, total - start)
+        block = np.frombuffer(member.read(count * 64 * 64), np.uint8).reshape(count, 64, 64)
+        brightest = int(block.max())
+        check(brightest <= 1, "its imgs must be 0 or 1", brightest)
+        yield block
+
+
+def _pick(
+    blocks: Iterator[np.ndarray], total: int, rows: np.ndarray, size: int
+) -> np.ndarray | Pictures:
+    """Some rows of dSprites' imgs: uint8 (image, size, size), 0..255."""
+    if len(rows) == total:
+        packed = np.concatenate([np.packbits(block.reshape(-1, 64 * 64), 1) for block in blocks])
+        return Pictures(rows, functools.partial(_unpack, packed, size), size)
     order = np.argsort(rows)
     pictures = np.empty((len(rows), size, size), np.uint8)
-    for start in range(0, total, 4096):
-        stop = min(start + 4096, total)
-        block = np.frombuffer(member.read((stop - start) * 64 * 64), np.uint8)
+    start = 0
+    for block in blocks:
+        stop = start + len(block)
         wanted = order[slice(*np.searchsorted(rows, [start, stop], sorter=order))]
-        chosen = block.reshape(stop - start, 64, 64)[rows[wanted] - start]
-        brightest = int(chosen.max(initial=0))
-        check(brightest <= 1, "its imgs must be 0 or 1", brightest)
-        pictures[wanted] = _shrink(chosen, 64 // size)
+        pictures[wanted] = _shrink(block[rows[wanted] - start], 64 // size)
+        start = stop
     return pictures
+
+
+def _unpack(packed: np.ndarray, size: int, rows: np.ndarray) -> np.ndarray:
+    """Some rows of packed pictures (image, PACKED): uint8 (image, size, size), 0..255."""
+    return _shrink(np.unpackbits(packed[rows], axis=1).reshape(-1, 64, 64), 64 // size)
 
 
 def mnist5k(images: int = 5_000, size: int = 32, seed: int = 0) -> Dataset:
@@ -281,12 +314,10 @@ def _measure(pixels: np.ndarray) -> np.ndarray:
 DATASETS: dict[str, Callable[..., Dataset]] = {"sprites": sprites, "mnist5k": mnist5k}
 
 
-def _check_draw(
-    images: int | None, size: int, seed: int, correlated: Pairs, strength: float
-) -> None:
-    if images is not None:
-        check_int("images", images, 1)
-        check_memory({"images": images, "size": size}, load_bytes(images, int(size) ** 2))
+def _check_draw(images: int, size: int, seed: int, correlated: Pairs, strength: float) -> None:
+    check_int("images", images, 1)
+    kept = PACKED if images == GRID else int(size) ** 2
+    check_memory({"images": images, "size": size}, load_bytes(images, kept))
     check_int("seed", seed, 0, LARGEST)
     check(0 < number(strength) < math.inf, "strength must be a positive number", strength)
     try:
@@ -294,6 +325,5 @@ def _check_draw(
         members = [FACTORS.index(name) for a, b in pairs for name in (a, b)]
     except (TypeError, ValueError):  # no pairs, or no factors
         members = [0, 0]
-    fits = len(set(members)) == len(members) and (images is not None or not members)
-    rule = f"correlated must be pairs of {', '.join(FACTORS)}, none twice (if images is None: ())"
-    check(fits, rule, correlated)
+    fits = len(set(members)) == len(members)
+    check(fits, f"correlated must be pairs of {', '.join(FACTORS)}, none twice", correlated)

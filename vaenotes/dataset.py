@@ -1,7 +1,9 @@
 """What a data set is: images, the factors behind them, and a default DAG over those factors."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -11,33 +13,57 @@ Pairs = tuple[tuple[str, str], ...]
 VECTOR_BYTES = 24  # for each number of a vector: float32, and what it is computed from in float64
 
 
-def load_bytes(images: int, pixels: int, pixel_bytes: int = 1) -> int:
-    """About what it takes to load a data set: its pixels, and what its factors are made from."""
-    return int(images) * (int(pixels) * pixel_bytes + 200)
+def load_bytes(images: int, each: int) -> int:
+    """About what it takes to load a data set: `each` image, and what its factors are made from."""
+    return int(images) * (int(each) + 200)
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Pictures that are made when they are asked for, and indexed like an array of them, uint8
+    (image, size, size). rows: int (image,), of what each is made; draw: such rows -> pictures."""
+
+    rows: np.ndarray
+    draw: Callable[[np.ndarray], np.ndarray]
+    size: int
+    dtype: ClassVar[np.dtype] = np.dtype(np.uint8)
+    ndim: ClassVar[int] = 3
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return len(self.rows), self.size, self.size
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, chosen: Any) -> np.ndarray:
+        rows = self.rows[chosen]
+        return self.draw(rows.reshape(-1)).reshape(*rows.shape, self.size, self.size)
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Images and the factors behind them; raises ParameterError if the parts do not fit.
 
-    images: (image, height, width), pictures as uint8 in 0..255, other data as finite float32.
+    images: (image, height, width), pictures as uint8 in 0..255, other data as finite float32; an
+    array, or Pictures where that would be too large.
     factors: float32 (image, node), raw values.
     edges: the default DAG, as (parent, child) names of factors.
     """
 
     name: str
-    images: np.ndarray
+    images: np.ndarray | Pictures
     factors: np.ndarray
     factor_names: tuple[str, ...]
     edges: Pairs
 
     def __post_init__(self) -> None:
         images, factors, names = self.images, self.factors, self.factor_names
-        fits = isinstance(images, np.ndarray) and images.dtype in (np.uint8, np.float32)
-        fits = fits and images.ndim == 3 and images.size > 0
+        fits = isinstance(images, np.ndarray | Pictures) and images.dtype in (np.uint8, np.float32)
+        fits = fits and images.ndim == 3 and math.prod(images.shape) > 0
         rule = "images must be uint8 or float32 (image, height, width), none of them 0"
         check(fits, rule, images)
-        if images.dtype == np.float32:
+        if isinstance(images, np.ndarray) and images.dtype == np.float32:
             largest = float(abs(images).max())  # nan if there is any
             check(math.isfinite(largest), "images must be finite", largest)
         fits = isinstance(names, tuple) and all(isinstance(name, str) for name in names)

@@ -11,7 +11,7 @@ import psutil
 
 from vaenotes import trace
 from vaenotes.config import Config
-from vaenotes.data import FACTORS
+from vaenotes.data import FACTORS, GRID, PACKED
 from vaenotes.dataset import VECTOR_BYTES, load_bytes
 from vaenotes.errors import check_memory
 from vaenotes.model import weight_bytes
@@ -36,6 +36,7 @@ def need(config: Config) -> Need:
     nodes, code = len(FACTORS), len(FACTORS) * config.dims
     vectors = config.data in VECTORS
     pixels = config.size if vectors else config.size**2
+    kept = pixels * VECTOR_BYTES if vectors else PACKED if config.images == GRID else pixels
     weights = weight_bytes(
         nodes=FACTORS,
         edges=(),
@@ -62,7 +63,7 @@ def need(config: Config) -> Need:
         for table in (trace.QUANTITIES, trace.FINAL_QUANTITIES)
     ]
     return Need(
-        data=load_bytes(config.images, pixels, VECTOR_BYTES if vectors else 1),
+        data=load_bytes(config.images, kept),
         model=WEIGHT_COPIES * weights + 4 * (images * each + 4 * code**2),
         results=RESULT_COPIES * 4 * ((config.epochs + 1) * numbers[0] + numbers[1]),
     )

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vaenotes.errors import (
     LARGEST,
@@ -31,6 +32,7 @@ LARGE = 4096  # pixels, dims or units, beyond which a model is weighed before it
 FEATURES = 12  # per node, between encoder and posterior graph network
 LIKELIHOODS = ("bernoulli", "gaussian", "gaussian_learned")
 CHANNELS = (1, 32, 32, 64, 64)  # the four strided convolutions of the dSprites literature
+HALVES: dict[str, Any] = {"stride": 2, "padding": 1}  # with windows of 4, the side of a map
 
 
 class Output(NamedTuple):
@@ -176,6 +178,28 @@ class Linear(nn.Module):
         return (inputs @ self.weight).add_(self.bias)  # in place: less memory to fetch
 
 
+class Conv2d(nn.Conv2d):
+    """In the precision of autocast, which under vmap does not see to convolutions itself."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.conv2d(*_lowered(images, self.weight, self.bias), **HALVES)
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """The same for the way back."""
+
+    def forward(self, images: Tensor) -> Tensor:  # type: ignore[override]
+        return F.conv_transpose2d(*_lowered(images, self.weight, self.bias), **HALVES)
+
+
+def _lowered(images: Tensor, *weights: Any) -> Any:
+    device = images.device.type
+    if not torch.is_autocast_enabled(device):
+        return images, *weights
+    dtype = torch.get_autocast_dtype(device)
+    return [tensor.to(dtype) for tensor in (images, *weights)]
+
+
 class LinearPosterior(nn.Module):
     """(image, pixel) -> (image, node, 2 dim): means linear in the image, one log-variance per dim
     for all images. What probabilistic PCA needs (Tipping & Bishop 1999; Lucas et al. 2019)."""
@@ -225,7 +249,7 @@ def cnn_encoder(pixels: int, hidden: int, nodes: int) -> nn.Module:
     side = math.isqrt(pixels)
     layers: list[nn.Module] = [nn.Unflatten(-1, (1, side, side))]
     for before, after in pairwise(CHANNELS):
-        layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.ReLU(inplace=True)]
+        layers += [Conv2d(before, after, 4, **HALVES), nn.ReLU(inplace=True)]
     flat = CHANNELS[-1] * (side // 16) ** 2
     layers += [
         nn.Flatten(-3),
@@ -246,7 +270,7 @@ def cnn_decoder(inputs: int, hidden: int, pixels: int) -> nn.Module:
         nn.Unflatten(-1, (CHANNELS[-1], side, side)),
     ]
     for before, after in zip(CHANNELS[:0:-1], CHANNELS[-2::-1], strict=True):
-        layers += [nn.ReLU(inplace=True), nn.ConvTranspose2d(before, after, 4, stride=2, padding=1)]
+        layers += [nn.ReLU(inplace=True), ConvTranspose2d(before, after, 4, **HALVES)]
     return nn.Sequential(*layers, nn.Flatten(-3))
 
 

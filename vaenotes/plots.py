@@ -54,7 +54,7 @@ def images(dataset: Dataset, rows: int = 3, columns: int = 10) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(0.75 * columns, 0.75 * rows))
         axes = figure.subplots(rows, columns)
-        for ax, image in zip(axes.flat, dataset.images, strict=False):
+        for ax, image in zip(axes.flat, dataset.images[: rows * columns], strict=False):
             _image(ax, image / 255)
         return figure
 

@@ -7,6 +7,7 @@ in company.
 """
 
 import ctypes
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,9 +27,9 @@ from vaenotes.dataset import Dataset
 from vaenotes.gauge import change_units, regauge
 from vaenotes.model import VAE
 from vaenotes.objective import Weights, terms, total
+from vaenotes.pool import Pool
 
 REGISTER = 64  # numbers; a multiple of what any vector register holds
-SMALL_POOL = 2**24  # numbers; images no more than that are held as float32, larger sets as uint8
 WORTH_RECORDING = 250  # steps; in fewer, recording one would cost more than it saves
 
 # What may differ between replicas that are trained together; all else must agree.
@@ -74,7 +75,7 @@ def build(config: Config, dataset: Dataset) -> VAE:
     return VAE(
         nodes=dataset.factor_names,
         edges=dataset.edges if config.edges is None else config.edges,
-        pixels=dataset.images[0].size,
+        pixels=math.prod(dataset.images.shape[1:]),
         dims=config.dims,
         shared=config.shared,
         prior=config.prior,
@@ -144,15 +145,9 @@ class Ensemble:
                 for term in Weights._fields
             )
         )
-        # Each data set is held once, (data set, image, pixel); `held` says which is a replica's.
-        different = list(dict.fromkeys(datasets))
-        self.held = torch.tensor([different.index(dataset) for dataset in datasets], device=device)
-        self.images = stacked_once([dataset.images for dataset in different]).flatten(2).to(device)
-        self.factors = stacked_once([d.standard_factors for d in different]).to(device)
-        if self.images.numel() <= SMALL_POOL:
-            self.images = pixels(self.images)
-        self.count = self.images.shape[1]
-        self.steps = self.config.epochs * (self.count // self.config.batch)
+        self.pool = Pool(datasets, device)
+        self.epoch_steps = min(self.pool.count, self.config.epoch_images) // self.config.batch
+        self.steps = self.config.epochs * self.epoch_steps
         self.recorded: Callable[..., list[Tensor | None]] | None = None
         self.diverged: list[tuple[int, int] | None] = [None] * len(configs)
         self.records: dict[str, list[Tensor]] = {}  # by quantity, (replica, ...) of every epoch
@@ -190,9 +185,7 @@ class Ensemble:
     def step(self, chosen: Tensor) -> Tensor:
         """One optimiser step on the images `chosen` (replica, image). Returns, per replica,
         whether its gradients were finite (replica,)."""
-        held = self.held[:, None]
-        images, factors = pixels(self.images[held, chosen]), self.factors[held, chosen]
-        batch = (images, factors, *self.draw(chosen.shape[1], self.generators))
+        batch = (*self.pool.batch(chosen), *self.draw(chosen.shape[1], self.generators))
         self.optimizer.zero_grad()  # before, so that new gradients take the old ones' memory
         if self.recorded is None and self.steps >= WORTH_RECORDING:
             self.recorded = recorded(self.gradients, self.parameters, *batch)
@@ -248,12 +241,12 @@ class Ensemble:
                     own[name].copy_(value)
 
     def epoch(self, number: int) -> None:
-        """One pass over the data, each replica in its own order; a last short batch is left out."""
-        batch = self.config.batch
-        order = torch.stack([torch.randperm(self.count, generator=g) for g in self.generators]).to(
+        """One pass over the data, or the part of it that an epoch takes, each replica in its own
+        order; a last short batch is left out."""
+        batch, steps, count = self.config.batch, self.epoch_steps, self.pool.count
+        order = torch.stack([torch.randperm(count, generator=g) for g in self.generators]).to(
             self.device
         )
-        steps = self.count // batch
         for step in range(steps):
             if self.config.decay:
                 left = 1 - ((number - 1) * steps + step) / (self.config.epochs * steps)
@@ -276,7 +269,7 @@ class Ensemble:
         """Stop every replica of which something measured after an epoch is not finite: the last
         step's update may have done harm that no loss has met yet. NaN as in
         trace.UNDEFINED_IF_CONSTANT does not count."""
-        step = self.count // self.config.batch - 1 if epoch > 0 else 0
+        step = self.epoch_steps - 1 if epoch > 0 else 0
         known = [
             value.where(~value.isnan(), 0) if name in trace.UNDEFINED_IF_CONSTANT else value
             for name, value in measured.items()
@@ -336,9 +329,10 @@ class Ensemble:
     @torch.no_grad()
     def measure(self, final: bool = False) -> dict[str, Tensor]:
         """trace.measure of every replica, or trace.measure_final, on the same images and noise."""
-        count = min(trace.EVALUATION_IMAGES, self.count)
-        images = pixels(self.images[:, :count])[self.held]
-        factors = self.factors[:, :count][self.held]
+        count = min(trace.EVALUATION_IMAGES, self.pool.count)
+        images, factors = self.pool.batch(
+            torch.arange(count, device=self.device).expand(len(self.configs), count)
+        )
         generators = [torch.Generator().manual_seed(trace.EVALUATION_SEED) for _ in self.configs]
         noise, z0 = self.draw(count, generators)
 
@@ -424,13 +418,6 @@ def padded(flat: Tensor) -> Tensor:
     return F.pad(flat, (0, missing)) if missing else flat
 
 
-def stacked_once(arrays: Sequence[np.ndarray]) -> Tensor:
-    """Arrays of one shape along a new first axis; a single one is not copied."""
-    if len(arrays) == 1:
-        return torch.from_numpy(arrays[0])[None]
-    return torch.from_numpy(np.stack(arrays))
-
-
 def array(tensor: Tensor) -> np.ndarray:
     """A copy of the tensor's numbers, wherever it is."""
     return tensor.numpy(force=True).copy()
@@ -439,11 +426,6 @@ def array(tensor: Tensor) -> np.ndarray:
 def finite(tensors: Iterable[Tensor]) -> Tensor:
     """Whether all of each replica's numbers are finite, of tensors (replica, ...): (replica,)."""
     return torch.stack([t.isfinite().reshape(len(t), -1).all(-1) for t in tensors]).all(0)
-
-
-def pixels(images: Tensor) -> Tensor:
-    """uint8 0..255 -> float32 0..1; float32 as it is."""
-    return images.float().div_(255) if images.dtype == torch.uint8 else images
 
 
 @torch.enable_grad()  # also where the caller, who wants a trained model only, has it off

@@ -63,7 +63,7 @@ def _check(rank: int, images: int, size: int, seed: int) -> None:
     check_int("images", images, 1)
     check_int("size", size, rank)
     check_int("seed", seed, 0, LARGEST)
-    check_memory({"images": images, "size": size}, load_bytes(images, size, VECTOR_BYTES))
+    check_memory({"images": images, "size": size}, load_bytes(images, int(size) * VECTOR_BYTES))
 
 
 def _rows(x: np.ndarray) -> np.ndarray:

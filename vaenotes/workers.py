@@ -116,10 +116,14 @@ def _divided(
     groups: dict[tuple[Any, ...], list[Config]] = {}
     for config in wanted:
         if config not in stopped:
-            groups.setdefault(company(config, datasets[config]), []).append(config)
+            # Convolutions gain nothing from company, and would be rounded otherwise in it.
+            alone = config if config.encoder == "cnn" else None
+            groups.setdefault((company(config, datasets[config]), alone), []).append(config)
     images = sum(map(_images_left, tasks))
-    images += sum(config.epochs * config.images for group in groups.values() for config in group)
-    steps = sum(one.epochs * one.images // one.batch for one, *_ in groups.values())
+    images += sum(
+        config.epochs * config.epoch_images for group in groups.values() for config in group
+    )
+    steps = sum(one.epochs * one.epoch_images // one.batch for one, *_ in groups.values())
     seconds = 0.01 * steps + images / 60_000  # about
     workers = cpu_count() if device == "cpu" and seconds >= WORTH_PROCESSES else 1
     workers, together = memory.plan(memory.counted(wanted), 1 if client else workers, TOGETHER)
@@ -191,7 +195,7 @@ def _train(
         if shared:
             facts = vars(ensemble.checkpoint())
             shared.save(task.name, facts.pop("arrays"), facts | {"keys": task.keys})
-        report(len(task.configs) * ensemble.count)
+        report(len(task.configs) * ensemble.config.epoch_images)
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -223,7 +227,7 @@ def _end_with(parent: int) -> None:
 def _images_left(task: Task) -> int:
     """How many images a task is yet to be trained on, epochs times images times replicas."""
     done = task.checkpoint.epoch if task.checkpoint else 0
-    return sum((config.epochs - done) * config.images for config in task.configs)
+    return sum((config.epochs - done) * config.epoch_images for config in task.configs)
 
 
 def _pixels_left(task: Task) -> int:
