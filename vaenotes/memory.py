@@ -71,13 +71,14 @@ def need(config: Config) -> Need:
 
 def total(asked: Mapping[Config, int], workers: int = 1, together: int = 1) -> float:
     """Bytes for one run of so many replicas of each configuration, `together` of them in training
-    in each worker. Workers have data of their own, and get them through a pipe that holds them."""
+    in each worker, but cnns one by one. Workers have data of their own, and get them through a pipe
+    that holds them."""
     data = {(c.data, c.images, c.size): need(c).data for c in asked}
     together = min(together, sum(asked.values()))
     return (
         sum(data.values())
         + (2 * workers * max(data.values()) if workers > 1 else 0)
-        + workers * together * max(need(config).model for config in asked)
+        + workers * max(need(c).model * (1 if c.encoder == "cnn" else together) for c in asked)
         + sum(count * need(config).results for config, count in asked.items())
     )
 
