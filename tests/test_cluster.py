@@ -177,6 +177,20 @@ def test_a_scheduler_that_is_killed_is_named(local, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_run_waits_for_a_worker_where_none_is_left(local, tmp_path):
+    store, worker = Store(tmp_path / "store"), local.worker()
+
+    def replace_worker():
+        local.stop(worker)
+        local.worker()
+
+    config = Config(**SMALL, epochs=EPOCHS)
+    with meanwhile(store, 1, replace_worker) as then:
+        found = runs.fetch([config], store)
+    assert found.keys() == {config} and then != []
+
+
+@pytest.mark.slow
 def test_workers_that_could_not_give_the_same_results_are_refused(local, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "PATIENCE", 1)
     config, store = Config(**SMALL, epochs=1), Store(tmp_path / "store")
