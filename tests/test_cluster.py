@@ -26,11 +26,11 @@ EPOCHS = 80  # long enough for what happens in the middle
 class Local:
     """A scheduler on loopback and its workers."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, **environment):
         self.folder, self.processes = folder, []
         about = folder / "scheduler.json"
         options = ("--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(about))
-        self.scheduler = self.start("scheduler", *options)
+        self.scheduler = self.start("scheduler", *options, **environment)
         self.wait_until(about.exists)
         self.address = json.loads(about.read_text())["address"]
 
@@ -69,8 +69,8 @@ class Local:
 
 
 @pytest.fixture
-def local(tmp_path, monkeypatch):
-    local = Local(tmp_path)
+def local(tmp_path, monkeypatch, request):
+    local = Local(tmp_path, **getattr(request, "param", {}))
     monkeypatch.setenv("VAENOTES_SCHEDULER", local.address)
     yield local
     for process in local.processes:
@@ -166,14 +166,35 @@ def test_a_worker_stops_training_for_a_run_that_was_killed(local, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_scheduler_that_is_killed_is_named(local, tmp_path):
-    store = Store(tmp_path / "store")
-    local.worker()
-    with (
-        meanwhile(store, 1, local.scheduler.kill),
-        pytest.raises(ClusterError, match=rf"the scheduler at {local.address} is gone"),
-    ):
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("local", "victim", "message"),
+    [
+        ({}, "scheduler", r"the scheduler at tcp://127.* is gone"),
+        ({"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}, "worker", "workers keep dying"),
+    ],
+    indirect=["local"],
+)
+def test_a_run_that_cannot_go_on_says_why(local, tmp_path, victim, message):
+    store, worker = Store(tmp_path / "store"), local.worker()
+    kill = {"scheduler": local.scheduler.kill, "worker": worker.kill}[victim]
+    with meanwhile(store, 1, kill), pytest.raises(ClusterError, match=message) as caught:
         runs.fetch([Config(**SMALL, epochs=10**4)], store)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_run_waits_for_a_worker_where_none_is_left(local, tmp_path):
+    store, worker = Store(tmp_path / "store"), local.worker()
+
+    def replace_worker():
+        local.stop(worker)
+        local.worker()
+
+    config = Config(**SMALL, epochs=EPOCHS)
+    with meanwhile(store, 1, replace_worker) as then:
+        found = runs.fetch([config], store)
+    assert found.keys() == {config} and then != []
 
 
 @pytest.mark.slow

@@ -6,11 +6,11 @@ same results is refused, and named.
 
 import os
 import re
-from collections.abc import Iterator
-from concurrent.futures import CancelledError
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from joblib import Parallel
@@ -101,10 +101,25 @@ def describe() -> Worker:
 
 
 class Backend(DaskDistributedBackend):  # type: ignore[misc]  # joblib has no types
-    """joblib's, but for this: where there is only one worker joblib would train here, not there."""
+    """joblib's, but for two things: where there is only one worker joblib would train here, not
+    there; and of a task whose workers died it would never hear, and wait for ever."""
 
     def effective_n_jobs(self, n_jobs: int) -> int:
         return max(2, n_jobs)
+
+    def submit(self, func: Any, callback: Callable[[Any], None]) -> Future:
+        def failed(future: Future) -> None:
+            if (error := future.exception()) is not None:
+                callback(error)
+
+        future = super().submit(func, callback)
+        future.add_done_callback(failed)
+        return future
+
+    def retrieve_result_callback(self, out: Any) -> Any:
+        if isinstance(out, Exception):
+            raise out
+        return super().retrieve_result_callback(out)
 
 
 def parallel(client: "Client") -> Parallel:
