@@ -38,7 +38,12 @@ from vaenotes.priors import PRIORS
 from vaenotes.store import Store
 from vaenotes.vectors import VECTORS
 
-ARRAY_FUNCTIONS = {"sprites": data.sprites, "mnist5k": data.mnist5k, "digits": data.digits, **VECTORS}
+ARRAY_FUNCTIONS = {
+    "sprites": data.sprites,
+    "mnist5k": data.mnist5k,
+    "digits": data.digits,
+    **VECTORS,
+}
 
 
 def drawn(examples: int) -> Callable:

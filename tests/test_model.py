@@ -146,7 +146,9 @@ def test_bad_configurations_are_one_clear_line(argument, value, allowed):
 @pytest.mark.parametrize(("name", "most"), [("mnist5k", 5000), ("digits", 1797)])
 def test_no_more_images_than_there_are(name, most):
     assert Config(data=name, images=most).images == most
-    with pytest.raises(ParameterError, match=f"images must be at most the {most} .*, got {most + 1}"):
+    with pytest.raises(
+        ParameterError, match=f"images must be at most the {most} .*, got {most + 1}"
+    ):
         Config(data=name, images=most + 1)
 
 
