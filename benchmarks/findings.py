@@ -28,20 +28,15 @@ CNN_SKIPS = ("always_the_second_dim", "why_the_live_prior_stays")  # the dearest
 def main(profile: str = "full", first_seed: str = "0", encoder: str = "mlp") -> None:
     cnn = encoder == "cnn"
     make = found_with_cnn if cnn else found
-    kept = {
-        "profile": profile,
-        "commit": commit(HERE),
-        "hardware": hardware(),
-        "findings": {
-            data: make(vn.Settings(profile=profile, data=data, first_seed=int(first_seed)))
-            for data in vn.DATASETS
-        },
-    }
     name = "_".join([profile, *([first_seed] * (first_seed != "0")), *["cnn"] * cnn])
     path = HERE / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(kept, indent=1) + "\n")
-    print(path.relative_to(HERE.parent))
+    findings: dict[str, dict[str, Interval]] = {}
+    kept = {"profile": profile, "commit": commit(HERE), "hardware": hardware()}
+    for data in vn.DATASETS:
+        findings[data] = make(vn.Settings(profile=profile, data=data, first_seed=int(first_seed)))
+        path.write_text(json.dumps(kept | {"findings": findings}, indent=1) + "\n")
+        print(f"{path.relative_to(HERE.parent)}: {data}")
 
 
 def found(settings: vn.Settings) -> dict[str, Interval]:
