@@ -10,6 +10,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "CNN": "experiments",
     "Config": "config",
     "DATASETS": "data",
     "PRIORS": "priors",

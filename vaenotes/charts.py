@@ -334,8 +334,8 @@ def predictions(rows: Sequence[Prediction], findings: Findings) -> Figure:
 
 
 def verdicts(rows: Mapping[str, Mapping[str, str]]) -> Figure:
-    """A matrix of verdicts: a row per label, a column per run's title, each cell with a colour
-    and a letter."""
+    """A matrix of verdicts: a row per label (long ones are cut), a column per run's title, each
+    cell with a colour and a letter."""
     titles = list(next(iter(rows.values())))
     kinds = list(VERDICTS)
     numbers = [[kinds.index(row[title]) for title in titles] for row in rows.values()]
@@ -350,7 +350,8 @@ def verdicts(rows: Mapping[str, Mapping[str, str]]) -> Figure:
             letter = VERDICTS[kinds[kind]][0]
             ax.text(column, row, letter, ha="center", va="center", weight="bold", fontsize=8)
         ax.set_xticks(range(len(titles)), [title.replace(", ", "\n") for title in titles])
-        ax.set_yticks(range(len(rows)), list(rows))
+        labels = [textwrap.shorten(label, 54, placeholder=" …") for label in rows]
+        ax.set_yticks(range(len(rows)), labels, fontsize=8)
         ax.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
         ax.set_xticks(np.arange(len(titles) - 1) + 0.5, minor=True)
         ax.set_yticks(np.arange(len(rows) - 1) + 0.5, minor=True)

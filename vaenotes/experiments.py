@@ -294,7 +294,7 @@ def experiment(settings: Settings, name: str, *, main: bool = False, **changes: 
     """
     check_choice("experiment", name, EXPERIMENTS)
     found = run_arms(settings, _arms(EXPERIMENTS[name], main), **changes)
-    return Outcome(found, _findings(EXPERIMENTS[name], found))
+    return Outcome(found, findings_of(EXPERIMENTS[name], found))
 
 
 def all_experiments(settings: Settings, *, main: bool = False, **changes: Any) -> Outcome:
@@ -304,7 +304,7 @@ def all_experiments(settings: Settings, *, main: bool = False, **changes: Any) -
     found = run_arms(settings, names, **changes)
     findings: dict[str, Interval] = {}
     for one in chosen:
-        findings |= _findings(one, {name: found[name] for name in _arms(one, main)})
+        findings |= findings_of(one, {name: found[name] for name in _arms(one, main)})
     return Outcome(found, findings)
 
 
@@ -317,7 +317,8 @@ def _arms(experiment: Experiment, main: bool) -> Sequence[str]:
     return experiment.main if main else experiment.arms
 
 
-def _findings(experiment: Experiment, arms: Mapping[str, xr.Dataset]) -> dict[str, Interval]:
+def findings_of(experiment: Experiment, arms: Mapping[str, xr.Dataset]) -> dict[str, Interval]:
+    """What an experiment measures of some of its arms."""
     findings = {
         f"{name}.{measure}": measures.median_of(measure, found)
         for name, found in arms.items()

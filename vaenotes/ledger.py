@@ -287,6 +287,16 @@ def verdicts_table(runs: Mapping[str, Findings]) -> Styler:
     return _table(pd.DataFrame(rows))
 
 
+def numbers_table(names: Sequence[str], runs: Mapping[str, Findings]) -> Styler:
+    """Some findings in several runs, by column title."""
+    rows = [
+        {"number": _stack(f"<code>{name}</code>", measure_of(name).meaning)}
+        | {title: text(findings.get(name)) for title, findings in runs.items()}
+        for name in names
+    ]
+    return _table(pd.DataFrame(rows))
+
+
 def findings_table(findings: Findings) -> Styler:
     """All that was found, with units and meanings."""
     rows = [
