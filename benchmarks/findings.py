@@ -22,7 +22,7 @@ from vaenotes.summary import Interval
 from vaenotes_facts import commit, hardware
 
 CNN_SEEDS = 8  # a replica takes ten times as long
-CNN_ARMS = ["notes"]  # add "standard" and "factors_per_node" for the rules that need them
+CNN_ARMS = ["notes", "standard", "factors_per_node"]  # those that P3 and Q1 need are left out
 
 
 def main(profile: str = "full", first_seed: str = "0", encoder: str = "mlp") -> None:
