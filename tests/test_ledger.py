@@ -153,6 +153,13 @@ def test_verdicts_are_by_claim_and_run():
     assert found[claim.id] == {"one": chosen, "none": "not run"}
 
 
+def test_numbers_stand_side_by_side():
+    runs = {"one": {"notes.nails": Interval(1, 0, 2, 8)}, "none": {}}
+    row = ledger.numbers_table(["notes.nails"], runs).data.iloc[0]
+    assert row["number"].startswith("<code>notes.nails</code>")
+    assert row["one"] == "1 (0\xa0to\xa02), n\xa0=\xa08" and row["none"] == "–"
+
+
 @pytest.mark.parametrize(
     ("one", "other", "kind"),
     [
@@ -223,4 +230,12 @@ def test_kept_findings_are_those_that_the_experiments_make(name):
     kept = ledger.stored(name)
     assert set(kept.findings["sprites"]) == declared()
     assert set(kept.findings["mnist5k"]) < declared()
+    assert re.fullmatch(r"[0-9a-f]{7,40}", kept.commit), "made from uncommitted changes"
+
+
+def test_kept_findings_with_a_cnn_are_of_every_data_set():
+    kept = ledger.stored("book_cnn")
+    assert list(kept.findings) == list(DATASETS)
+    one, *others = (set(findings) for findings in kept.findings.values())
+    assert one < declared() and all(other == one for other in others)
     assert re.fullmatch(r"[0-9a-f]{7,40}", kept.commit), "made from uncommitted changes"
