@@ -38,7 +38,12 @@ from vaenotes.priors import PRIORS
 from vaenotes.store import Store
 from vaenotes.vectors import VECTORS
 
-ARRAY_FUNCTIONS = {"sprites": data.sprites, "mnist5k": data.mnist5k, **VECTORS}
+ARRAY_FUNCTIONS = {
+    "sprites": data.sprites,
+    "mnist5k": data.mnist5k,
+    "digits": data.digits,
+    **VECTORS,
+}
 
 
 def drawn(examples: int) -> Callable:
@@ -725,7 +730,7 @@ EXTREME = {
     "posterior_logvar": st.sampled_from([0.0, -100.0, 100.0, -1e30]),
     "prior_logvar": st.sampled_from([0.0, -100.0, 100.0, 1e38]),
     "noise_logvar": st.sampled_from([0.0, -100.0, 100.0]),
-    "data": st.sampled_from(["sprites", "sprites", "mnist5k", "linear_3", "optdigits"]),
+    "data": st.sampled_from(["sprites", "sprites", "mnist5k", "digits", "linear_3", "optdigits"]),
     "size": st.sampled_from([8, 16]),
     "edges": st.sampled_from([None, None, (), (("shape", "y"), ("x", "y"))]),
     "hidden": st.integers(1, 4),

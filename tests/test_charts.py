@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from synthetic import BOTH, CROSSED, FIRST, NONE, SECOND, make_runs
 
 from vaenotes import charts, ledger
@@ -96,6 +97,29 @@ def test_predictions_are_coloured_by_whether_they_are_right():
     (ax,) = charts.predictions(rows, findings).axes
     assert [line.get_color() for line in ax.lines] == [charts.RIGHT] * 2 + [charts.WRONG] * 2
     assert [text.get_text() for text in ax.texts] == ["nothing to measure"]
+
+
+def test_verdicts_have_a_colour_and_a_letter_each():
+    rows = {
+        "V1": {"a": "refuted", "b": "open"},
+        "V2 " + 30 * "long ": {"a": "not run", "b": "answered"},
+    }
+    figure = charts.verdicts(rows)
+    (ax,) = figure.axes
+    kinds = list(charts.VERDICTS)
+    cells = ax.images[0].get_array()
+    assert [[kinds[kind] for kind in row] for row in cells] == [
+        list(row.values()) for row in rows.values()
+    ]
+    assert [text.get_text() for text in ax.texts] == ["X", "?", "–", "A"]
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert labels[0] == "V1" and labels[1].startswith("V2 long") and len(labels[1]) <= 54
+    assert {*ledger.VERDICTS, ledger.OPEN, ledger.NOT_RUN} == set(kinds)
+    assert len({letter for letter, _ in charts.VERDICTS.values()}) == len(kinds)
+    colours = [to_rgb(colour) for _, colour in charts.VERDICTS.values()]
+    for colour in colours:  # black letters are read on it: WCAG's contrast
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+        assert (np.dot(linear, [0.2126, 0.7152, 0.0722]) + 0.05) / 0.05 > 7
 
 
 def test_measured_stands_against_expected_side_by_side():

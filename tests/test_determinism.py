@@ -54,7 +54,8 @@ one = runs.run(configs[:4], store)
 for name in measures.MEASURES:
     found[f"measure {name}"] = digest(measures.values_of(name, one).values)
     found[f"interval {name}"] = repr(tuple(map(float, measures.median_of(name, one))))
-sizes = {"sprites": 16, "mnist5k": 16, "optdigits": 8, "linear_3": 12, "manifold_4": 20}
+pictures = {"sprites": 16, "mnist5k": 16, "digits": 16}
+sizes = pictures | {"optdigits": 8, "linear_3": 12, "manifold_4": 20}
 for name, size in sizes.items():
     loaded = data.load(name, images=min(4096, size**2 * 20), size=size)
     found[f"data {name}"] = digest(loaded.images, loaded.factors, loaded.standard_factors)

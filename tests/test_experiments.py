@@ -2,7 +2,7 @@ import pytest
 
 from vaenotes.data import EDGES
 from vaenotes.errors import ParameterError
-from vaenotes.experiments import ARMS, EXPERIMENTS, all_experiments, arm, experiment
+from vaenotes.experiments import ARMS, CNN, EXPERIMENTS, all_experiments, arm, experiment
 from vaenotes.graph import parent_matrix
 from vaenotes.measures import MEASURES, PAIRED
 from vaenotes.settings import PROFILES, Settings
@@ -27,10 +27,25 @@ def test_arms_that_are_counted_have_more_seeds():
 
 
 def test_smaller_data_are_trained_for_as_many_steps():
-    sprites, digits = arm(Settings())[0], arm(Settings(data="mnist5k"))[0]
-    assert digits.images == 5_000
-    assert digits.images * digits.epochs == sprites.images * sprites.epochs
-    assert arm(Settings(data="mnist5k", epochs=3))[0].epochs == 3
+    sprites = arm(Settings())[0]
+    for data, images in (("mnist5k", 5_000), ("digits", 1_797)):
+        digits = arm(Settings(data=data))[0]
+        assert digits.images == images
+        asked, got = (c.epochs * (c.images // c.batch) for c in (sprites, digits))
+        assert got == pytest.approx(asked, rel=0.03)
+        assert arm(Settings(data=data, epochs=3))[0].epochs == 3
+        assert arm(Settings(data=data, profile="quick"))[0].images == PROFILES["quick"].images
+        assert arm(Settings(data=data, profile="paper"))[0].images == images
+
+
+def test_other_changes_reach_every_arm():
+    """And a changed learning rate is still multiplied where the arm asks for it."""
+    for name in ("notes", "both_shrink"):
+        usual, changed = arm(TINY, name)[0], arm(TINY, name, **CNN)[0]
+        assert changed.encoder == "cnn"
+        faster = ARMS[name].faster
+        assert usual.learning_rate == PROFILES["quick"].learning_rate * faster
+        assert changed.learning_rate == CNN["learning_rate"] * faster
 
 
 @pytest.mark.parametrize("name", ARMS)

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from vaenotes import ledger
+from vaenotes.data import DATASETS
 from vaenotes.errors import ParameterError
 from vaenotes.experiments import EXPERIMENTS
 from vaenotes.ledger import Claim, claims, holds, is_right, predictions, verdict
@@ -144,6 +145,59 @@ def test_tables_say_what_the_findings_say():
     assert numbers == {"a.b": 1, "a.b_low": 0, "a.b_high": 2, "a.b_n": 8}
 
 
+def test_verdicts_are_by_claim_and_run():
+    claim = claims()[0]
+    chosen = next(iter(claim.rules))
+    found = ledger.verdicts({"one": findings_for(claim, chosen), "none": {}})
+    assert list(found) == NOTES
+    assert found[claim.id] == {"one": chosen, "none": "not run"}
+
+
+def test_numbers_stand_side_by_side():
+    runs = {"one": {"notes.nails": Interval(1, 0, 2, 8)}, "none": {}}
+    row = ledger.numbers_table(["notes.nails"], runs).data.iloc[0]
+    assert row["number"].startswith("<code>notes.nails</code>")
+    assert row["one"] == "1 (0\xa0to\xa02), n\xa0=\xa08" and row["none"] == "–"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "kind"),
+    [
+        ("answered", "answered", "same"),
+        ("open", "open", "same"),
+        ("reproduced", "open", "open"),
+        ("refuted", "open", "open"),
+        ("open", "not run", "not run"),
+        ("refuted", "not run", "not run"),
+        ("refuted", "reproduced", "contrary"),
+        ("refuted", "reproduced up to units", "contrary"),
+        ("reproduced", "reproduced up to units", "other"),
+    ],
+)
+def test_two_verdicts_agree_or_differ_in_one_way(one, other, kind):
+    assert ledger.agreement(one, other) == ledger.agreement(other, one) == kind
+
+
+def test_a_verdict_is_expected_of_every_claim_once_in_every_run_but_the_known():
+    by_title = {}
+    for row in ledger.expected():
+        assert row.verdict in {*next(c for c in claims() if c.id == row.claim).rules, ledger.OPEN}
+        assert row.because
+        by_title.setdefault(row.title, []).append(row.claim)
+    assert by_title.pop("mnist5k, mlp") == ["P3", "Q1"]  # the others had been run before
+    assert by_title.pop("digits, mlp") == NOTES
+    assert set(by_title) == {f"{data}, cnn" for data in DATASETS}
+    for named in by_title.values():
+        assert named == [claim for claim in NOTES if claim not in ("P3", "Q1")]
+
+
+def test_expected_verdicts_stand_beside_what_came_out():
+    row = ledger.Expected("digits, mlp", "V1", "open", "so it is")
+    table = ledger.expected_table([row], {"V1": {"digits, mlp": "refuted"}}).data
+    shown = ["digits, mlp", "V1<br><small><i>so it is</i></small>", "open", "refuted"]
+    assert table.iloc[0].tolist() == shown
+
+
 # What was run once and kept
 
 KNOWN_DIFFERENCES = {
@@ -176,4 +230,12 @@ def test_kept_findings_are_those_that_the_experiments_make(name):
     kept = ledger.stored(name)
     assert set(kept.findings["sprites"]) == declared()
     assert set(kept.findings["mnist5k"]) < declared()
+    assert re.fullmatch(r"[0-9a-f]{7,40}", kept.commit), "made from uncommitted changes"
+
+
+def test_kept_findings_with_a_cnn_are_of_every_data_set():
+    kept = ledger.stored("book_cnn")
+    assert list(kept.findings) == list(DATASETS)
+    one, *others = (set(findings) for findings in kept.findings.values())
+    assert one < declared() and all(other == one for other in others)
     assert re.fullmatch(r"[0-9a-f]{7,40}", kept.commit), "made from uncommitted changes"

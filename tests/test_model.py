@@ -117,7 +117,7 @@ def test_supervision_compares_each_node_with_its_own_factor():
         ("encoder", "resnet", "one of mlp, cnn"),
         ("likelihood", "poisson", "one of bernoulli"),
         ("precision", "int8", "one of float32, bfloat16"),
-        ("data", 3, "one of sprites, mnist5k, optdigits"),
+        ("data", 3, "one of sprites, mnist5k, digits, optdigits"),
         ("shared", "no", "a bool"),
         ("seed", 2**70, "an integer in 0..9223372036854775807"),
         ("dims", 0, "an integer in 1..9223372036854775807"),
@@ -141,6 +141,15 @@ def test_bad_configurations_are_one_clear_line(argument, value, allowed):
     line = str(caught.value)
     assert line.startswith(argument) and allowed in line and repr(value) in line
     assert "\n" not in line
+
+
+@pytest.mark.parametrize(("name", "most"), [("mnist5k", 5000), ("digits", 1797)])
+def test_no_more_images_than_there_are(name, most):
+    assert Config(data=name, images=most).images == most
+    with pytest.raises(
+        ParameterError, match=f"images must be at most the {most} .*, got {most + 1}"
+    ):
+        Config(data=name, images=most + 1)
 
 
 @pytest.mark.parametrize(

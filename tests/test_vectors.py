@@ -72,7 +72,9 @@ def test_bad_arguments_are_one_clear_line(name, options, message):
 
 
 def test_pages_do_not_take_vectors_for_pictures():
-    with pytest.raises(ParameterError, match="data must be one of sprites, mnist5k"):
+    with pytest.raises(
+        ParameterError, match="data must be one of sprites, mnist5k, digits, the path"
+    ):
         Settings(data="linear_3")
 
 

@@ -38,6 +38,7 @@ _HOME = {
     "DATASETS": "data",
     "PRIORS": "priors",
     "ARMS": "experiments",
+    "CNN": "experiments",
     # modules: what came out, as numbers, tables and figures
     "summary": "summary",
     "measures": "measures",
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
     from vaenotes.diagnosis import diagnose as diagnose
     from vaenotes.errors import ParameterError as ParameterError
     from vaenotes.experiments import ARMS as ARMS
+    from vaenotes.experiments import CNN as CNN
     from vaenotes.experiments import all_experiments as all_experiments
     from vaenotes.experiments import arm as arm
     from vaenotes.experiments import experiment as experiment

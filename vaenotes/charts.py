@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, Patch
 from matplotlib.ticker import NullFormatter
 
-from vaenotes.ledger import Findings, Prediction, is_right
+from vaenotes.ledger import NOT_RUN, OPEN, Findings, Prediction, is_right
 from vaenotes.plots import COLOURS, STYLE
 from vaenotes.summary import (
     ALIVE_RATIO,
@@ -31,6 +31,14 @@ from vaenotes.theory import lag_share
 
 DIMS = {"none": "#DDDDDD", "first": "#E69F00", "second": "#56B4E9", "several": "#999999"}
 RIGHT, WRONG = "#009E73", "#CC79A7"
+VERDICTS = {  # letter and colour; each colour light enough for black letters
+    "reproduced": ("R", "#44BB99"),
+    "reproduced up to units": ("U", "#99DDFF"),
+    "answered": ("A", "#EEDD88"),
+    "refuted": ("X", "#EE8866"),
+    OPEN: ("?", "#DDDDDD"),
+    NOT_RUN: ("–", "#FFFFFF"),
+}
 
 
 def by_arm(
@@ -323,6 +331,40 @@ def predictions(rows: Sequence[Prediction], findings: Findings) -> Figure:
             Patch(color=WRONG, label="wrong"),
         ]
         ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1))
+        return figure
+
+
+def verdicts(rows: Mapping[str, Mapping[str, str]]) -> Figure:
+    """A matrix of verdicts: a row per label (long ones are cut), a column per run's title, each
+    cell with a colour and a letter."""
+    titles = list(next(iter(rows.values())))
+    kinds = list(VERDICTS)
+    numbers = [[kinds.index(row[title]) for title in titles] for row in rows.values()]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.2, 0.21 * len(rows) + 1.3))
+        ax = figure.subplots()
+        ax.imshow(
+            numbers, cmap=ListedColormap([colour for _, colour in VERDICTS.values()]),
+            vmin=-0.5, vmax=len(kinds) - 0.5, aspect="auto", interpolation="nearest",
+        )  # fmt: skip
+        for (row, column), kind in np.ndenumerate(numbers):
+            letter = VERDICTS[kinds[kind]][0]
+            ax.text(column, row, letter, ha="center", va="center", weight="bold", fontsize=8)
+        ax.set_xticks(range(len(titles)), [title.replace(", ", "\n") for title in titles])
+        labels = [textwrap.shorten(label, 54, placeholder=" …") for label in rows]
+        ax.set_yticks(range(len(rows)), labels, fontsize=8)
+        ax.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
+        ax.set_xticks(np.arange(len(titles) - 1) + 0.5, minor=True)
+        ax.set_yticks(np.arange(len(rows) - 1) + 0.5, minor=True)
+        ax.grid(which="minor", color="white", lw=2)
+        ax.tick_params(which="minor", length=0)
+        for side in ("left", "bottom"):
+            ax.spines[side].set_visible(False)
+        handles = [
+            Patch(fc=colour, ec="grey", lw=0.5, label=f"{letter}  {name}")
+            for name, (letter, colour) in VERDICTS.items()
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=3)
         return figure
 
 

@@ -107,8 +107,8 @@ class Backend(DaskDistributedBackend):  # type: ignore[misc]  # joblib has no ty
     def effective_n_jobs(self, n_jobs: int) -> int:
         return max(2, n_jobs)
 
-    def submit(self, func: Any, callback: Callable[[Any], None]) -> Future:
-        def failed(future: Future) -> None:
+    def submit(self, func: Any, callback: Callable[[Any], None]) -> Future[Any]:
+        def failed(future: Future[Any]) -> None:
             if (error := future.exception()) is not None:
                 callback(error)
 

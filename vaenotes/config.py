@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
-from vaenotes.data import DATASETS
+from vaenotes.data import DATASETS, MOST_IMAGES
 from vaenotes.errors import (
     LARGEST,
     ParameterError,
@@ -97,6 +97,9 @@ class Config:
                 raise ParameterError(
                     f"prior must be one of {allowed} where {option} is set, got {self.prior!r}"
                 )
+        most = MOST_IMAGES.get(self.data, self.images)
+        rule = f"images must be at most the {most} that there are for data={self.data}"
+        check(self.images <= most, rule, self.images)
         if self.batch > self.images:
             raise ParameterError(f"batch must be at most images={self.images}, got {self.batch}")
         if self.epoch_steps is not None:

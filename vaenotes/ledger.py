@@ -1,8 +1,9 @@
 """What the notes claim and what was predicted, judged by what was measured.
 
-Two files beside this one hold the statements: ledger.toml every claim of the notes with the rule
-that turns findings into a verdict, predictions.toml every number that was expected, written before
-its runs. Both are read here, and judged by pure functions of the findings (see experiments.py).
+Files beside this one hold the statements: ledger.toml every claim of the notes with the rule that
+turns findings into a verdict; predictions.toml every number that was expected, written before its
+runs; generality.toml every verdict expected on other data or with another encoder. They are read
+here, and judged by pure functions of the findings (see experiments.py).
 `stored` returns the findings of a larger run that was made once.
 """
 
@@ -24,6 +25,8 @@ VERDICTS = ("reproduced", "reproduced up to units", "refuted", "answered")
 """What a rule may say of a claim."""
 OPEN = "open"
 """The verdict where no rule's conditions hold for sure."""
+NOT_RUN = "not run"
+"""Instead of a verdict, where a rule needs an arm that a run did not have."""
 HERE = Path(__file__).parent
 
 Findings = Mapping[str, Interval]
@@ -86,6 +89,25 @@ def verdict(claim: Claim, findings: Findings) -> str:
     return OPEN
 
 
+def verdicts(runs: Mapping[str, Findings]) -> dict[str, dict[str, str]]:
+    """Every claim's verdict (or NOT_RUN) in several runs: by claim, then by the run's title."""
+    return {
+        claim.id: {title: _verdict_if_run(claim, findings) for title, findings in runs.items()}
+        for claim in claims()
+    }
+
+
+def agreement(one: str, other: str) -> str:
+    """How a verdict compares with another of the same claim: "same"; "contrary", if just one of
+    them is "refuted"; "open" or "not run", if one of them is; "other", as `up to units` or not."""
+    if one == other:
+        return "same"
+    for name in (NOT_RUN, OPEN):
+        if name in (one, other):
+            return name
+    return "contrary" if "refuted" in (one, other) else "other"
+
+
 def is_right(prediction: Prediction, findings: Findings) -> bool:
     """Whether the measured value lies in the predicted range."""
     return prediction.low <= findings[prediction.finding].value <= prediction.high
@@ -113,6 +135,40 @@ def predictions() -> tuple[Prediction, ...]:
         for experiment, table in tables.items()
         for finding, facts in table.items()
     )
+
+
+class Expected(NamedTuple):
+    """The verdict that was expected of a claim in a run, by the run's title."""
+
+    title: str
+    claim: str
+    verdict: str
+    because: str
+
+
+@cache
+def expected() -> tuple[Expected, ...]:
+    """Every verdict expected on other data or with another encoder (generality.toml)."""
+    tables = tomllib.loads((HERE / "generality.toml").read_text())
+    return tuple(
+        Expected(title, claim, *row)
+        for title, table in tables.items()
+        for claim, row in table.items()
+    )
+
+
+def expected_table(chosen: Sequence[Expected], found: Mapping[str, Mapping[str, str]]) -> Styler:
+    """Expected verdicts beside those of `verdicts`."""
+    rows = [
+        {
+            "run": row.title,
+            "claim, and why": _stack(row.claim, f"<i>{row.because}</i>"),
+            "expected": row.verdict,
+            "came out": found[row.claim][row.title],
+        }
+        for row in chosen
+    ]
+    return _table(pd.DataFrame(rows))
 
 
 class Stored(NamedTuple):
@@ -189,7 +245,7 @@ def _verdict_if_run(claim: Claim, findings: Findings) -> str:
     try:
         return verdict(claim, findings)
     except ParameterError:  # the rule needs an arm that this run did not have
-        return "not run"
+        return NOT_RUN
 
 
 def predictions_table(experiment: str, here: Findings, other: Mapping[str, Findings]) -> Styler:
@@ -221,13 +277,23 @@ def table_of_predictions(
 
 def verdicts_table(runs: Mapping[str, Findings]) -> Styler:
     """Every claim's verdict in several runs, by column title, with the effect behind it."""
+    found = verdicts(runs)
     rows = []
     for claim in claims():
         row = {"claim": _stack(claim.id, measure_of(claim.effect).meaning)}
         for title, findings in runs.items():
-            found = text(findings.get(claim.effect))
-            row[title] = _stack(_verdict_if_run(claim, findings), found)
+            row[title] = _stack(found[claim.id][title], text(findings.get(claim.effect)))
         rows.append(row)
+    return _table(pd.DataFrame(rows))
+
+
+def numbers_table(names: Sequence[str], runs: Mapping[str, Findings]) -> Styler:
+    """Some findings in several runs, by column title."""
+    rows = [
+        {"number": _stack(f"<code>{name}</code>", measure_of(name).meaning)}
+        | {title: text(findings.get(name)) for title, findings in runs.items()}
+        for name in names
+    ]
     return _table(pd.DataFrame(rows))
 
 

@@ -10,21 +10,17 @@ import numpy as np
 
 from vaenotes.dataset import VECTOR_BYTES, Dataset, load_bytes
 from vaenotes.errors import LARGEST, check_int, check_memory
+from vaenotes.handwritten import OPTDIGITS_IMAGES, read_optdigits
 
 CONDITION = 5  # how many coordinates of a manifold a prior may be shown
 
 
-def optdigits(images: int = 1797, size: int = 8, seed: int = 0) -> Dataset:
+def optdigits(images: int = OPTDIGITS_IMAGES, size: int = 8, seed: int = 0) -> Dataset:
     """Handwritten digits of 8 by 8 pixels in 0..1, as scikit-learn ships them (UCI's optdigits)."""
-    check_int("images", images, 1, 1797)
     check_int("size", size, 8, 8)
-    check_int("seed", seed, 0, LARGEST)
-    from sklearn.datasets import load_digits  # slow, and nothing else needs it
-
-    found = load_digits()
-    chosen = np.random.default_rng(seed).permutation(1797)[:images]
-    pixels = (found.images[chosen] / 16).astype(np.float32)
-    return Dataset("optdigits", pixels, _column(found.target[chosen]), ("digit",), ())
+    sixteenths, digits = read_optdigits(images, seed)
+    pixels = (sixteenths / 16).astype(np.float32)
+    return Dataset("optdigits", pixels, _column(digits), ("digit",), ())
 
 
 def linear(rank: int, images: int = 10_000, size: int = 20, seed: int = 0) -> Dataset:
