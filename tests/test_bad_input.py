@@ -348,7 +348,18 @@ def test_every_profile_fits_a_machine_of_24_gb(monkeypatch: pytest.MonkeyPatch) 
         memory.check(asked)
         cores, together = memory.plan(asked, 8, workers.TOGETHER)
         assert memory.total(asked, cores, together) <= has.total
-    assert (cores, together) < (8, workers.TOGETHER)  # of "paper", fewer at once
+
+
+def test_of_large_replicas_fewer_are_trained_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    has = psutil.virtual_memory()._replace(total=24 * 10**9)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: has)
+    large, convolutions = vn.Config(hidden=4000, size=64), vn.Config(encoder="cnn", size=64)
+    cores, together = memory.plan({large: 64}, 8, workers.TOGETHER)
+    assert (cores, together) < (8, workers.TOGETHER)
+    assert memory.total({large: 64}, cores, together) <= has.total
+    # which are trained one by one, however many there are
+    one, many = (memory.total({convolutions: 64}, 1, together) for together in (1, 64))
+    assert one == many
 
 
 PEAK = r"""

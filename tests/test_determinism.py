@@ -57,7 +57,8 @@ for name in measures.MEASURES:
 pictures = {"sprites": 16, "mnist5k": 16, "digits": 16}
 sizes = pictures | {"optdigits": 8, "linear_3": 12, "manifold_4": 20}
 for name, size in sizes.items():
-    loaded = data.load(name, images=min(4096, size**2 * 20), size=size)
+    most = data.MOST_IMAGES.get(name, 4096)
+    loaded = data.load(name, images=min(most, 4096, size**2 * 20), size=size)
     found[f"data {name}"] = digest(loaded.images, loaded.factors, loaded.standard_factors)
 found["eigenvalues"] = digest(checks.digit_eigenvalues())
 settings = vn.Settings(profile="quick", seeds=1, epochs=1)
