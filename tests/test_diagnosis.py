@@ -105,13 +105,16 @@ def test_every_way_to_name_a_spread_gives_the_same_report(name):
                        atol=1e-5)  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16, "numpy", "list", "gradient"])
+@pytest.mark.parametrize(
+    "kind", [torch.float64, torch.bfloat16, "numpy", "list", "gradient", "sparse"]
+)
 def test_any_array_will_do(kind):
     mean = codes(64)
     given = {
         "numpy": lambda: mean.numpy(),
         "list": lambda: mean.tolist(),
         "gradient": lambda: mean.clone().requires_grad_(),
+        "sparse": mean.to_sparse,
     }.get(kind, lambda: mean.to(kind))()
     report = vn.diagnose(posterior_mean=given, posterior_std=torch.ones(64, 4))
     exact = vn.diagnose(posterior_mean=mean, posterior_std=torch.ones(64, 4))
@@ -239,6 +242,15 @@ WRONG = [
     ({"posterior_std": torch.ones(4)}, "posterior_std must be (2000, 4)", "(4,)"),
     ({"posterior_std": torch.zeros(SAMPLES, 4)}, "posterior_std must be above 0", "0 at (0, 0)"),
     ({"posterior_mean": codes() / 0}, "posterior_mean must be finite", "more such"),
+    ({"posterior_mean": 1e61 * codes()}, "posterior_mean must be finite, at most 1e+60", "more"),
+    ({"posterior_mean": None}, "posterior_mean must be a tensor or array", "None"),
+    ({"posterior_mean": codes().to(torch.complex64)}, "of real numbers", "complex64"),
+    ({"posterior_mean": codes().numpy() + 1j}, "of real numbers", "complex"),
+    (
+        {"posterior_std": None, "posterior_logvar": torch.full((SAMPLES, 4), -301.0)},
+        "posterior_logvar must be of log-variances in +-300",
+        "-301 at (0, 0)",
+    ),
     ({"prior_mean": None}, "prior_mean must be given where prior_std is", "None"),
     ({"prior_mean": torch.zeros(3)}, "prior_mean must be (4,) or (2000, 4)", "(3,)"),
     ({"prior_mean": torch.zeros(7, 4)}, "a mixture needs prior_weights", "(7, 4)"),
@@ -405,3 +417,11 @@ def test_the_readmes_example_runs_as_it_stands_and_prints_what_it_shows(capsys):
 
     assert words(printed) == words(shown)  # digits aside
     assert ["1", "free-riding"] in [line.split()[:2] for line in shown.splitlines()]
+
+
+def test_at_the_largest_numbers_nothing_overflows():
+    mean = torch.tensor([[1e60], [-1e60]], dtype=torch.float64)
+    given = {"posterior_mean": mean, "posterior_logvar": torch.full((2, 1), 300.0)}
+    prior = {"prior_mean": torch.zeros(1), "prior_logvar": torch.full((1,), -300.0)}
+    report = vn.diagnose(**given, **prior)
+    assert all(math.isfinite(value) for value in report.to_dict().values())

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from vaenotes import portrait
-from vaenotes.errors import LARGEST, ParameterError, check, check_int, shown
+from vaenotes.errors import LARGEST, ParameterError, check, check_int
 from vaenotes.kl import (
     Diagonal,
     Estimate,
@@ -48,6 +48,7 @@ STATUSES = {
     "offset-wasting": f"dead, and pays more than {CARRIES} nats for a constant shift of its mean",
 }
 """What a dim may be, and what that means."""
+LARGEST_NUMBER, LARGEST_LOGVAR = 1e60, 300.0  # within these no KL overflows
 SPREADS = ("logvar", "variance", "std", "covariance", "cholesky")
 
 
@@ -360,6 +361,8 @@ def _gaussian(of: str, mean: Tensor, spreads: dict[str, Any], latent_axes: int) 
     if given[0] != "logvar":
         _check_each(f"{name} must be above 0", array > 0, array)
         array = array.log() if given[0] == "variance" else 2 * array.log()
+    rule = f"{name} must be of log-variances in +-{LARGEST_LOGVAR:g}"
+    _check_each(rule, array.abs() <= LARGEST_LOGVAR, array)
     return Diagonal(flat, array.reshape(flat.shape))
 
 
@@ -380,17 +383,21 @@ def _cholesky(name: str, array: Tensor, is_covariance: bool) -> Tensor:
 
 
 def _array(name: str, value: Any) -> Tensor:
-    """Any tensor or array of finite numbers as a tensor of float64 on the CPU."""
+    """Any tensor or array of real numbers as a tensor of float64 on the CPU."""
+    rule = f"{name} must be a tensor or array of real numbers"
     try:
         if isinstance(value, Tensor):
-            tensor = value.detach().cpu().double()
+            fits, tensor = not value.is_complex(), value.detach().to_dense().cpu()
         else:
-            tensor = torch.from_numpy(np.array(value, dtype=np.float64))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ParameterError(
-            f"{name} must be a tensor or array of numbers, got {shown(value)}"
-        ) from error
-    _check_each(f"{name} must be finite", tensor.isfinite(), tensor)
+            array = np.asarray(value)
+            fits = array.dtype.kind in "biuf"
+            tensor = torch.from_numpy(array.astype(np.float64)) if fits else torch.empty(0)
+    except (TypeError, ValueError, RuntimeError):
+        fits = False
+    check(fits, rule, value)
+    tensor = tensor.double()
+    sane = tensor.abs() <= LARGEST_NUMBER  # not so of nan
+    _check_each(f"{name} must be finite, at most {LARGEST_NUMBER:g} in size", sane, tensor)
     return tensor
 
 
