@@ -50,7 +50,7 @@ def test_a_plain_module_is_read_in_eval_mode_and_left_as_it_was():
 @pytest.mark.parametrize(
     "data",
     [
-        DATA.numpy(),
+        DATA.numpy().astype(np.float64),
         DataLoader(TensorDataset(DATA, torch.arange(300)), batch_size=77),
         [{"data": DATA[:100]}, {"data": DATA[100:]}],
     ],
@@ -81,7 +81,9 @@ def test_priors_that_see_the_sample_or_do_not():
     [
         ({"model": 3}, "model must be a torch module"),
         ({"data": DATA[:0]}, "data must hold a sample or more"),
-        ({"data": "images"}, "data must be an array or tensor"),
+        ({"data": 3}, "data must be an array or tensor"),
+        ({"data": {"data": DATA}}, "(one batch: in a list), got a dict"),
+        ({"data": (DATA, DATA)}, "(one batch: in a list), got a tuple"),
         ({"data": [{"images": DATA}]}, 'a batch of data must have "data"'),
         ({"encode": None}, "encode must be a function"),
         ({"encode": lambda x: (x, x)}, 'encode must give a dict of "mean"'),

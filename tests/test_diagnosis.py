@@ -45,6 +45,7 @@ def test_one_dim_of_each_kind():
     assert report.dims["status"].tolist() == KINDS
     assert report.counts == dict.fromkeys(STATUSES, 1)
     assert report.alive.tolist() == [True, False, False, False]
+    assert codes()[:, report.alive].shape == (SAMPLES, 1)
 
 
 def test_kl_its_parts_and_the_gap_against_torch():
@@ -198,6 +199,17 @@ def test_a_mixture_against_integration():
     assert report.figure() is not None  # draws the parts it has not as nothing
 
 
+def test_information_does_not_depend_on_the_prior():
+    mixed = four(prior_mean=torch.zeros(2, 4), prior_std=torch.ones(2, 4), prior_weights=[0.5, 0.5])
+    assert mixed.totals["information_nats"] == four().totals["information_nats"]
+
+
+def test_fewer_samples_than_dims_are_asked_about():
+    wide = vn.diagnose(posterior_mean=codes().mT, posterior_std=torch.ones(4, SAMPLES))
+    assert "is the first axis that of samples?" in str(wide)
+    assert "first axis" not in str(four())
+
+
 def test_a_mixture_of_one_is_that_gaussian():
     exact, mixed = (
         four(),
@@ -255,8 +267,9 @@ WRONG = [
     ({"prior_mean": torch.zeros(3)}, "prior_mean must be (4,) or (2000, 4)", "(3,)"),
     ({"prior_mean": torch.zeros(7, 4)}, "a mixture needs prior_weights", "(7, 4)"),
     ({"prior_std": torch.ones(1, 4)}, "prior_std must be (4,)", "(1, 4)"),
-    ({"prior_weights": [1.5, -0.5]}, "prior_weights must be (component,), none negative", "(2,)"),
-    ({"prior_weights": [0.5, 0.6]}, "prior_weights must be (component,)", "(2,)"),
+    ({"prior_weights": [1.5, -0.5]}, "prior_weights must not be negative", "-0.5 at (1,)"),
+    ({"prior_weights": [[0.5, 0.5]]}, "prior_weights must be (component,)", "(1, 2)"),
+    ({"prior_weights": [0.5, 0.6]}, "prior_weights must sum to 1", "1.1"),
     ({"prior_weights": [0.5, 0.5]}, "prior_mean must be (2, 4)", "(4,)"),
     (
         {"prior_std": None, "prior_covariance": torch.zeros(4, 4)},
@@ -305,6 +318,7 @@ def test_the_report_can_be_read_shown_and_logged():
     assert 'class="dataframe"' in html and "offset-wasting" in html
     logged = report.to_dict()
     assert json.loads(json.dumps(logged)) == logged
+    assert [logged[f"dim/{dim}/alive"] for dim in range(4)] == [1, 0, 0, 0]
     assert logged["alive"] == 1 and logged["dim/2/ratio"] == pytest.approx(1)
     assert logged["kl_nats"] == report.totals["kl_nats"]
     assert all(type(value) is float for value in logged.values())
@@ -362,7 +376,9 @@ def test_a_prior_that_differs_from_sample_to_sample_is_averaged():
 def test_a_recorder_that_recorded_nothing_says_so():
     with pytest.raises(ParameterError, match="must have recorded something"):
         vn.Recorder().figure()
-    with pytest.raises(ParameterError, match="since must be of a latent"):
+    with pytest.raises(ParameterError, match="epoch must be a number, got 'one'"):
+        vn.Recorder().record("one", posterior_mean=codes(), posterior_std=codes())
+    with pytest.raises(ParameterError, match=r"posterior_mean must be \(sample, 2\), as in the"):
         recorder = vn.Recorder()
         record(recorder, 0, 1.0)
         recorder.record(1, posterior_mean=codes(), posterior_std=torch.ones(SAMPLES, 4))

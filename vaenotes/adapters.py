@@ -7,7 +7,7 @@ An adapter is any function that returns those arguments as a dict; these two ser
 (Lightning's modules too) and pythae. Neither library is imported here.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,7 +37,8 @@ def module(
     data: an array or tensor (sample, ...), taken `batch` at a time; or an iterable of batches, as a
         DataLoader is: each a tensor, a tuple or list that starts with it, or a dict with "data".
     encode: batch -> {"mean": ..., "logvar": ...} of the posterior, or with another of
-        diagnosis.SPREADS by name. Batches are on the model's device.
+        diagnosis.SPREADS by name. Batches are on the model's device, and numbers of its
+        precision.
     prior: the same for a prior that sees the sample; {"mean": ..., ...} for one that does not; with
         "weights" for a mixture; None for N(0, I).
     Raises ParameterError where data are empty or these return something else.
@@ -47,9 +48,10 @@ def module(
     check(callable(encode), "encode must be a function of a batch", encode)
     posteriors: list[dict[str, Tensor]] = []
     priors: list[dict[str, Tensor]] = []
-    with _evaluating(model) as device:
+    with _evaluating(model) as like:
         for inputs in _batches(data, batch):
-            inputs = inputs.to(device) if isinstance(inputs, Tensor) else inputs
+            if isinstance(inputs, Tensor):
+                inputs = inputs.to(like.device, like.dtype if inputs.is_floating_point() else None)
             posteriors.append(_named("encode", encode(inputs)))
             if callable(prior):
                 priors.append(_named("prior", prior(inputs)))
@@ -78,8 +80,8 @@ def pythae(model: Any, data: Any, batch: int = 512) -> dict[str, Any]:
 
     prior: Named | None = None
     if name == "VAMP":
-        with _evaluating(model) as device:
-            pseudo = model.pseudo_inputs(model.idle_input.to(device))
+        with _evaluating(model) as like:
+            pseudo = model.pseudo_inputs(model.idle_input.to(like.device))
             prior = dict(encode(pseudo.reshape(-1, *model.model_config.input_dim)))
         count = len(pseudo)
         prior["weights"] = torch.full((count,), 1 / count)
@@ -87,13 +89,13 @@ def pythae(model: Any, data: Any, batch: int = 512) -> dict[str, Any]:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[torch.device]:
-    """The model in eval mode, without gradients, and as it was after that; its device."""
+def _evaluating(model: nn.Module) -> Iterator[Tensor]:
+    """The model in eval mode, without gradients, and as it was after that; one of its weights."""
     training = {part: part.training for part in model.modules()}
     model.eval()
     try:
         with torch.no_grad():
-            yield next((weight.device for weight in model.parameters()), torch.device("cpu"))
+            yield next(model.parameters(), torch.empty(0))
     finally:
         for part, was in training.items():
             part.training = was
@@ -104,8 +106,9 @@ def _batches(data: Any, batch: int) -> Iterator[Any]:
         whole = torch.as_tensor(data)
         yield from whole.split(batch) if whole.dim() and len(whole) else ()
         return
-    fits = isinstance(data, Iterable) and not isinstance(data, str | Mapping)
-    check(fits, "data must be an array or tensor (sample, ...) or an iterable of batches", data)
+    if isinstance(data, Mapping | tuple) or not hasattr(data, "__iter__"):
+        rule = "data must be an array or tensor (sample, ...) or an iterable of batches"
+        raise ParameterError(f"{rule} (one batch: in a list), got a {type(data).__name__}")
     for inputs in data:
         if isinstance(inputs, Mapping):
             if "data" not in inputs:

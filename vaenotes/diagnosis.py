@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from vaenotes import portrait
-from vaenotes.errors import LARGEST, ParameterError, check, check_int
+from vaenotes.errors import LARGEST, ParameterError, check, check_int, number
 from vaenotes.kl import (
     Diagonal,
     Estimate,
@@ -98,6 +98,8 @@ class Report:
         found = {**self.totals, **{name: float(n) for name, n in self.counts.items()}}
         for label, row in self.dims.drop(columns="status").iterrows():
             found |= {f"dim/{label}/{name}": float(value) for name, value in row.items()}
+        for label, status in self.dims["status"].items():
+            found[f"dim/{label}/alive"] = float(status == "alive")
         return found
 
     def figure(self) -> Figure:
@@ -116,12 +118,14 @@ class Report:
         of, named = self.totals, [f"{n} {status}" for status, n in self.counts.items() if n]
         offsets = self.dims["offset_nats"].sum()
         wasted = f", {offsets:.2f} of it for offsets" if offsets >= CARRIES else ""
+        few = math.exp(of["ceiling_nats"]) < len(self.dims) - 0.5
         near = of["information_nats"] > of["ceiling_nats"] - 0.5
         ceiling = f" (near the most that can be seen, {of['ceiling_nats']:.2f})" if near else ""
         return (
             f"{len(self.dims)} dims: {', '.join(named)}. "
             f"KL {of['kl_nats']:.2f} ± {of['kl_error']:.2f} nats{wasted}. Information about the "
             f"sample {of['information_nats']:.2f} ± {of['information_error']:.2f} nats{ceiling}."
+            + (" Fewer samples than dims: is the first axis that of samples?" if few else "")
         )
 
 
@@ -134,7 +138,7 @@ def _readable(dims: pd.DataFrame) -> pd.DataFrame:
         "information": [f"{_rounded(value)} ± {_rounded(error)}" for value, error in said],
     }
     for title, name in (
-        ("KL", "kl_nats"), ("of means", "mean_nats"), ("of offset", "offset_nats"),
+        ("KL", "kl_nats"), ("KL:means", "mean_nats"), ("KL:offset", "offset_nats"),
         ("gap", "gap_nats"), ("s/t", "ratio"), ("spread/t", "spread"),
     ):  # fmt: skip
         columns[title] = dims[name].map(_rounded)
@@ -206,14 +210,16 @@ def diagnose(
     spreads = prior_logvar, prior_variance, prior_std, prior_covariance, prior_cholesky
     named = dict(zip(SPREADS, spreads, strict=True))
     p = _prior(prior_mean, named, prior_weights, (len(q.mean), *latent))
+    if since is not None and since.alive.shape != latent:
+        before = ", ".join(map(str, since.alive.shape))
+        rule = f"posterior_mean must be (sample, {before}), as in the report before (since)"
+        check(False, rule, tuple(q.mean.shape[:1] + latent))
     labels = [",".join(map(str, place)) for place in np.ndindex(latent)]
-    if since is not None:
-        fits = since.dims.index.tolist() == labels
-        check(fits, f"since must be of a latent of shape {latent}", since.alive)
     generator = torch.Generator().manual_seed(seed)
-    dims, total = _costs(q, p, generator)
     chosen = torch.randperm(len(q.mean), generator=generator)[:compared]
+    # before anything is drawn for the prior, on which this does not depend
     information, all_information = _information(type(q)(*(part[chosen] for part in q)), generator)
+    dims, total = _costs(q, p, generator)
     dims["information_nats"], dims["information_error"] = information
     frame = pd.DataFrame({name: value.flatten().numpy() for name, value in dims.items()}, labels)
     start = 1.0 if since is None else since.dims["prior_variance"]
@@ -233,7 +239,7 @@ def diagnose(
         "information_error": float(all_information.standard_error),
         "ceiling_nats": math.log(len(chosen)),
     }
-    return Report(frame[COLUMNS], totals, alive.to_numpy().reshape(latent))
+    return Report(frame[COLUMNS], totals, alive.to_numpy(copy=True).reshape(latent))
 
 
 COLUMNS = [
@@ -300,7 +306,7 @@ def _posterior(mean: ArrayLike, spreads: dict[str, Any]) -> tuple[Gaussian, tupl
     rule = (
         "posterior_mean must be (sample, ...), of 2 samples or more and a latent of 1 dim or more"
     )
-    check(fits, rule, array.numpy())
+    check(fits, rule, tuple(array.shape))
     return _gaussian("posterior", array, spreads, array.dim() - 1), tuple(array.shape[1:])
 
 
@@ -323,15 +329,16 @@ def _prior(
     if weights is None:
         fits = tuple(array.shape) in (tuple(latent), codes)
         rule = f"prior_mean must be {tuple(latent)} or {codes}, as posterior_mean is {codes}"
-        check(fits, f"{rule} (a mixture needs prior_weights)", array.numpy())
+        check(fits, f"{rule} (a mixture needs prior_weights)", tuple(array.shape))
         return _gaussian("prior", array, spreads, len(latent))
     shares = _array("prior_weights", weights)
     fits = shares.dim() == 1 and len(shares) > 0
-    fits = fits and bool((shares >= 0).all()) and abs(float(shares.sum()) - 1) < 1e-4
-    check(fits, "prior_weights must be (component,), none negative, and sum to 1", shares.numpy())
+    check(fits, "prior_weights must be (component,)", tuple(shares.shape))
+    _check_each("prior_weights must not be negative", shares >= 0, shares)
+    check(abs(float(shares.sum()) - 1) < 0.01, "prior_weights must sum to 1", float(shares.sum()))
     wanted = (len(shares), *latent)
-    check(array.shape == wanted, f"prior_mean must be {wanted}, one for each of prior_weights",
-          array.numpy())  # fmt: skip
+    rule = f"prior_mean must be {wanted}, one for each of prior_weights"
+    check(array.shape == wanted, rule, tuple(array.shape))
     for name in ("covariance", "cholesky"):
         rule = f"prior_{name} must not be given with prior_weights: a mixture is of diagonal ones"
         check(spreads[name] is None, rule, spreads[name])
@@ -354,7 +361,7 @@ def _gaussian(of: str, mean: Tensor, spreads: dict[str, Any], latent_axes: int) 
     full = given[0] in ("covariance", "cholesky")
     wanted = (*leading, count, count) if full else tuple(mean.shape)
     rule = f"{name} must be {wanted}, as {of}_mean is {tuple(mean.shape)}"
-    check(tuple(array.shape) == wanted, rule, array.numpy())
+    check(tuple(array.shape) == wanted, rule, tuple(array.shape))
     flat = mean.reshape(*leading, 1, count)
     if full:
         return Full(flat, _cholesky(name, array, given[0] == "covariance"))
@@ -430,6 +437,7 @@ class Recorder:
 
     def record(self, epoch: float, **arguments: Any) -> Report:
         """`diagnose` with these arguments, kept under this epoch; a second time, it replaces."""
+        check(math.isfinite(number(epoch)), "epoch must be a number", epoch)
         first = next(iter(self.reports), epoch)
         since = None if epoch == first else self.reports[first]
         report = diagnose(**{"since": since, **arguments})
