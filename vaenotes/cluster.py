@@ -51,7 +51,7 @@ def connected(device: str) -> Iterator["Client | None"]:
         from distributed import Client, KilledWorker
     except ImportError:
         raise ParameterError(
-            f"VAENOTES_SCHEDULER must not be set without Dask (pip install 'vaenotes[cluster]'), "
+            f"VAENOTES_SCHEDULER must not be set without Dask (pip install distributed), "
             f"got {address!r}"
         ) from None
     try:
