@@ -37,17 +37,17 @@ def test_the_long_soak_lost_nothing_over_all_its_trials():
 
 def test_another_answer_is_wrong_and_a_failure_is_lost(monkeypatch, generator):
     def never_the_same(folder):
-        time.sleep(0.3)
+        time.sleep(1)  # to be killed within, also on a busy machine
         (folder / "answer").write_text(f"{time.time()}")
 
     def fails_the_second_time(folder):
         (folder / "once").open("x").close()
-        time.sleep(0.3)
+        time.sleep(1)  # to be killed within, also on a busy machine
         (folder / "answer").write_text("same")
 
     def says_more_than_it_did(folder):
         (folder / "written").write_text("1")
-        time.sleep(0.3)
+        time.sleep(1)  # to be killed within, also on a busy machine
         (folder / "answer").write_text("same")
 
     for do, wrong in ((never_the_same, 2), (fails_the_second_time, 0), (says_more_than_it_did, 0)):
