@@ -315,7 +315,7 @@ def test_the_report_can_be_read_shown_and_logged():
     assert "4 dims: 1 alive, 1 dead, 1 free-riding, 1 offset-wasting." in str(report)
     assert "0.32 of it for offsets" in str(report)
     html = report._repr_html_()
-    assert 'class="dataframe"' in html and "offset-wasting" in html
+    assert 'class="dataframe report"' in html and "offset-wasting" in html
     logged = report.to_dict()
     assert json.loads(json.dumps(logged)) == logged
     assert [logged[f"dim/{dim}/alive"] for dim in range(4)] == [1, 0, 0, 0]

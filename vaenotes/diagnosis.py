@@ -112,7 +112,9 @@ class Report:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"<p>{self._sentence()}</p>{_readable(self.dims).to_html(border=0)}"
+        return (
+            f"<p>{self._sentence()}</p>{_readable(self.dims).to_html(border=0, classes='report')}"
+        )
 
     def _sentence(self) -> str:
         of, named = self.totals, [f"{n} {status}" for status, n in self.counts.items() if n]

@@ -282,7 +282,7 @@ def verdicts_table(runs: Mapping[str, Findings]) -> Styler:
     for claim in claims():
         row = {"claim": _stack(claim.id, measure_of(claim.effect).meaning)}
         for title, findings in runs.items():
-            row[title] = _stack(found[claim.id][title], text(findings.get(claim.effect)))
+            row[title] = _stack(found[claim.id][title], _narrow(findings.get(claim.effect)))
         rows.append(row)
     return _table(pd.DataFrame(rows))
 
@@ -291,10 +291,15 @@ def numbers_table(names: Sequence[str], runs: Mapping[str, Findings]) -> Styler:
     """Some findings in several runs, by column title."""
     rows = [
         {"number": _stack(f"<code>{name}</code>", measure_of(name).meaning)}
-        | {title: text(findings.get(name)) for title, findings in runs.items()}
+        | {title: _narrow(findings.get(name)) for title, findings in runs.items()}
         for name in names
     ]
     return _table(pd.DataFrame(rows))
+
+
+def _narrow(interval: Interval | None) -> str:
+    """As `text`, to be broken anywhere between words: there are many columns on a sheet of paper."""
+    return text(interval).replace("\u00a0", " ")
 
 
 def findings_table(findings: Findings) -> Styler:
