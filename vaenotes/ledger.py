@@ -298,7 +298,7 @@ def numbers_table(names: Sequence[str], runs: Mapping[str, Findings]) -> Styler:
 
 
 def _narrow(interval: Interval | None) -> str:
-    """As `text`, to be broken anywhere between words: there are many columns on a sheet of paper."""
+    """As `text`, but broken anywhere between words: many columns have to fit on paper."""
     return text(interval).replace("\u00a0", " ")
 
 
