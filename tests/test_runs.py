@@ -173,7 +173,6 @@ def test_eight_processes_that_want_the_same_train_each_replica_once(store, tmp_p
     assert len([key for how, key in noted if how == "trained"]) == 9
     assert len({key for how, key in noted if how == "trained"}) == 9
     assert len([key for how, key in noted if how == "found"]) == sum(map(len, wanted))
-    assert any("waiting for another process" in error for _, error in answers)
     configs = {seed: Config(**SMALL, seed=seed) for seed in range(9)}
     for seeds, (answer, _) in zip(wanted, answers, strict=True):
         alone = run([configs[seed] for seed in seeds], Store(tmp_path / "alone"))
