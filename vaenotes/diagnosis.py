@@ -199,7 +199,7 @@ def diagnose(
     Sources: the parts, `kl.kl_parts`; information, Hoffman & Johnson 2016 and Chen et al. 2018
     (arXiv 1802.04942), see `surgery`; gap: from the best constant prior, `kl.match`.
     Raises ParameterError, naming the argument, for shapes that do not fit and numbers that are not
-    finite, or not positive where they must be.
+    finite, not positive where they must be, or so large or small that a KL could overflow.
     """
     check_int("compared", compared, 2)
     check_int("seed", seed, 0, LARGEST)
@@ -231,8 +231,7 @@ def diagnose(
         frame["offset_nats"] > CARRIES,
         frame["prior_variance"] < SHRUNK * start,
     ]
-    status = np.select(conditions, ["alive", "offset-wasting", "free-riding"], "dead")
-    frame.insert(0, "status", status)
+    frame["status"] = np.select(conditions, ["alive", "offset-wasting", "free-riding"], "dead")
     frame["active_unit"] = frame.pop("means_variance") > ACTIVE_SPREAD
     totals = {
         "kl_nats": float(total.mean),
@@ -334,8 +333,7 @@ def _prior(
         check(fits, f"{rule} (a mixture needs prior_weights)", tuple(array.shape))
         return _gaussian("prior", array, spreads, len(latent))
     shares = _array("prior_weights", weights)
-    fits = shares.dim() == 1 and len(shares) > 0
-    check(fits, "prior_weights must be (component,)", tuple(shares.shape))
+    check(shares.dim() == 1, "prior_weights must be (component,)", tuple(shares.shape))
     _check_each("prior_weights must not be negative", shares >= 0, shares)
     check(abs(float(shares.sum()) - 1) < 0.01, "prior_weights must sum to 1", float(shares.sum()))
     wanted = (len(shares), *latent)
