@@ -3,7 +3,6 @@
 `load` is the entry. To add a set: a function that returns a `Dataset`, a line in `DATASETS`.
 """
 
-import difflib
 import functools
 import math
 import os
@@ -15,7 +14,16 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from vaenotes.dataset import Dataset, Pairs, Pictures, load_bytes
-from vaenotes.errors import LARGEST, ParameterError, check, check_int, check_memory, number, shown
+from vaenotes.errors import (
+    LARGEST,
+    ParameterError,
+    check,
+    check_int,
+    check_memory,
+    meant,
+    number,
+    shown,
+)
 from vaenotes.handwritten import MNIST5K_IMAGES, OPTDIGITS_IMAGES, digits, mnist5k
 from vaenotes.vectors import VECTORS
 
@@ -46,9 +54,8 @@ def load(name: str, **options: Any) -> Dataset:
     check(isinstance(name, str), rule, name)
     if make := (DATASETS | VECTORS).get(name):
         return make(**options)
-    for close in difflib.get_close_matches(name, DATASETS, n=1):
-        rule += f" (did you mean {close!r}?)"
-    check(name.endswith(".npz"), rule, name)
+    if not name.endswith(".npz"):
+        raise ParameterError(f"{rule}, got {shown(name)}{meant(name, DATASETS)}")
     return dsprites(name, **options)
 
 
