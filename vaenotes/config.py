@@ -15,7 +15,7 @@ from vaenotes.errors import (
     number,
 )
 from vaenotes.graph import Edges
-from vaenotes.model import ENCODERS, LIKELIHOODS
+from vaenotes.model import ENCODERS, LEAST, LIKELIHOODS, STARTS
 from vaenotes.priors import PRIORS
 from vaenotes.vectors import VECTORS
 
@@ -24,8 +24,13 @@ CHOICES: dict[str, Iterable[str]] = {
     "encoder": tuple(ENCODERS),
     "likelihood": LIKELIHOODS,
     "precision": ("float32", "bfloat16"),
+    "targets": ("raw", "standard"),
+    "decoder_start": STARTS,
 }
-AT_LEAST = {"images": 64, "size": 8, "dims": 1, "hidden": 1, "batch": 1, "epochs": 0, "seed": 0}
+AT_LEAST = {
+    "images": 64, "size": 8, "dims": 1, "hidden": 1, "noise_inputs": 1, "batch": 1, "repeats": 1,
+    "epochs": 0, "kl_warmup": 0, "seed": 0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,19 +49,25 @@ class Config:
     shared: bool = True
     encoder: str = "mlp"
     hidden: int = 96
+    graph_hidden: int | None = None  # units per node in both graph networks; None: 2 dims
+    noise_inputs: int = 9  # numbers that the prior is fed, per node
+    decoder_start: str = "xavier"
+    targets: str = "raw"  # what the regressions predict: the factors' indices, or standardised
     likelihood: str = "bernoulli"
     posterior_logvar: float = 0.0
     prior_logvar: float = 0.0
     noise_logvar: float = 0.0  # of a Gaussian likelihood: fixed, or where learning starts
     reconstruction_weight: float = 0.8
     kl_weight: float = 0.15
-    supervision_weight: float = 1.0
+    supervision_weight: float = 0.05
+    kl_warmup: int = 1  # epochs at the start in which the KL does not count
     learning_rate: float = 8e-3
     decay: bool = False  # the learning rate falls to 0, along a straight line
     prior_rate: float = 1.0  # the prior's learning rate, as a multiple of the above
     posterior_rate: float = 1.0  # the same for encoder and posterior; 0 keeps them as they start
     batch: int = 256
     epochs: int = 20
+    repeats: int = 1  # steps in a row that are shown the same batch; if > 1, in the same order
     epoch_steps: int | None = None  # steps of an epoch; None: one pass over the images
     precision: str = "float32"
     swapped: bool = False  # dims in reverse order in the initial weights and in all noise
@@ -103,14 +114,23 @@ class Config:
         if self.batch > self.images:
             raise ParameterError(f"batch must be at most images={self.images}, got {self.batch}")
         if self.epoch_steps is not None:
-            check_int("epoch_steps", self.epoch_steps, 1, self.images // self.batch)
+            check_int(
+                "epoch_steps", self.epoch_steps, 1, self.images // self.batch * self.repeats
+            )
             object.__setattr__(self, "epoch_steps", int(self.epoch_steps))
-        if self.encoder == "cnn" and self.size % 16:
-            raise ParameterError(f"size must be a multiple of 16 for a cnn, got {self.size}")
-        if self.encoder == "cnn" and self.data in VECTORS:
-            raise ParameterError(f"encoder must be mlp or linear for data={self.data}, got 'cnn'")
+        if self.graph_hidden is not None:
+            check_int("graph_hidden", self.graph_hidden, 1, LARGEST)
+            object.__setattr__(self, "graph_hidden", int(self.graph_hidden))
+        least = LEAST.get(self.encoder, 0)
+        if least and (self.size % 16 or self.size < least):
+            rule = f"size must be a multiple of 16 from {least} for encoder={self.encoder}"
+            raise ParameterError(f"{rule}, got {self.size}")
+        if least and self.data in VECTORS:
+            rule = f"encoder must be mlp or linear for data={self.data}"
+            raise ParameterError(f"{rule}, got {self.encoder!r}")
 
     @property
     def epoch_images(self) -> int:
         """How many images an epoch takes."""
-        return self.images if self.epoch_steps is None else self.epoch_steps * self.batch
+        steps = self.epoch_steps or self.images // self.batch * self.repeats
+        return steps * self.batch

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from scipy import ndimage
 
 from vaenotes.dataset import Dataset, Pairs, Pictures, load_bytes
 from vaenotes.errors import (
@@ -39,9 +40,9 @@ VALUES = (
 COUNTS = tuple(len(values) for values in VALUES)
 GRID = math.prod(COUNTS)  # 737,280
 PACKED = 64 * 64 // 8  # bytes of a picture of dSprites' file, a bit for each pixel
-CORRELATED = (("shape", "scale"), ("x", "y"))
-# Besides the correlated pairs: what a turn does to the picture depends on the shape that is turned.
-EDGES = (*CORRELATED, ("shape", "orientation"))
+LARGE = 2**28  # pixels; pictures that have more in all are made when they are asked for
+CORRELATED = (("orientation", "x"),)  # and joined by an edge: the notes' graph
+TWO_PAIRS = (("shape", "scale"), ("x", "y"))
 
 
 def load(name: str, **options: Any) -> Dataset:
@@ -65,34 +66,46 @@ def sprites(
     seed: int = 0,
     correlated: Pairs = CORRELATED,
     strength: float = 0.2,
+    binary: bool = True,
 ) -> Dataset:
     """White squares, ellipses and hearts on black: dSprites' grid of factors, drawn at any size.
 
-    images: how many are drawn, with replacement. All 737,280 that there are mean the whole grid:
-    each once, in an order drawn from seed, its factors independent whatever `correlated` says; its
+    images: how many are drawn, with replacement; where they have more than LARGE pixels in all,
     pictures are made when they are asked for. size: pixels of a side, 8..128.
-    correlated, strength: see `_draw`; small strengths tie pairs closely. Raises ParameterError.
+    correlated: pairs of factors, each also an edge of the graph; strength: see `_draw`.
+    binary: pixels are 0 or 255, else areas are averaged. Factors are indices, from 0.
+    Raises ParameterError.
     """
     check_int("size", size, 8, 128)
     _check_draw(images, size, seed, correlated, strength)
     indices = _draw(COUNTS, images, seed, correlated, strength)
-    factors = np.column_stack([v[i] for v, i in zip(VALUES, indices.T, strict=True)])
     pictures: np.ndarray | Pictures
-    if images == GRID:
-        draw = functools.partial(_render_rows, size=size)
+    if images * size**2 > LARGE:
+        draw = functools.partial(_render_rows, size=size, binary=binary)
         pictures = Pictures(np.ravel_multi_index(tuple(indices.T), COUNTS), draw, size)
     else:
-        pictures = render(indices, size)
-    return Dataset("sprites", pictures, factors.astype(np.float32), FACTORS, EDGES)
+        pictures = render(indices, size, binary)
+    return Dataset("sprites", pictures, indices.astype(np.float32), FACTORS, tuple(correlated))
 
 
-def _render_rows(rows: np.ndarray, size: int) -> np.ndarray:
+def grey_sprites(**options: Any) -> Dataset:
+    """`sprites` with pixels between black and white, where a shape covers part of them."""
+    return sprites(binary=False, **options)
+
+
+def paired_sprites(**options: Any) -> Dataset:
+    """`sprites` with other correlated pairs, and so another graph: shape with scale, x with y."""
+    return sprites(correlated=TWO_PAIRS, **options)
+
+
+def _render_rows(rows: np.ndarray, size: int, binary: bool) -> np.ndarray:
     """`render` of rows of the grid, the last factor fastest: int (image,)."""
-    return render(np.column_stack(np.unravel_index(rows, COUNTS)), size)
+    return render(np.column_stack(np.unravel_index(rows, COUNTS)), size, binary)
 
 
-def render(indices: np.ndarray, size: int = 32) -> np.ndarray:
-    """Pictures of the factors' indices: int (image, 5) -> uint8 (image, size, size), 0..255.
+def render(indices: np.ndarray, size: int = 32, binary: bool = True) -> np.ndarray:
+    """Pictures of the factors' indices: int (image, 5) -> uint8 (image, size, size), 0 or 255, or
+    all that is between them unless `binary`.
 
     Raises ParameterError for indices that are not in dSprites' grid or a size outside 8..128.
     """
@@ -101,7 +114,7 @@ def render(indices: np.ndarray, size: int = 32) -> np.ndarray:
     inside = inside and indices.shape[1:] == (len(COUNTS),)
     inside = inside and bool(((indices >= 0) & (indices < COUNTS)).all())
     check(inside, f"indices must be integers (image, 5) from 0 to below {COUNTS}", indices)
-    templates, offsets = _templates(size)
+    templates, offsets = _templates(size, binary)
     fine, side = templates.shape[-3], templates.shape[-1]
     images = np.zeros((len(indices), size, size), np.uint8)
     windows = sliding_window_view(images, (side, side), axis=(1, 2), writeable=True)
@@ -114,7 +127,7 @@ def render(indices: np.ndarray, size: int = 32) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=4)
-def _templates(size: int) -> tuple[np.ndarray, np.ndarray]:
+def _templates(size: int, binary: bool) -> tuple[np.ndarray, np.ndarray]:
     """Every sprite, cut out, and where the 32 positions put it.
 
     Returns uint8 (shape, scale, orientation, dy, dx, side, side), for each place (dy, dx) of the
@@ -135,6 +148,8 @@ def _templates(size: int) -> tuple[np.ndarray, np.ndarray]:
     for corner in np.ndindex(fine, fine):
         margins = [(0, 0)] * 3 + [(before, fine - 1 - before) for before in corner]
         templates[:, :, :, *corner] = _shrink(np.pad(lit, margins), fine)
+    if binary:
+        templates = np.where(templates > 127, np.uint8(255), np.uint8(0))
     return templates, offsets
 
 
@@ -166,22 +181,35 @@ def _shrink(lit: np.ndarray, fine: int) -> np.ndarray:
 def _draw(
     counts: tuple[int, ...], images: int, seed: int, correlated: Pairs, strength: float
 ) -> np.ndarray:
-    """Indices of FACTORS, int (image, factor): uniform, independent but for the correlated pairs.
-
-    A pair's indices, scaled to 0..1, have p(u, v) proportional to exp(-(u - v)^2 / 2 strength^2):
-    Träuble et al. 2021, arXiv 2006.07886. As many images as the grid has: all of it, shuffled.
-    """
+    """Indices of FACTORS, int (image, factor): uniform, independent but for the correlated pairs,
+    each of which is drawn from `line`."""
     rng = np.random.default_rng(seed)
-    if images == math.prod(counts):
-        return np.column_stack(np.unravel_index(rng.permutation(images), counts))
     indices = np.column_stack([rng.integers(n, size=images) for n in counts])
     for a, b in (map(FACTORS.index, pair) for pair in correlated):
-        u, v = np.linspace(0, 1, counts[a])[:, None], np.linspace(0, 1, counts[b])
-        with np.errstate(over="ignore"):  # a tiny strength means exp(-inf) = 0, and gets it
-            weights = np.exp(-(((u - v) / float(strength)) ** 2) / 2).ravel()
-        cells = rng.choice(weights.size, images, p=weights / weights.sum())
+        weights = line(counts[a], counts[b], strength)
+        cells = rng.choice(weights.size, images, p=weights.ravel())
         indices[:, a], indices[:, b] = np.divmod(cells, counts[b])
     return indices
+
+
+def line(rows: int, columns: int, strength: float) -> np.ndarray:
+    """Probabilities of a correlated pair of factors, float64 (rows, columns): a blurred line from
+    corner to corner, without mass far from it; from a strength of 1 on, all cells alike.
+
+    As in the notes' system, whose data come from a variant of Träuble et al. 2021: the line is
+    ceil(strength x shorter side) cells wide, its blur a Gaussian window of a quarter of that side.
+    """
+    shorter = min(rows, columns)
+    if strength >= 1:
+        return np.full((rows, columns), 1 / (rows * columns))
+    row, column = np.indices((rows, columns))
+    away = abs(row * columns - column * rows) / math.hypot(rows, columns)
+    weights = (away <= max(math.ceil(strength * shorter), 1) / 2).astype(float)
+    reach = shorter // 4 // 2  # of the window, cells on either side
+    if reach:
+        sigma = 0.3 * (reach - 1) + 0.8
+        weights = ndimage.gaussian_filter(weights, sigma, radius=reach, mode="mirror")
+    return weights / weights.sum()
 
 
 def dsprites(
@@ -206,8 +234,7 @@ def dsprites(
         ):  # to open a pipe would wait for whoever fills it
             raise OSError("there is no such file")
         with zipfile.ZipFile(path) as archive:
-            classes = _latents(archive, "latents_classes", "int64")
-            values = _latents(archive, "latents_values", "float64", len(classes))
+            classes = _classes(archive)
             colours, *counts = (classes.max(axis=0) + 1).tolist()
             fits = colours == 1 and math.prod(counts) == len(classes)
             fits = fits and not (np.indices(counts).reshape(5, -1) != classes[:, 1:].T).any()
@@ -219,18 +246,17 @@ def dsprites(
     except Exception as error:  # a strange file makes its readers raise almost anything
         reason = str(error) or type(error).__name__
         raise ParameterError(f"data must be dSprites' .npz, got {shown(path)}: {reason}") from error
-    return Dataset("dsprites", pictures, values[rows, 1:].astype(np.float32), FACTORS, EDGES)
+    return Dataset("dsprites", pictures, indices.astype(np.float32), FACTORS, tuple(correlated))
 
 
-def _latents(
-    archive: zipfile.ZipFile, name: str, dtype: str, rows: int | str = "rows"
-) -> np.ndarray:
-    """An array (rows, 6) of dSprites' file; what its header claims is checked before it is read."""
+def _classes(archive: zipfile.ZipFile) -> np.ndarray:
+    """dSprites' latents_classes, int64 (row, 6); what its header claims is checked before it is
+    read."""
+    name = "latents_classes"
     with archive.open(f"{name}.npy") as member:
         shape, _, found = _header(member)
-    fits = found == dtype and shape[1:] == (6,) and rows in ("rows", shape[0])
-    if not fits:
-        raise ParameterError(f"its {name} must be {dtype} ({rows}, 6), got {found} {shape}")
+    if found != "int64" or shape[1:] != (6,):
+        raise ParameterError(f"its {name} must be int64 (rows, 6), got {found} {shape}")
     in_use = 6 * 8 * math.prod(shape)  # six arrays like it at once
     check_memory({f"the shape of its {name}": shape}, in_use)
     with archive.open(f"{name}.npy") as member:
@@ -281,6 +307,8 @@ def _unpack(packed: np.ndarray, size: int, rows: np.ndarray) -> np.ndarray:
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "sprites": sprites,
+    "grey_sprites": grey_sprites,
+    "paired_sprites": paired_sprites,
     "mnist5k": mnist5k,
     "digits": digits,
 }

@@ -77,8 +77,15 @@ class Dataset:
         check_edges(self.edges, names)
 
     @property
-    def standard_factors(self) -> np.ndarray:
-        """Factors with mean 0, std 1 over the images (0 if constant): float32 (image, node)."""
+    def moments(self) -> dict[str, np.ndarray]:
+        """Mean and std of each factor over the images (1 if constant), float64 (node,), as the
+        arguments of `VAE` that bring standardised factors back to raw ones."""
         wide = self.factors.astype(np.float64)  # sums a constant exactly, so that its std is 0
         std = wide.std(axis=0)
-        return ((wide - wide.mean(axis=0)) / np.where(std > 0, std, 1)).astype(np.float32)
+        return {"factor_mean": wide.mean(axis=0), "factor_std": np.where(std > 0, std, 1)}
+
+    @property
+    def standard_factors(self) -> np.ndarray:
+        """Factors with mean 0, std 1 over the images (0 if constant): float32 (image, node)."""
+        mean, std = self.moments.values()
+        return ((self.factors.astype(np.float64) - mean) / std).astype(np.float32)

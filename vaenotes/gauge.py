@@ -132,11 +132,6 @@ def _code_weight(p: Tensor, units: Units) -> Tensor:  # (node * dim, output)
     return (_pick(rows, units.order) / units.scale).movedim(0, -1).flatten(-3, -2)
 
 
-def _noise_weight(p: Tensor, units: Units) -> Tensor:  # (copy, dim, output)
-    # The noise is permuted with the code, but has units of its own.
-    return _pick(p.mT, units.of(len(p)).order.unsqueeze(-2)).mT
-
-
 def _factor(p: Tensor, units: Units) -> Tensor:  # (node * dim, node * dim)
     scale, shift = units.scale.flatten(), units.shift.flatten()
     if (units.order.diff() == 1).all():
@@ -167,7 +162,6 @@ MAPS: dict[str, Callable[[Tensor, Units], Tensor]] = {
     "output weight": _output_weight,
     "output bias": _outputs,
     "code weight": _code_weight,
-    "noise weight": _noise_weight,
     "earlier dims": lambda p, units: p / units.of(1).scale[0, :, None],
     "weight of a dim": _dim_weight,
     "bias of a dim": _dim_bias,

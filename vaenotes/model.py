@@ -29,10 +29,12 @@ from vaenotes.kl import Diagonal, Gaussian, sample
 from vaenotes.priors import PRIORS
 
 LARGE = 4096  # pixels, dims or units, beyond which a model is weighed before it is made
-FEATURES = 12  # per node, between encoder and posterior graph network
+SCALES = 3  # of the encoder: each of its three layers is read out
+FEATURES = 9  # per node, between encoder and posterior graph network: three from each scale
 LIKELIHOODS = ("bernoulli", "gaussian", "gaussian_learned")
-CHANNELS = (1, 32, 32, 64, 64)  # the four strided convolutions of the dSprites literature
+CHANNELS = (1, 32, 32, 64, 64)  # the strided convolutions of the dSprites literature
 HALVES: dict[str, Any] = {"stride": 2, "padding": 1}  # with windows of 4, the side of a map
+STARTS = ("xavier", "uniform")  # of the decoder's weights
 
 
 class Output(NamedTuple):
@@ -42,7 +44,7 @@ class Output(NamedTuple):
     prior: Gaussian  # (image, node, dim), or (node, dim) where it is the same for all images
     z: Tensor  # (image, node, dim), a sample of the posterior
     decoded: Tensor  # (image, pixel): logits (Bernoulli) or means (Gaussian)
-    predicted: Tensor  # (image, node): regression of the standardised factors
+    predicted: Tensor  # (image, node): regression of the factors, in the units of `targets`
 
 
 class VAE(nn.Module):
@@ -52,14 +54,19 @@ class VAE(nn.Module):
     `dims` per node, `shared` graph weights or one set per node, `prior` (a key of PRIORS),
     `encoder` (a key of ENCODERS; the decoder mirrors it), `hidden` units, `likelihood`
     ("bernoulli"; "gaussian" with its log-variance fixed at `noise_logvar`; "gaussian_learned",
-    where it is learned from there), and start values that shift all log-variances of posterior
-    and prior. Weights are drawn from torch's global generator; `initialise` draws them anew.
+    where it is learned from there), start values that shift all log-variances of posterior
+    and prior, `graph_hidden` units per node inside both graph networks (None: 2 dims), `noise_inputs`
+    numbers per node that a prior is fed, `decoder_start` (one of STARTS), and `factor_mean` and
+    `factor_std` (node,), by which standardised factors are brought back to the units in which they
+    are to be predicted (None: they stay standardised). Weights are drawn from torch's global generator; `initialise` draws them anew.
     Raises ParameterError for an unknown name, a number out of range, weights larger than memory,
     or a graph that is no DAG.
     """
 
     start_logvar: Tensor
     noise_logvar: Tensor
+    factor_mean: Tensor
+    factor_std: Tensor
 
     def __init__(
         self,
@@ -76,22 +83,32 @@ class VAE(nn.Module):
         posterior_logvar: float = 0.0,
         prior_logvar: float = 0.0,
         noise_logvar: float = 0.0,
+        graph_hidden: int | None = None,
+        noise_inputs: int = 9,
+        decoder_start: str = "xavier",
+        factor_mean: Sequence[float] | None = None,
+        factor_std: Sequence[float] | None = None,
     ):
         super().__init__()
         check_choice("prior", prior, PRIORS)
         check_choice("encoder", encoder, ENCODERS)
+        check_choice("decoder_start", decoder_start, STARTS)
         check_choice("likelihood", likelihood, LIKELIHOODS)
         fits = isinstance(nodes, tuple | list) and all(isinstance(name, str) for name in nodes)
         check(
             fits and len(set(nodes)) == len(nodes) > 0, "nodes must be names, all different", nodes
         )
+        graph_hidden = 2 * dims if graph_hidden is None else graph_hidden
         sizes = {"pixels": pixels, "dims": dims, "hidden": hidden}
+        sizes |= {"graph_hidden": graph_hidden, "noise_inputs": noise_inputs}
         for name, size in sizes.items():
             check_int(name, size, 1, LARGEST)
         check(isinstance(shared, bool), "shared must be a bool", shared)
         side = math.isqrt(pixels)
-        fits = encoder != "cnn" or (side**2 == pixels and side % 16 == 0)
-        check(fits, "pixels must be the square of a multiple of 16 for a cnn", pixels)
+        fits = encoder not in LEAST or (side**2 == pixels and side % 16 == 0)
+        fits = fits and side >= LEAST.get(encoder, 0)
+        rule = f"pixels must be the square of a multiple of 16 from {LEAST.get(encoder)} for {encoder}"
+        check(fits, rule, pixels)
         for name, value in (
             ("posterior_logvar", posterior_logvar),
             ("prior_logvar", prior_logvar),
@@ -104,15 +121,25 @@ class VAE(nn.Module):
         parents = parent_matrix(nodes, edges)
         count = len(nodes)
         self.node_shape = (count, dims)
-        self.likelihood = likelihood
+        self.likelihood, self.noise_inputs = likelihood, noise_inputs
+        self.decoder_start = decoder_start
+        for name, values, usual in (
+            ("factor_mean", factor_mean, 0.0),
+            ("factor_std", factor_std, 1.0),
+        ):
+            filled = torch.tensor([usual] * count if values is None else [float(v) for v in values])
+            check(filled.shape == (count,), f"{name} must be one number per node", values)
+            self.register_buffer(name, filled)
         self.register_buffer("start_logvar", torch.tensor(float(posterior_logvar)))
         build = ENCODERS[encoder]
         self.encoder = build.encoder(pixels, hidden, count)
-        self.posterior_network = build.posterior(parents, pixels, dims, shared)
-        self.prior = PRIORS[prior](parents, dims, FEATURES, shared, prior_logvar)
+        self.posterior_network = build.posterior(parents, pixels, dims, graph_hidden, shared)
+        self.prior = PRIORS[prior](
+            parents, dims, noise_inputs, graph_hidden, shared, prior_logvar
+        )
         self.decoder = build.decoder(count * dims, hidden, pixels)
         self.regression_weight = nn.Parameter(torch.empty(count, dims))
-        self.regression_bias = nn.Parameter(torch.zeros(count))
+        self.regression_bias = nn.Parameter(torch.empty(count))
         if likelihood == "gaussian_learned":
             self.noise_logvar = nn.Parameter(torch.tensor(float(noise_logvar)))
         else:
@@ -132,9 +159,15 @@ class VAE(nn.Module):
         """(image, node, dim) -> (image, node): each node's linear guess of its own factor."""
         return (z * self.regression_weight).sum(-1) + self.regression_bias
 
+    def targets(self, factors: Tensor) -> Tensor:
+        """What the regressions are to predict: standardised factors (image, node) in the units of
+        `factor_mean` and `factor_std`."""
+        return factors * self.factor_std + self.factor_mean
+
     def forward(self, images: Tensor, factors: Tensor, noise: Tensor, z0: Tensor) -> Output:
-        """One pass: images (image, pixel) in 0..1, standardised factors (image, node), standard
-        normal noise for the prior and z0 for the posterior's sample, both (image, node, dim)."""
+        """One pass: images (image, pixel) in 0..1, standardised factors (image, node), and standard
+        normal noise: for the prior (image, node, noise_inputs), and z0 (image, node, dim) for the
+        posterior's sample."""
         posterior = self.encode(images)
         z = sample(posterior, z0)
         return Output(posterior, self.prior(noise, factors, z), z, self.decode(z), self.regress(z))
@@ -142,14 +175,20 @@ class VAE(nn.Module):
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> "VAE":
         """Draw every weight and bias from U(-1, 1) / sqrt(fan-in), torch's default for linear
-        layers, in a fixed order from the replica's own generator."""
-        for module in self.modules():
+        layers and convolutions, in a fixed order from the replica's own generator; but the
+        decoder's weights, if they start "xavier", from a normal of variance 2 / (fan-in +
+        fan-out) (Glorot & Bengio 2010)."""
+        for name, module in self.named_modules():
             if isinstance(weight := getattr(module, "weight", None), nn.Parameter):
                 fan_in = getattr(module, "fan_in", math.prod(weight.shape[1:]))
                 for parameter in module.parameters(recurse=False):
                     parameter.uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
+                if name.startswith("decoder.") and self.decoder_start == "xavier":
+                    fans = (weight.shape[0] + weight.shape[1]) * math.prod(weight.shape[2:])
+                    weight.normal_(0, (2 / fans) ** 0.5, generator=generator)
         bound = self.node_shape[1] ** -0.5
-        self.regression_weight.uniform_(-bound, bound, generator=generator)
+        for parameter in (self.regression_weight, self.regression_bias):
+            parameter.uniform_(-bound, bound, generator=generator)
         return self
 
 
@@ -182,7 +221,8 @@ class Conv2d(nn.Conv2d):
     """In the precision of autocast, which under vmap does not see to convolutions itself."""
 
     def forward(self, images: Tensor) -> Tensor:
-        return F.conv2d(*_lowered(images, self.weight, self.bias), **HALVES)
+        lowered = _lowered(images, self.weight, self.bias)
+        return F.conv2d(*lowered, stride=self.stride, padding=self.padding)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
@@ -224,15 +264,48 @@ class LinearPosterior(nn.Module):
 # decoders, (image, pixel).
 
 
+class Multiscale(nn.Module):
+    """The notes' encoder: three layers, one after the other, each read out by one linear map with
+    tanh to FEATURES / SCALES numbers per node; stacked, (image, node, FEATURES).
+
+    stages: the layers; sizes: of what each of them returns, per image.
+    """
+
+    def __init__(self, stages: Sequence[nn.Module], sizes: Sequence[int], nodes: int):
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        each = FEATURES // SCALES
+        self.readouts = nn.ModuleList(
+            nn.Sequential(Linear(size, nodes * each), nn.Tanh(), nn.Unflatten(-1, (nodes, each)))
+            for size in sizes
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        features, dims = [], images.dim() - 1  # axes before the pixels
+        maps = images
+        for stage, readout in zip(self.stages, self.readouts, strict=True):
+            maps = stage(maps)
+            features.append(readout(maps.flatten(dims)))
+        return torch.cat(features, dim=-1)
+
+
 def mlp_encoder(pixels: int, hidden: int, nodes: int) -> nn.Module:
-    return nn.Sequential(
-        Linear(pixels, hidden),
-        nn.ReLU(inplace=True),
-        Linear(hidden, hidden),
-        nn.ReLU(inplace=True),
-        Linear(hidden, nodes * FEATURES),
-        nn.Unflatten(-1, (nodes, FEATURES)),
-    )
+    sizes = [pixels] + [hidden] * SCALES
+    stages = [nn.Sequential(Linear(*pair), nn.ReLU(inplace=True)) for pair in pairwise(sizes)]
+    return Multiscale(stages, sizes[1:], nodes)
+
+
+def multiscale_encoder(pixels: int, hidden: int, nodes: int) -> nn.Module:
+    side = math.isqrt(pixels)
+    stages: list[nn.Module] = []
+    sizes = []
+    for before, after in pairwise(CHANNELS[: SCALES + 1]):
+        layers: list[nn.Module] = [] if stages else [nn.Unflatten(-1, (1, side, side))]
+        layers += [Conv2d(before, after, 4, stride=2), nn.ReLU(inplace=True)]
+        side = (side - 2) // 2  # windows of 4, two apart, no padding
+        stages.append(nn.Sequential(*layers))
+        sizes.append(after * side**2)
+    return Multiscale(stages, sizes, nodes)
 
 
 def mlp_decoder(inputs: int, hidden: int, pixels: int) -> nn.Module:
@@ -282,11 +355,15 @@ def linear_decoder(inputs: int, hidden: int, pixels: int) -> nn.Module:
     return nn.Sequential(Linear(inputs, pixels))
 
 
-def graph_posterior(parents: Tensor, pixels: int, dims: int, shared: bool) -> GraphNetwork:
-    return GraphNetwork(parents, FEATURES, FEATURES, 2 * dims, shared)
+def graph_posterior(
+    parents: Tensor, pixels: int, dims: int, hidden: int, shared: bool
+) -> GraphNetwork:
+    return GraphNetwork(parents, FEATURES, hidden, 2 * dims, shared)
 
 
-def linear_posterior(parents: Tensor, pixels: int, dims: int, shared: bool) -> LinearPosterior:
+def linear_posterior(
+    parents: Tensor, pixels: int, dims: int, hidden: int, shared: bool
+) -> LinearPosterior:
     return LinearPosterior(pixels, len(parents), dims)
 
 
@@ -294,12 +371,14 @@ class Build(NamedTuple):
     """How the parts around the prior are made."""
 
     encoder: Callable[[int, int, int], nn.Module]  # pixels, hidden, nodes
-    posterior: Callable[[Tensor, int, int, bool], GraphNetwork | LinearPosterior]
+    posterior: Callable[[Tensor, int, int, int, bool], GraphNetwork | LinearPosterior]
     decoder: Callable[[int, int, int], nn.Module]  # code, hidden, pixels
 
 
 ENCODERS = {
-    "mlp": Build(mlp_encoder, graph_posterior, mlp_decoder),
+    "multiscale": Build(multiscale_encoder, graph_posterior, cnn_decoder),  # the notes' own
+    "mlp": Build(mlp_encoder, graph_posterior, mlp_decoder),  # the same of dense layers
     "cnn": Build(cnn_encoder, graph_posterior, cnn_decoder),
     "linear": Build(no_encoder, linear_posterior, linear_decoder),
 }
+LEAST = {"multiscale": 32, "cnn": 16}  # pixels of a side, a multiple of 16, of convolutions

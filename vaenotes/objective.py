@@ -21,7 +21,7 @@ class Terms(NamedTuple):
 
     reconstruction_nats: Tensor  # (image,), -log p(x | z), summed over pixels
     kl_nats: Tensor  # (image, node, dim)
-    squared_error: Tensor  # (image, node), of the standardised factors
+    squared_error: Tensor  # (image, node), of the regressions, in the units of their targets
 
 
 class Weights(NamedTuple):
@@ -37,7 +37,7 @@ def terms(model: VAE, output: Output, images: Tensor, factors: Tensor) -> Terms:
     return Terms(
         reconstruction_nats(model, output.decoded, images),
         kl_nats(output.posterior, output.prior),
-        (factors - output.predicted).square(),
+        (model.targets(factors) - output.predicted).square(),
     )
 
 

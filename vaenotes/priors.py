@@ -3,9 +3,9 @@
 A prior is called as `prior(noise, factors, z)` and returns a Gaussian over the latent code, one
 per image or one for all images (no image axis):
 
-    noise    (image, node, dim)  exogenous noise, standard normal, independent of the image
-    factors  (image, node)       the true factors, standardised
-    z        (image, node, dim)  the code whose density is wanted: the posterior's sample
+    noise    (image, node, input)  exogenous noise, standard normal, independent of the image
+    factors  (image, node)         the true factors, standardised
+    z        (image, node, dim)    the code whose density is wanted: the posterior's sample
 
 Each prior uses what it needs. Adding a prior is one class and one line in PRIORS.
 
@@ -27,14 +27,15 @@ OUTPUTS = {f"network.{name}": role for name, role in GraphNetwork.GAUGE.items()}
 
 
 class Prior(nn.Module):
-    """The interface. `parents` is the DAG (node, node); `logvar` shifts every log-variance."""
+    """The interface. `parents` is the DAG (node, node); `inputs`, how many numbers a node is fed;
+    `hidden`, units per node inside a network; `logvar` shifts every log-variance."""
 
     GAUGE: ClassVar[Roles]
     OWN_UNITS: ClassVar[bool] = False  # whether the units of its dims are fixed, but for signs
     OWN_ORDER: ClassVar[bool] = False  # whether the order of its dims is fixed
     start_logvar: Tensor
 
-    def __init__(self, parents: Tensor, dims: int, hidden: int, shared: bool, logvar: float):
+    def __init__(self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float):
         super().__init__()
         self.nodes = len(parents)
         self.register_buffer("start_logvar", torch.tensor(float(logvar)))
@@ -51,14 +52,14 @@ class NetworkPrior(Prior):
     GAUGE: ClassVar[Roles] = OUTPUTS
     centres: Tensor
 
-    def __init__(self, parents: Tensor, dims: int, hidden: int, shared: bool, logvar: float):
-        super().__init__(parents, dims, hidden, shared, logvar)
-        self.network = GraphNetwork(parents, dims, hidden, 2 * dims, shared)
+    def __init__(self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float):
+        super().__init__(parents, dims, inputs, hidden, shared, logvar)
+        self.network = GraphNetwork(parents, inputs, hidden, 2 * dims, shared)
         centres = torch.linspace(-2, 2, self.nodes + 1)[:-1, None]
-        self.register_buffer("centres", centres.expand(self.nodes, dims).contiguous())
+        self.register_buffer("centres", centres.expand(self.nodes, inputs).contiguous())
 
     def heard(self, noise: Tensor, factors: Tensor) -> Tensor:
-        """What the network is fed, (image, node, dim), or (node, dim) if it is all the same."""
+        """What the network is fed, (image, node, input), or (node, input) if it is all the same."""
         raise NotImplementedError
 
     def forward(self, noise: Tensor, factors: Tensor, z: Tensor) -> Gaussian:
@@ -70,8 +71,6 @@ class ExogenousPrior(NetworkPrior):
 
     Node i hears unit normals centred at -2 + 4 i / nodes, drawn afresh for every image and step.
     """
-
-    GAUGE: ClassVar[Roles] = OUTPUTS | {"network.first.weight": "noise weight"}
 
     def heard(self, noise: Tensor, factors: Tensor) -> Tensor:
         return noise + self.centres
@@ -118,8 +117,8 @@ class DiagonalPrior(Prior):
 
     GAUGE: ClassVar[Roles] = {"mean": "mean", "logvar": "logvar"}
 
-    def __init__(self, parents: Tensor, dims: int, hidden: int, shared: bool, logvar: float):
-        super().__init__(parents, dims, hidden, shared, logvar)
+    def __init__(self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float):
+        super().__init__(parents, dims, inputs, hidden, shared, logvar)
         self.mean = nn.Parameter(torch.zeros(self.nodes, dims))
         self.logvar = nn.Parameter(torch.full((self.nodes, dims), float(logvar)))
 
@@ -153,8 +152,8 @@ class CholeskyPrior(Prior):
 
     GAUGE: ClassVar[Roles] = {"mean": "mean", "factor": "factor"}
 
-    def __init__(self, parents: Tensor, dims: int, hidden: int, shared: bool, logvar: float):
-        super().__init__(parents, dims, hidden, shared, logvar)
+    def __init__(self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float):
+        super().__init__(parents, dims, inputs, hidden, shared, logvar)
         size = self.nodes * dims
         self.mean = nn.Parameter(torch.zeros(self.nodes, dims))
         # L below the diagonal, log L on it; what is above is not used
@@ -173,8 +172,8 @@ class StandardPrior(Prior):
     mean: Tensor
     logvar: Tensor
 
-    def __init__(self, parents: Tensor, dims: int, hidden: int, shared: bool, logvar: float):
-        super().__init__(parents, dims, hidden, shared, logvar)
+    def __init__(self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float):
+        super().__init__(parents, dims, inputs, hidden, shared, logvar)
         self.register_buffer("mean", torch.zeros(self.nodes, dims))
         self.register_buffer("logvar", torch.full((self.nodes, dims), float(logvar)))
 
@@ -193,8 +192,8 @@ class ParentsPrior(Prior):
     GAUGE: ClassVar[Roles] = OUTPUTS | {"network.first.weight": "code weight"}
     parents: Tensor
 
-    def __init__(self, parents: Tensor, dims: int, hidden: int, shared: bool, logvar: float):
-        super().__init__(parents, dims, hidden, shared, logvar)
+    def __init__(self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float):
+        super().__init__(parents, dims, inputs, hidden, shared, logvar)
         self.register_buffer("parents", parents.repeat_interleave(dims, dim=1))
         nothing = torch.zeros_like(parents)  # no averaging: only a node's own row counts
         self.network = GraphNetwork(nothing, self.nodes * dims, hidden, 2 * dims, shared=False)
@@ -216,8 +215,8 @@ class OrderedPrior(Prior):
     OWN_ORDER: ClassVar[bool] = True
     before: Tensor
 
-    def __init__(self, parents: Tensor, dims: int, hidden: int, shared: bool, logvar: float):
-        super().__init__(parents, dims, hidden, shared, logvar)
+    def __init__(self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float):
+        super().__init__(parents, dims, inputs, hidden, shared, logvar)
         self.register_buffer("before", torch.ones(dims, dims).tril(-1))
         self.network = GraphNetwork(torch.zeros(dims, dims), dims, hidden, 2, shared=False)
 

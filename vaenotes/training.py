@@ -85,6 +85,10 @@ def build(config: Config, dataset: Dataset) -> VAE:
         posterior_logvar=config.posterior_logvar,
         prior_logvar=config.prior_logvar,
         noise_logvar=config.noise_logvar,
+        graph_hidden=config.graph_hidden,
+        noise_inputs=config.noise_inputs,
+        decoder_start=config.decoder_start,
+        **({} if config.targets == "standard" else dataset.moments),
     )
 
 
@@ -145,8 +149,10 @@ class Ensemble:
                 for term in Weights._fields
             )
         )
+        self.kl_weight = self.weights.kl.clone()  # the other is 0 while the KL does not count yet
         self.pool = Pool(datasets, device)
-        self.epoch_steps = min(self.pool.count, self.config.epoch_images) // self.config.batch
+        self.batches = self.pool.count // self.config.batch
+        self.epoch_steps = self.config.epoch_steps or self.batches * self.config.repeats
         self.steps = self.config.epochs * self.epoch_steps
         self.recorded: Callable[..., list[Tensor | None]] | None = None
         self.diverged: list[tuple[int, int] | None] = [None] * len(configs)
@@ -207,17 +213,15 @@ class Ensemble:
             return torch.ones(len(self.configs), dtype=torch.bool, device=self.device)
         return finite([g.square() for g in gradients])
 
-    def draw(self, count: int, generators: Sequence[torch.Generator]) -> Tensor:
-        """Standard normal noise for prior and posterior: (2, replica, image, node, dim)."""
-        shape = (2, count, *self.module.node_shape)
-        drawn = [torch.randn(shape, generator=generator) for generator in generators]
-        return torch.stack(
-            [
-                noise.flip(-1) if config.swapped else noise
-                for config, noise in zip(self.configs, drawn, strict=True)
-            ],
-            dim=1,
-        ).to(self.device)
+    def draw(self, count: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
+        """Standard normal noise for the prior (replica, image, node, input) and for the posterior's
+        sample (replica, image, node, dim)."""
+        nodes, dims = self.module.node_shape
+        shape = (count, nodes, self.module.noise_inputs + dims)
+        drawn = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+        noise, z0 = drawn.to(self.device).split([self.module.noise_inputs, dims], dim=-1)
+        flipped = torch.tensor([config.swapped for config in self.configs], device=self.device)
+        return noise, torch.where(flipped[:, None, None, None], z0.flip(-1), z0)
 
     @torch.no_grad()
     def regauge(self) -> None:
@@ -242,19 +246,27 @@ class Ensemble:
 
     def epoch(self, number: int) -> None:
         """One pass over the data, or the part of it that an epoch takes, each replica in its own
-        order; a last short batch is left out."""
-        batch, steps, count = self.config.batch, self.epoch_steps, self.pool.count
-        order = torch.stack([torch.randperm(count, generator=g) for g in self.generators]).to(
-            self.device
-        )
+        order; a last short batch is left out. With `repeats`, each batch is shown so many times in
+        a row, and batches and their order are the same in every epoch."""
+        batch, steps, repeats = self.config.batch, self.epoch_steps, self.config.repeats
+        order = torch.stack([self.order(generator) for generator in self.generators])
+        order = order.to(self.device)
+        self.weights.kl.copy_(self.kl_weight * (number > self.config.kl_warmup))
         for step in range(steps):
             if self.config.decay:
                 left = 1 - ((number - 1) * steps + step) / (self.config.epochs * steps)
                 for group in self.optimizer.param_groups:
                     group["lr"] = left * group["start"]
-            finite = self.step(order[:, step * batch : (step + 1) * batch])
+            start = step // repeats % self.batches * batch
+            finite = self.step(order[:, start : start + batch])
             if not finite.all():
                 self.stop_diverged(finite, number, step)
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        """Of the images in an epoch (image,): as they are, where batches are repeated."""
+        if self.config.repeats > 1:
+            return torch.arange(self.pool.count)
+        return torch.randperm(self.pool.count, generator=generator)
 
     @torch.no_grad()
     def stop_diverged(self, finite: Tensor, epoch: int, step: int) -> None:

@@ -1,0 +1,397 @@
+"""The notes' system at its own sizes, on one GPU: every run of the page on the full size.
+
+    python benchmarks/full_size.py OUT 540         # seconds; goes on from OUT/state if it is there
+    python benchmarks/full_size.py OUT 60 --cpu 8  # eight steps an epoch on a CPU: a trial
+
+The modules, the loss and what is measured are the library's own. The loop is not: one replica is
+too small to fill a GPU and its step too short to be started piece by piece, so the steps of all
+replicas are captured as one CUDA graph, a branch for each. Every draw of an epoch goes into the
+bands that are kept, as in the notes' figures. `results.py full_size` turns what this leaves into
+vaenotes/results/full_size.json.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaenotes import data, trace
+from vaenotes.config import Config
+from vaenotes.dataset import Dataset
+from vaenotes.objective import Weights, terms, total
+from vaenotes.training import build
+
+NOTES = Config(
+    data="sprites", images=737_280, size=64, encoder="multiscale", hidden=256, batch=64,
+    learning_rate=1e-4, epochs=30,
+)  # fmt: skip
+FAULT = {"images": 15_360, "repeats": 48}
+OFF = {"supervision_weight": 0.0}
+SHORT, LONG = 8, 30
+HELD_OUT_SEED = 2**31 - 1  # of the images that no replica is trained on
+KEPT_EVERY_EPOCH = ("knockout_nats", "knockout_r2", "noise_force", "mean_reconstruction_nats")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Runs that differ in their seeds. fresh: images are drawn anew every epoch. seeds: how many,
+    of which the first `long` go on to the last epoch."""
+
+    changes: dict[str, Any]
+    fresh: bool
+    seeds: int
+    long: int
+
+
+ARMS = {
+    "supervised_repeated": Arm(FAULT, False, 3, 2),
+    "unsupervised_repeated": Arm(FAULT | OFF, False, 3, 2),
+    "supervised_fresh": Arm({}, True, 2, 1),
+    "unsupervised_fresh": Arm(OFF, True, 2, 1),
+    "supervised_repeated_slow": Arm(FAULT | {"learning_rate": 1e-5}, False, 1, 0),
+    "unsupervised_repeated_costly": Arm(FAULT | OFF | {"kl_weight": 0.2}, False, 1, 0),
+    # which half of the fault does it: few images, or the same batch many times in a row?
+    "supervised_few": Arm({"images": 15_360}, False, 1, 0),
+    "supervised_blocks": Arm({"images": 15_360, "repeats": 48}, True, 1, 0),
+}
+
+
+class Grid:
+    """All of dSprites' grid on the device, and how its factors are standardised."""
+
+    def __init__(self, device: str, short: bool):
+        sizes = data.COUNTS
+        count = 4096 if short else data.GRID  # a trial has the first rows only
+        rows = np.column_stack(np.unravel_index(np.arange(count), sizes))
+        pictures = [data.render(rows[i : i + 65_536], 64) for i in range(0, count, 65_536)]
+        self.images = torch.from_numpy(np.concatenate(pictures)).flatten(1).to(device)
+        self.count, self.device = count, device
+        large = data._draw(sizes, 1_000_000, 0, data.CORRELATED, 0.2)
+        mean, std = large.mean(0), large.std(0)
+        self.moments = {"factor_mean": mean, "factor_std": std}
+        standard = (rows - mean) / std
+        self.factors = torch.from_numpy(standard.astype(np.float32)).to(device)
+
+    def draw(self, count: int, *seed: int) -> Tensor:
+        """Rows of the grid, (image,): drawn as the data are."""
+        drawn = data._draw(data.COUNTS, count, list(seed), data.CORRELATED, 0.2)
+        rows = np.ravel_multi_index(tuple(drawn.T), data.COUNTS) % self.count
+        return torch.from_numpy(rows).to(self.device)
+
+    def pick(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return self.images[rows].float().div_(255), self.factors[rows]
+
+
+class Replica:
+    """One run: its module, its optimisers, its generator, and room for what an epoch shows."""
+
+    def __init__(self, arm: str, seed: int, grid: Grid, steps: int):
+        self.arm, self.grid, self.steps = arm, grid, steps
+        self.config = replace(NOTES, seed=seed, **ARMS[arm].changes)
+        self.epochs = LONG if seed < ARMS[arm].long else SHORT
+        config, device = self.config, grid.device
+        shape = Dataset(
+            "sprites", np.zeros((1, 64, 64), np.uint8), np.zeros((1, 5), np.float32),
+            data.FACTORS, data.CORRELATED,
+        )  # fmt: skip
+        # Weights as the library draws them; then the means and stds of all that can be drawn.
+        model = build(config, shape).initialise(torch.Generator().manual_seed(seed))
+        for name, value in grid.moments.items():
+            getattr(model, name).copy_(torch.from_numpy(value))
+        self.model = model.to(device)
+        self.noise = torch.Generator(device).manual_seed(seed)
+        own = list(self.model.named_parameters())
+        graph = {"capturable": True} if device == "cuda" else {}
+        self.optimizers = [
+            torch.optim.Adam(
+                [p for name, p in own if name.startswith("prior.") == of_prior],
+                lr=config.learning_rate, fused=True, **graph,
+            )
+            for of_prior in (False, True)
+        ]  # fmt: skip
+        self.parameters = [p for _, p in own]
+        shape = (steps, config.batch, 4, *self.model.node_shape)
+        self.drawn = torch.zeros(shape, device=device)  # std and mean, of posterior and prior
+        self.order = torch.zeros((steps, config.batch), dtype=torch.long, device=device)
+        self.epoch = 0
+        self.kept: dict[str, list[np.ndarray]] = {}
+        self.last: dict[str, np.ndarray] = {}
+
+    def weights(self, counts: bool) -> Weights:
+        """The KL counts from the second epoch on."""
+        c = self.config
+        kl = c.kl_weight if counts else 0.0
+        return Weights(c.reconstruction_weight, kl, c.supervision_weight)
+
+    def new_order(self) -> None:
+        """The batches of the next epoch."""
+        c, fresh = self.config, ARMS[self.arm].fresh
+        seed = (c.seed, self.epoch) if fresh else (c.seed,)
+        distinct = -(-self.steps // c.repeats)
+        wanted = min(c.images, distinct * c.batch)
+        rows = self.grid.draw(wanted, *seed)
+        if not fresh and c.repeats == 1:  # few images, in a new order at every pass
+            rng = np.random.default_rng((c.seed, self.epoch, 1))
+            passes = -(-self.steps * c.batch // wanted)
+            order = np.concatenate([rng.permutation(wanted) for _ in range(passes)])
+            rows = rows[torch.from_numpy(order[: self.steps * c.batch]).to(rows.device)]
+        batches = rows.reshape(-1, c.batch).repeat_interleave(c.repeats, 0)
+        self.order.copy_(batches[: self.steps])
+
+    def take(self, step: Tensor, counts: bool) -> None:
+        """One step of training."""
+        images, factors = self.grid.pick(self.order.index_select(0, step)[0])
+        nodes, dims = self.model.node_shape
+        inputs = self.model.noise_inputs
+        drawn = torch.randn(
+            (len(images), nodes, inputs + dims), generator=self.noise, device=images.device
+        )
+        noise, z0 = drawn.split([inputs, dims], dim=-1)
+        output = self.model(images, factors, noise, z0)
+        loss = total(terms(self.model, output, images, factors), self.weights(counts))
+        grads = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        for parameter, grad in zip(self.parameters, grads, strict=True):
+            parameter.grad = grad
+        for optimizer in self.optimizers if counts else self.optimizers[:1]:
+            optimizer.step()
+        with torch.no_grad():
+            q, p = output.posterior, output.prior
+            shown = [(q.logvar / 2).exp(), (p.logvar / 2).exp(), q.mean, p.mean]
+            self.drawn.index_copy_(0, step, torch.stack(shown, 1)[None])
+
+    @torch.no_grad()
+    def bands(self) -> dict[str, np.ndarray]:
+        """Quantiles of all that the epoch has drawn, (quantile, node, dim)."""
+        found = {}
+        names = ("posterior_std", "prior_std", "posterior_mean", "prior_mean")
+        for place, name in enumerate(names):
+            values = self.drawn[:, :, place].flatten(0, 1)
+            found[f"bands/{name}"] = trace.quantiles(values).cpu().numpy()
+        return found
+
+    def measured(self) -> dict[str, np.ndarray]:
+        """What the library measures of a replica: on images held out, and on those it has seen."""
+        found = {}
+        self.model.eval()
+        for where, rows in (
+            ("held_out", self.grid.draw(trace.EVALUATION_IMAGES, HELD_OUT_SEED)),
+            ("seen", self.grid.draw(trace.EVALUATION_IMAGES, self.config.seed)),
+        ):
+            images, factors = self.grid.pick(rows)
+            nodes, dims = self.model.node_shape
+            inputs = self.model.noise_inputs
+            generator = torch.Generator().manual_seed(trace.EVALUATION_SEED)
+            drawn = torch.randn((len(images), nodes, inputs + dims), generator=generator)
+            noise, z0 = drawn.to(images.device).split([inputs, dims], dim=-1)
+            with torch.no_grad():
+                output = self.model(images, factors, noise, z0)
+                here = trace.measure(self.model, output, images, factors)
+                here |= trace.measure_final(
+                    self.model, output, self.weights(True), images, factors
+                )
+            found |= {f"{where}/{name}": value.cpu().numpy() for name, value in here.items()}
+        return found
+
+    def record(self, with_bands: bool) -> None:
+        found = self.measured()
+        for name, value in found.items():
+            short = name.partition("/")[2]
+            if short.startswith("followed") and name.startswith("seen"):
+                continue
+            if short in trace.QUANTITIES or short in KEPT_EVERY_EPOCH:
+                self.kept.setdefault(name, []).append(value)
+            if short in trace.FINAL_QUANTITIES and name.startswith("held_out"):
+                self.last[name] = value
+        if with_bands:
+            for name, value in self.bands().items():
+                self.kept.setdefault(name, []).append(value)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "adam": [o.state_dict() for o in self.optimizers],
+            "noise": self.noise.get_state(),
+            "epoch": self.epoch,
+            "kept": self.kept,
+            "last": self.last,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        for optimizer, kept in zip(self.optimizers, state["adam"], strict=True):
+            optimizer.load_state_dict(kept)
+        self.noise.set_state(state["noise"])
+        self.epoch, self.kept, self.last = state["epoch"], state["kept"], state["last"]
+
+
+class Steps:
+    """The step of some replicas at once: on a GPU one graph with a branch for each."""
+
+    def __init__(self, replicas: list[Replica], counts: bool):
+        self.replicas, self.counts = replicas, counts
+        self.device = replicas[0].grid.device
+        self.step = torch.zeros(1, dtype=torch.long, device=self.device)
+        self.graph: Any = None
+        if self.device == "cuda":
+            self.capture()
+
+    def capture(self) -> None:
+        kept = [
+            ([p.detach().clone() for p in r.parameters], [o.state_dict() for o in r.optimizers],
+             r.noise.get_state())
+            for r in self.replicas
+        ]  # fmt: skip
+        kept = [(p, [_copied(s) for s in o], n) for p, o, n in kept]
+        streams = [torch.cuda.Stream() for _ in self.replicas]
+        for _ in range(2):  # a graph needs optimisers and libraries that are already under way
+            for replica, stream in zip(self.replicas, streams, strict=True):
+                stream.wait_stream(torch.cuda.current_stream())
+                with torch.cuda.stream(stream):
+                    replica.take(self.step, self.counts)
+        torch.cuda.synchronize()
+        self.graph = torch.cuda.CUDAGraph()
+        for replica in self.replicas:
+            self.graph.register_generator_state(replica.noise)
+        with torch.cuda.graph(self.graph):
+            main = torch.cuda.current_stream()
+            for replica, stream in zip(self.replicas, streams, strict=True):
+                stream.wait_stream(main)
+                with torch.cuda.stream(stream):
+                    replica.take(self.step, self.counts)
+            for stream in streams:
+                main.wait_stream(stream)
+            self.step.add_(1)
+        for replica, (parameters, states, noise) in zip(self.replicas, kept, strict=True):
+            with torch.no_grad():
+                for parameter, value in zip(replica.parameters, parameters, strict=True):
+                    parameter.copy_(value)
+                for optimizer, state in zip(replica.optimizers, states, strict=True):
+                    _put_back(optimizer, state)
+            replica.noise.set_state(noise)
+        torch.cuda.synchronize()
+
+    def epoch(self, steps: int) -> None:
+        self.step.zero_()
+        for _ in range(steps):
+            if self.graph is not None:
+                self.graph.replay()
+            else:
+                for replica in self.replicas:
+                    replica.take(self.step, self.counts)
+                self.step.add_(1)
+        if self.graph is not None:
+            torch.cuda.synchronize()
+
+
+def _copied(state: dict[str, Any]) -> dict[str, Any]:
+    return {
+        number: {name: value.clone() for name, value in one.items()}
+        for number, one in state["state"].items()
+    }
+
+
+def _put_back(optimizer: torch.optim.Adam, state: dict[str, Any]) -> None:
+    """An optimiser's numbers as they were, in the very tensors that a graph knows."""
+    for number, parameter in enumerate(optimizer.param_groups[0]["params"]):
+        for name, value in optimizer.state.get(parameter, {}).items():
+            old = state.get(number, {}).get(name)
+            value.zero_() if old is None else value.copy_(old)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("out", type=Path)
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("--state", type=Path, default=Path("/tmp/full_size.pt"))
+    parser.add_argument("--cpu", type=int, default=0)
+    parser.add_argument("--bench", type=int, default=0)
+    parser.add_argument("--arms", nargs="*", default=list(ARMS))
+    asked = parser.parse_args()
+    began = time.perf_counter()
+    device = "cpu" if asked.cpu else "cuda"
+    steps = asked.cpu or 11_520
+    torch.backends.cudnn.benchmark = True
+    grid = Grid(device, short=bool(asked.cpu))
+    print(f"grid in {time.perf_counter() - began:.1f} s", flush=True)
+    replicas = [
+        Replica(name, seed, grid, steps) for name in asked.arms for seed in range(ARMS[name].seeds)
+    ]
+    if asked.state.exists():
+        for replica, state in zip(
+            replicas, torch.load(asked.state, weights_only=False), strict=True
+        ):
+            replica.restore(state)
+    else:
+        for replica in replicas:
+            replica.record(with_bands=False)
+    left = asked.seconds - (time.perf_counter() - began)
+    print(f"{len(replicas)} replicas after {time.perf_counter() - began:.1f} s", flush=True)
+    for replica in replicas:
+        replica.new_order()
+    if asked.bench:
+        for number in (1, len(replicas)):
+            start = time.perf_counter()
+            batch = Steps(replicas[:number], True)
+            ready = time.perf_counter()
+            batch.epoch(asked.bench)
+            took = (time.perf_counter() - ready) / asked.bench
+            print(f"{number} replicas: captured in {ready - start:.1f} s, "
+                  f"{1e3 * took:.3f} ms a step", flush=True)  # fmt: skip
+        return
+    graphs: dict[tuple[Any, ...], Steps] = {}
+    longest = 0.0
+    while True:
+        due = [r for r in replicas if r.epoch < r.epochs]
+        if not due:
+            break
+        number = min(r.epoch for r in due)
+        due = [r for r in due if r.epoch == number]
+        start = time.perf_counter()
+        if left - (start - began) < 0 or asked.seconds - (start - began) < 1.3 * longest + 10:
+            print("out of time", flush=True)
+            break
+        signature = (number >= NOTES.kl_warmup, *map(id, due))
+        if signature not in graphs:
+            graphs.clear()
+            graphs[signature] = Steps(due, number >= NOTES.kl_warmup)
+        for replica in due:
+            replica.new_order()
+        graphs[signature].epoch(steps)
+        for replica in due:
+            replica.epoch += 1
+            replica.record(with_bands=True)
+        longest = time.perf_counter() - start
+        save(asked.out, replicas, device)
+        shown = {r.arm: r.kept["held_out/ratio"][-1].round(2).tolist() for r in due[:3]}
+        print(f"epoch {number + 1}: {len(due)} replicas, {longest:.1f} s {shown}", flush=True)
+    torch.save([r.state() for r in replicas], asked.state)
+
+
+def save(out: Path, replicas: list[Replica], device: str) -> None:
+    """One file for each arm, with all that its replicas have shown so far."""
+    out.mkdir(parents=True, exist_ok=True)
+    facts = []
+    arrays: dict[str, np.ndarray] = {}
+    for number, replica in enumerate(replicas):
+        facts.append(
+            {"arm": replica.arm, "epochs": replica.epoch, "config": asdict(replica.config),
+             "fresh": ARMS[replica.arm].fresh}
+        )  # fmt: skip
+        arrays |= {f"{number}/{name}": np.stack(kept) for name, kept in replica.kept.items()}
+        arrays |= {f"{number}/last/{name}": kept for name, kept in replica.last.items()}
+    half = [{k: v for k, v in arrays.items() if int(k.split("/")[0]) % 2 == i} for i in (0, 1)]
+    for i, part in enumerate(half):
+        np.savez_compressed(out / f"full_size_{i}.npz", **part)
+    where = torch.cuda.get_device_name() if device == "cuda" else "CPU"
+    facts_file = {"replicas": facts, "device": where, "torch": torch.__version__}
+    (out / "full_size.json").write_text(json.dumps(facts_file))
+
+
+if __name__ == "__main__":
+    main()
