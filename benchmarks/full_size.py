@@ -5,7 +5,8 @@
 
 The modules, the loss and what is measured are the library's own. The loop is not: one replica is
 too small to fill a GPU and its step too short to be started piece by piece, so the steps of all
-replicas are captured as one CUDA graph, a branch for each. Every draw of an epoch goes into the
+replicas are captured as one CUDA graph, a branch for each, after torch's compiler has fused the
+small operations of a step. Every draw of an epoch goes into the
 bands that are kept, as in the notes' figures. `results.py full_size` turns what this leaves into
 vaenotes/results/full_size.json.
 """
@@ -19,7 +20,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from vaenotes import data, trace
 from vaenotes.config import Config
@@ -88,6 +91,39 @@ class Grid:
         return self.images[rows].float().div_(255), self.factors[rows]
 
 
+class Step(nn.Module):
+    """The gradients of one replica on one batch, and what the batch shows: the std and mean of
+    posterior and prior, (image, 4, node, dim). Parameters come in by name."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, factors: Tensor, drawn: Tensor, weights: Tensor) -> Any:
+        inputs, dims = self.model.noise_inputs, self.model.node_shape[1]
+        noise, z0 = drawn.split([inputs, dims], dim=-1)
+        images = images.float().div_(255)
+        output = self.model(images, factors, noise, z0)
+        loss = total(terms(self.model, output, images, factors), Weights(*weights.unbind()))
+        q, p = output.posterior, output.prior
+        shown = [(q.logvar / 2).exp(), (p.logvar / 2).exp(), q.mean, p.mean]
+        return loss, torch.stack(shown, 1)
+
+
+def gradients(step: Step, names: list[str], compiled: bool, *example: Tensor) -> Any:
+    """step's gradients as one flat function (parameters, images, factors, drawn, weights) ->
+    (shown, gradients in the order of `names`)."""
+
+    def found(parameters: list[Tensor], *batch: Tensor) -> Any:
+        state = {f"model.{name}": p for name, p in zip(names, parameters, strict=True)}
+        loss, shown = functional_call(step, state, batch)
+        return shown.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
+
+    own = dict(step.model.named_parameters())
+    flat = make_fx(found)([own[name] for name in names], *example)
+    return torch.compile(flat, fullgraph=True, dynamic=False) if compiled else flat
+
+
 class Replica:
     """One run: its module, its optimisers, its generator, and room for what an epoch shows."""
 
@@ -115,7 +151,9 @@ class Replica:
             )
             for of_prior in (False, True)
         ]  # fmt: skip
-        self.parameters = [p for _, p in own]
+        self.names, self.parameters = [name for name, _ in own], [p for _, p in own]
+        self.counting = torch.tensor(self.weights(True), device=device)
+        self.warming = torch.tensor(self.weights(False), device=device)
         shape = (steps, config.batch, 4, *self.model.node_shape)
         self.drawn = torch.zeros(shape, device=device)  # std and mean, of posterior and prior
         self.order = torch.zeros((steps, config.batch), dtype=torch.long, device=device)
@@ -144,26 +182,24 @@ class Replica:
         batches = rows.reshape(-1, c.batch).repeat_interleave(c.repeats, 0)
         self.order.copy_(batches[: self.steps])
 
-    def take(self, step: Tensor, counts: bool) -> None:
-        """One step of training."""
-        images, factors = self.grid.pick(self.order.index_select(0, step)[0])
+    def batch(self, step: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
+        """Images, factors, noise and the terms' weights of a step."""
+        rows = self.order.index_select(0, step)[0]
         nodes, dims = self.model.node_shape
-        inputs = self.model.noise_inputs
-        drawn = torch.randn(
-            (len(images), nodes, inputs + dims), generator=self.noise, device=images.device
-        )
-        noise, z0 = drawn.split([inputs, dims], dim=-1)
-        output = self.model(images, factors, noise, z0)
-        loss = total(terms(self.model, output, images, factors), self.weights(counts))
-        grads = torch.autograd.grad(loss, self.parameters, allow_unused=True)
-        for parameter, grad in zip(self.parameters, grads, strict=True):
-            parameter.grad = grad
-        for optimizer in self.optimizers if counts else self.optimizers[:1]:
-            optimizer.step()
+        shape = (len(rows), nodes, self.model.noise_inputs + dims)
+        drawn = torch.randn(shape, generator=self.noise, device=rows.device)
+        return self.grid.images[rows], self.grid.factors[rows], drawn, weights
+
+    def take(self, step: Tensor, counts: bool, function: Any) -> None:
+        """One step of training."""
+        weights = self.counting if counts else self.warming
         with torch.no_grad():
-            q, p = output.posterior, output.prior
-            shown = [(q.logvar / 2).exp(), (p.logvar / 2).exp(), q.mean, p.mean]
-            self.drawn.index_copy_(0, step, torch.stack(shown, 1)[None])
+            shown, grads = function(self.parameters, *self.batch(step, weights))
+            for parameter, grad in zip(self.parameters, grads, strict=True):
+                parameter.grad = grad
+            for optimizer in self.optimizers if counts else self.optimizers[:1]:
+                optimizer.step()
+            self.drawn.index_copy_(0, step, shown[None])
 
     @torch.no_grad()
     def bands(self) -> dict[str, np.ndarray]:
@@ -192,9 +228,10 @@ class Replica:
             with torch.no_grad():
                 output = self.model(images, factors, noise, z0)
                 here = trace.measure(self.model, output, images, factors)
-                here |= trace.measure_final(
-                    self.model, output, self.weights(True), images, factors
-                )
+                if where == "held_out":
+                    here |= trace.measure_final(
+                        self.model, output, self.weights(True), images, factors
+                    )
             found |= {f"{where}/{name}": value.cpu().numpy() for name, value in here.items()}
         return found
 
@@ -233,8 +270,8 @@ class Replica:
 class Steps:
     """The step of some replicas at once: on a GPU one graph with a branch for each."""
 
-    def __init__(self, replicas: list[Replica], counts: bool):
-        self.replicas, self.counts = replicas, counts
+    def __init__(self, replicas: list[Replica], counts: bool, function: Any):
+        self.replicas, self.counts, self.function = replicas, counts, function
         self.device = replicas[0].grid.device
         self.step = torch.zeros(1, dtype=torch.long, device=self.device)
         self.graph: Any = None
@@ -253,7 +290,7 @@ class Steps:
             for replica, stream in zip(self.replicas, streams, strict=True):
                 stream.wait_stream(torch.cuda.current_stream())
                 with torch.cuda.stream(stream):
-                    replica.take(self.step, self.counts)
+                    replica.take(self.step, self.counts, self.function)
         torch.cuda.synchronize()
         self.graph = torch.cuda.CUDAGraph()
         for replica in self.replicas:
@@ -263,7 +300,7 @@ class Steps:
             for replica, stream in zip(self.replicas, streams, strict=True):
                 stream.wait_stream(main)
                 with torch.cuda.stream(stream):
-                    replica.take(self.step, self.counts)
+                    replica.take(self.step, self.counts, self.function)
             for stream in streams:
                 main.wait_stream(stream)
             self.step.add_(1)
@@ -283,7 +320,7 @@ class Steps:
                 self.graph.replay()
             else:
                 for replica in self.replicas:
-                    replica.take(self.step, self.counts)
+                    replica.take(self.step, self.counts, self.function)
                 self.step.add_(1)
         if self.graph is not None:
             torch.cuda.synchronize()
@@ -330,14 +367,21 @@ def main() -> None:
     else:
         for replica in replicas:
             replica.record(with_bands=False)
-    left = asked.seconds - (time.perf_counter() - began)
     print(f"{len(replicas)} replicas after {time.perf_counter() - began:.1f} s", flush=True)
     for replica in replicas:
         replica.new_order()
+    one = replicas[0]
+    start = time.perf_counter()
+    example = one.batch(torch.zeros(1, dtype=torch.long, device=device), one.counting)
+    function = gradients(Step(one.model), one.names, device == "cuda", *example)
+    with torch.no_grad():
+        function(one.parameters, *example)
+    one.noise.manual_seed(one.config.seed)
+    print(f"compiled in {time.perf_counter() - start:.1f} s", flush=True)
     if asked.bench:
         for number in (1, len(replicas)):
             start = time.perf_counter()
-            batch = Steps(replicas[:number], True)
+            batch = Steps(replicas[:number], True, function)
             ready = time.perf_counter()
             batch.epoch(asked.bench)
             took = (time.perf_counter() - ready) / asked.bench
@@ -348,18 +392,22 @@ def main() -> None:
     longest = 0.0
     while True:
         due = [r for r in replicas if r.epoch < r.epochs]
+        if not due:  # with time left, the others go on as well
+            due = [r for r in replicas if r.epoch < LONG]
+            for replica in due:
+                replica.epochs = LONG
         if not due:
             break
         number = min(r.epoch for r in due)
         due = [r for r in due if r.epoch == number]
         start = time.perf_counter()
-        if left - (start - began) < 0 or asked.seconds - (start - began) < 1.3 * longest + 10:
+        if asked.seconds - (start - began) < 1.2 * longest + 10:
             print("out of time", flush=True)
             break
         signature = (number >= NOTES.kl_warmup, *map(id, due))
         if signature not in graphs:
             graphs.clear()
-            graphs[signature] = Steps(due, number >= NOTES.kl_warmup)
+            graphs[signature] = Steps(due, number >= NOTES.kl_warmup, function)
         for replica in due:
             replica.new_order()
         graphs[signature].epoch(steps)
@@ -367,9 +415,11 @@ def main() -> None:
             replica.epoch += 1
             replica.record(with_bands=True)
         longest = time.perf_counter() - start
-        save(asked.out, replicas, device)
+        if number % 6 == 5:
+            save(asked.out, replicas, device)
         shown = {r.arm: r.kept["held_out/ratio"][-1].round(2).tolist() for r in due[:3]}
         print(f"epoch {number + 1}: {len(due)} replicas, {longest:.1f} s {shown}", flush=True)
+    save(asked.out, replicas, device)
     torch.save([r.state() for r in replicas], asked.state)
 
 
@@ -387,7 +437,7 @@ def save(out: Path, replicas: list[Replica], device: str) -> None:
         arrays |= {f"{number}/last/{name}": kept for name, kept in replica.last.items()}
     half = [{k: v for k, v in arrays.items() if int(k.split("/")[0]) % 2 == i} for i in (0, 1)]
     for i, part in enumerate(half):
-        np.savez_compressed(out / f"full_size_{i}.npz", **part)
+        np.savez(out / f"full_size_{i}.npz", **part)
     where = torch.cuda.get_device_name() if device == "cuda" else "CPU"
     facts_file = {"replicas": facts, "device": where, "torch": torch.__version__}
     (out / "full_size.json").write_text(json.dumps(facts_file))
