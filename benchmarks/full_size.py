@@ -1,7 +1,10 @@
 """The notes' system at its own sizes, on one GPU: every run of the page on the full size.
 
     python benchmarks/full_size.py OUT 540         # seconds; goes on from OUT/state if it is there
-    python benchmarks/full_size.py OUT 60 --cpu 8  # eight steps an epoch on a CPU: a trial
+    python benchmarks/full_size.py OUT 3e5 --cpu 11520 --arms unsupervised_repeated_costly --seeds 1
+
+On a CPU one replica at a time, its convolutions in bfloat16; `--cpu 8` is a trial of eight steps an
+epoch.
 
 The modules, the loss and what is measured are the library's own. The loop is not: one replica is
 too small to fill a GPU and its step too short to be started piece by piece, so the steps of all
@@ -110,7 +113,7 @@ class Step(nn.Module):
         return loss, torch.stack(shown, 1)
 
 
-def gradients(step: Step, names: list[str], compiled: bool, *example: Tensor) -> Any:
+def gradients(step: Step, names: list[str], on_gpu: bool, *example: Tensor) -> Any:
     """step's gradients as one flat function (parameters, images, factors, drawn, weights) ->
     (shown, gradients in the order of `names`)."""
 
@@ -120,8 +123,9 @@ def gradients(step: Step, names: list[str], compiled: bool, *example: Tensor) ->
         return shown.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
 
     own = dict(step.model.named_parameters())
-    flat = make_fx(found)([own[name] for name in names], *example)
-    return torch.compile(flat, fullgraph=True, dynamic=False) if compiled else flat
+    with torch.autocast("cpu", torch.bfloat16, enabled=not on_gpu):
+        flat = make_fx(found)([own[name] for name in names], *example)
+    return torch.compile(flat, fullgraph=True, dynamic=False) if on_gpu else flat
 
 
 class Replica:
@@ -349,15 +353,18 @@ def main() -> None:
     parser.add_argument("--cpu", type=int, default=0)
     parser.add_argument("--bench", type=int, default=0)
     parser.add_argument("--arms", nargs="*", default=list(ARMS))
+    parser.add_argument("--seeds", nargs="*", type=int)
     asked = parser.parse_args()
     began = time.perf_counter()
     device = "cpu" if asked.cpu else "cuda"
     steps = asked.cpu or 11_520
     torch.backends.cudnn.benchmark = True
-    grid = Grid(device, short=bool(asked.cpu))
+    grid = Grid(device, short=0 < asked.cpu < 100)
     print(f"grid in {time.perf_counter() - began:.1f} s", flush=True)
     replicas = [
-        Replica(name, seed, grid, steps) for name in asked.arms for seed in range(ARMS[name].seeds)
+        Replica(name, seed, grid, steps)
+        for name in asked.arms
+        for seed in (asked.seeds or range(ARMS[name].seeds))
     ]
     if asked.state.exists():
         for replica, state in zip(
@@ -415,8 +422,9 @@ def main() -> None:
             replica.epoch += 1
             replica.record(with_bands=True)
         longest = time.perf_counter() - start
-        if number % 6 == 5:
+        if number % 6 == 5 or device == "cpu":
             save(asked.out, replicas, device)
+            torch.save([r.state() for r in replicas], asked.state)
         shown = {r.arm: r.kept["held_out/ratio"][-1].round(2).tolist() for r in due[:3]}
         print(f"epoch {number + 1}: {len(due)} replicas, {longest:.1f} s {shown}", flush=True)
     save(asked.out, replicas, device)
