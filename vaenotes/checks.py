@@ -45,7 +45,9 @@ ELBO: dict[str, Any] = {
     "reconstruction_weight": 1.0,
     "kl_weight": 1.0,
     "supervision_weight": 0.0,
+    "kl_warmup": 0,
     "likelihood": "gaussian_learned",
+    "decoder_start": "uniform",
     "decay": True,
 }
 DIGITS = ELBO | {

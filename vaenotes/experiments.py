@@ -28,13 +28,11 @@ from vaenotes.summary import Interval
 @dataclass(frozen=True)
 class Arm:
     """Replicas that differ in their seeds alone. `changes`: what differs from the notes' system,
-    fields of Config. `edges`: a graph made from the data set's own. `faster` multiplies the
-    learning rate. `many`: as many seeds as it takes to count what they choose."""
+    fields of Config, or what gives them for that system's own. `edges`: a graph made from the data set's own. `many`: as many seeds as it takes to count what they choose."""
 
     title: str
-    changes: Mapping[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, Any] | Callable[[Config], Mapping[str, Any]] = field(default_factory=dict)
     edges: Callable[[Dataset], Edges] | None = None
-    faster: float = 1.0
     many: bool = False
 
 
@@ -50,15 +48,55 @@ def all_edges(dataset: Dataset) -> Edges:
     return tuple(combinations(dataset.factor_names, 2))
 
 
-UNSUPERVISED = {"supervision_weight": 0.0}
+def part(times: int, repeats: int) -> Callable[[Config], Mapping[str, Any]]:
+    """A share 1 / times of the images, batches `repeats` times in a row; as many steps an epoch."""
+
+    def of(base: Config) -> Mapping[str, Any]:
+        batches = max(base.images // base.batch // times, 2)
+        steps = base.images // base.batch
+        return {"images": batches * base.batch, "repeats": repeats, "epoch_steps": steps}
+
+    return of
+
+
+def other_sprites(name: str) -> Callable[[Config], Mapping[str, Any]]:
+    """Another kind of sprites, where it is sprites that are learned."""
+    return lambda base: {"data": name} if base.data == "sprites" else {}
+
+
+SUPERVISED = {"supervision_weight": 0.05}
 CNN: Mapping[str, Any] = {"encoder": "cnn", "batch": 32, "learning_rate": 1e-3}
 """Another encoder, as `changes`, with a batch and a rate at which it reconstructs 16 by 16 sprites
-as well as the mlp, from half as many images. In the mlp's own few large steps it does not: it stays
-on the first plateau for half the run, and at higher rates some replicas never leave it."""
+as well as the mlp. In few large steps it does not: it stays on the first plateau."""
 ARMS: dict[str, Arm] = {
     "notes": Arm("the notes' system", many=True),
+    # what differs from the notes' system, or may: each alone
     "large": Arm("32 by 32 pixels", {"size": 32}),
-    "large_dear": Arm("32 by 32 pixels, KL weight 0.6", {"size": 32, "kl_weight": 0.6}),
+    "supervised": Arm("the supervised term on", SUPERVISED),
+    "costly": Arm("KL weight 0.2", {"kl_weight": 0.2}),
+    "slow_rate": Arm(
+        "a quarter of the learning rate", lambda base: {"learning_rate": base.learning_rate / 4}
+    ),
+    "large_batch": Arm(
+        "batches four times as large",
+        lambda base: {"batch": 4 * base.batch, "epoch_steps": base.images // base.batch},
+    ),
+    "kl_at_once": Arm("KL from the first step", {"kl_warmup": 0}),
+    "two_pairs": Arm("two correlated pairs, their graph", other_sprites("paired_sprites")),
+    "grey": Arm("grey images", other_sprites("grey_sprites")),
+    "standard_targets": Arm(
+        "standardised targets, weight 1", {"targets": "standard", "supervision_weight": 1.0}
+    ),
+    "two_inputs": Arm("2 noise numbers per node", {"noise_inputs": 2}),
+    "wide_graph": Arm("12 units in the graph networks", {"graph_hidden": 12}),
+    "uniform_start": Arm("decoder starts as torch does", {"decoder_start": "uniform"}),
+    # the loader: how many images, and how often in a row
+    "repeats_4": Arm("a 4th of the images, batches 4 times in a row", part(4, 4)),
+    "repeats_20": Arm("a 20th of the images, batches 20 times in a row", part(20, 20)),
+    "repeats_50": Arm("a 50th of the images, batches 50 times in a row", part(50, 50)),
+    "few_4": Arm("a 4th of the images, shuffled", part(4, 1)),
+    "few_20": Arm("a 20th of the images, shuffled", part(20, 1)),
+    "few_50": Arm("a 50th of the images, shuffled", part(50, 1)),
     # which dim: who chooses, and what could favour one
     "swapped": Arm("dims swapped at the start", {"swapped": True}, many=True),
     "per_node": Arm("weights of its own for each node", {"shared": False}, many=True),
@@ -72,17 +110,11 @@ ARMS: dict[str, Arm] = {
     "variance": Arm("learned variance, mean 0", {"prior": "variance"}),
     "diagonal": Arm("learned mean and variance", {"prior": "diagonal"}),
     "matched": Arm("closed form", {"prior": "matched"}),
-    "unsupervised": Arm("the notes' prior, unsupervised", UNSUPERVISED),
-    "unsupervised_standard": Arm(
-        "fixed N(0, I), unsupervised", UNSUPERVISED | {"prior": "standard"}
+    "supervised_standard": Arm("fixed N(0, I), supervised", SUPERVISED | {"prior": "standard"}),
+    "supervised_variance": Arm("learned variance, supervised", SUPERVISED | {"prior": "variance"}),
+    "supervised_diagonal": Arm(
+        "learned mean and variance, supervised", SUPERVISED | {"prior": "diagonal"}
     ),
-    "unsupervised_variance": Arm(
-        "learned variance, unsupervised", UNSUPERVISED | {"prior": "variance"}
-    ),
-    "unsupervised_diagonal": Arm(
-        "learned mean and variance, unsupervised", UNSUPERVISED | {"prior": "diagonal"}
-    ),
-    "both_shrink": Arm("unsupervised, five times faster", UNSUPERVISED, faster=5),
     # how fast it is
     "slow_prior": Arm("prior ten times slower", {"prior_rate": 0.1}),
     "fast_prior": Arm("prior ten times faster", {"prior_rate": 10.0}),
@@ -98,9 +130,10 @@ ARMS: dict[str, Arm] = {
     # what the prior sees
     "constant": Arm("prior sees nothing", {"prior": "constant"}),
     "nodes": Arm("prior sees which node", {"prior": "nodes"}),
-    "factors": Arm("prior sees the true factors", {"prior": "factors"}),
+    "factors": Arm("prior sees the true factors, supervised", SUPERVISED | {"prior": "factors"}),
     "factors_per_node": Arm(
-        "true factors, weights of its own for each node", {"prior": "factors", "shared": False}
+        "true factors, weights of its own for each node, supervised",
+        SUPERVISED | {"prior": "factors", "shared": False},
     ),
     "other_factors": Arm("prior sees another image's factors", {"prior": "other_factors"}),
     "parents": Arm("prior sees the parents' codes", {"prior": "parents"}),
@@ -109,7 +142,7 @@ ARMS: dict[str, Arm] = {
     "no_edges": Arm("graph without edges", edges=no_edges),
     "reversed_edges": Arm("graph reversed", edges=reversed_edges),
     "all_edges": Arm("graph with all edges", edges=all_edges),
-    # how dear the code is
+    # what the code costs
     "kl_third": Arm("KL weight 0.05", {"kl_weight": 0.05}),
     "kl_triple": Arm("KL weight 0.45", {"kl_weight": 0.45}),
     "kl_tenfold": Arm("KL weight 1.5", {"kl_weight": 1.5}),
@@ -133,8 +166,7 @@ ARMS: dict[str, Arm] = {
 
 def arm(settings: Settings, name: str = "notes", **changes: Any) -> list[Config]:
     """One configuration per seed: the settings' profile, data and prior, then an arm of ARMS,
-    then `changes`, of which a learning rate is still multiplied by the arm's `faster`. Raises
-    ParameterError for an unknown arm, a value that Config does not allow, or more than this
+    then `changes`. Raises ParameterError for an unknown arm, a value that Config does not allow, or more than this
     machine's memory holds."""
     check_choice("arm", name, ARMS)
     profile, chosen = PROFILES[settings.profile], ARMS[name]
@@ -148,11 +180,10 @@ def arm(settings: Settings, name: str = "notes", **changes: Any) -> list[Config]
         encoder=profile.encoder,
         hidden=profile.hidden,
         learning_rate=profile.learning_rate,
-        batch=profile.batch,
         epochs=epochs if settings.epochs is None else settings.epochs,
     )
-    base = replace(base, **{**chosen.changes, **changes})
-    base = replace(base, learning_rate=base.learning_rate * chosen.faster)
+    own = chosen.changes(base) if callable(chosen.changes) else chosen.changes
+    base = replace(base, **{**own, **changes})
     seeds = settings.all_seeds(profile.many if chosen.many else profile.seeds)
     memory.check({base: len(seeds)})
     if chosen.edges is not None:
@@ -193,8 +224,13 @@ class Outcome(NamedTuple):
 
 
 EXPERIMENTS: dict[str, Experiment] = {
-    "image_size": Experiment(
-        ["notes", "large", "large_dear"], ["notes"], ["one_per_node", "dims_used"],
+    "the_system": Experiment(
+        ["notes", "large", "supervised", "costly", "slow_rate", "large_batch", "kl_at_once",
+         "two_pairs", "grey", "standard_targets", "two_inputs", "wide_graph", "uniform_start",
+         "repeats_4", "repeats_20", "repeats_50", "few_4", "few_20", "few_50"],
+        ["notes", "supervised"],
+        ["one_per_node", "dims_used", "agree", "halved", "halved_apart", "ratio_unused",
+         "prior_std_used", "prior_std_unused", "posterior_std_used", "posterior_std_unused"],
     ),
     "posterior_variance": Experiment(
         ["notes", "standard"], ["notes"],
@@ -203,11 +239,10 @@ EXPERIMENTS: dict[str, Experiment] = {
          "kl_unused", "nails", "matched_back", "neighbours"],
     ),
     "prior_variance": Experiment(
-        ["notes", "both_shrink"], ["notes"],
+        ["notes"], ["notes"],
         ["prior_fallen", "prior_epoch_unused", "lag", "behind", "gap", "prior_variance_unused",
-         "prior_variance_used", "prior_variance_all", "matching", "agree", "chance", "second",
-         "kl_share_used", "kl_total", "collapsed", "ratio_unused", "kl_unused",
-         "posterior_variance_unused"],
+         "prior_variance_used", "prior_std_used", "prior_std_unused", "matching", "agree", "chance",
+         "second", "halved", "halved_apart", "dims_used", "kl_share_used", "kl_total"],
     ),
     "means": Experiment(
         ["notes"], ["notes"],
@@ -222,26 +257,27 @@ EXPERIMENTS: dict[str, Experiment] = {
         twins={("swapped", "notes"): ["mirrored"]},
     ),
     "is_the_dead_dim_used": Experiment(
-        ["notes"], ["notes"],
+        ["notes", "supervised"], ["notes", "supervised"],
         ["ratio_used", "ratio_unused", "knockout_used", "knockout_unused", "knockout_r2_used",
-         "knockout_r2_unused", "kl_used", "kl_unused", "kl_share_used", "offset_unused"],
+         "knockout_r2_unused", "kl_used", "kl_unused", "kl_share_used", "offset_unused",
+         "dims_used"],
     ),
     "why_both_posteriors_shrink": Experiment(
-        ["notes", "diagonal", "variance", "standard", "unsupervised", "unsupervised_diagonal",
-         "unsupervised_variance", "unsupervised_standard", "slow_prior", "fast_prior",
+        ["notes", "diagonal", "variance", "standard", "supervised", "supervised_diagonal",
+         "supervised_variance", "supervised_standard", "slow_prior", "fast_prior",
          "frozen_posterior"],
         ["notes", "standard"],
         ["posterior_variance_unused", "ratio_unused", "ratio_used", "gap", "balance_used",
          "balance_unused", "matching_all", "dims_used"],
         changes={
             ("standard", "notes"): ["reconstruction", "kl_total", "dims_used"],
-            ("unsupervised_standard", "unsupervised"): ["reconstruction", "kl_total", "dims_used"],
+            ("supervised_standard", "supervised"): ["reconstruction", "kl_total", "dims_used"],
             ("slow_prior", "notes"): ["gap", "kl_unused", "reconstruction"],
             ("fast_prior", "notes"): ["gap", "kl_unused", "reconstruction"],
         },
     ),
     "why_the_live_prior_stays": Experiment(
-        ["notes", "narrow_start", "wide_start", "regauged", "matched", "both_shrink"],
+        ["notes", "narrow_start", "wide_start", "regauged", "matched"],
         ["notes", "narrow_start", "regauged"],
         ["matching", "prior_variance_used", "prior_variance_unused", "ratio_used", "kl_used"],
         changes={
@@ -256,12 +292,13 @@ EXPERIMENTS: dict[str, Experiment] = {
         },
     ),
     "why_the_means_differ_in_scale": Experiment(
-        ["notes", "constant", "nodes", "other_factors", "factors", "factors_per_node", "parents"],
+        ["notes", "constant", "nodes", "other_factors", "supervised", "factors",
+         "factors_per_node", "parents"],
         ["notes", "factors_per_node"],
         ["spread_ratio", "seen", "calibration", "within", "between", "kl_formula", "kl_used",
          "kl_total"],
-        changes={("factors", "notes"): ["kl_total", "reconstruction"],
-                 ("factors_per_node", "notes"): ["kl_total", "reconstruction"],
+        changes={("factors", "supervised"): ["kl_total", "reconstruction"],
+                 ("factors_per_node", "supervised"): ["kl_total", "reconstruction"],
                  ("parents", "notes"): ["kl_total", "reconstruction"],
                  ("other_factors", "notes"): ["kl_total"],
                  ("constant", "notes"): ["kl_total"],
@@ -285,7 +322,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         },
     ),
     "bed_of_nails": Experiment(
-        ["notes", "standard"], ["notes", "standard"],
+        ["notes", "standard", "supervised"], ["notes", "standard", "supervised"],
         ["nails", "nearest", "matched_back", "neighbours", "sampling_cost"],
         changes={("standard", "notes"): ["nearest", "matched_back", "neighbours",
                                          "sampling_cost"]},

@@ -113,6 +113,14 @@ def _fall(name: str, runs: xr.Dataset) -> xr.DataArray:
     return epoch_below(runs[name])
 
 
+def _halved(runs: xr.Dataset) -> xr.DataArray:
+    """The epoch at whose end a dim's prior std first is below half of the largest it had before:
+    (replica, node, dim), NaN where that never was."""
+    std = np.sqrt(runs.prior_variance)
+    below = std < 0.5 * std.cumulative("epoch").max()
+    return below.idxmax("epoch").where(below.any("epoch"))
+
+
 def _lag(runs: xr.Dataset) -> xr.DataArray:
     return _unused(_fall("prior_variance", runs) - _fall("posterior_variance", runs), runs)
 
@@ -330,6 +338,21 @@ MEASURES: dict[str, Measure] = {
     "gap": Measure(
         "1", "log(prior std / posterior std), dims not in use",
         lambda r: _unused(-np.log(_final(r).ratio), r),
+    ),
+    "halved": Measure(
+        "epoch", "epoch in which the prior's std fell below half of its largest, dims not in use",
+        lambda r: _unused(_halved(r), r),
+    ),
+    "halved_apart": Measure(
+        "epoch", "epochs between the first and the last node in that, dims not in use",
+        lambda r: _halved(r).where(~alive(r)).max(("node", "dim"))
+        - _halved(r).where(~alive(r)).min(("node", "dim")),
+    ),
+    **_by_use(
+        "prior_std", "z", "prior std", lambda r: np.sqrt(_final(r).prior_variance)
+    ),
+    **_by_use(
+        "posterior_std", "z", "posterior std", lambda r: np.sqrt(_final(r).posterior_variance)
     ),
     **_by_use("prior_variance", "z^2", "prior variance", lambda r: _final(r).prior_variance),
     "prior_variance_all": Measure(

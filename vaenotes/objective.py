@@ -29,7 +29,7 @@ class Weights(NamedTuple):
 
     reconstruction: float | Tensor = 0.8
     kl: float | Tensor = 0.15
-    supervision: float | Tensor = 1.0
+    supervision: float | Tensor = 0.05
 
 
 def terms(model: VAE, output: Output, images: Tensor, factors: Tensor) -> Terms:

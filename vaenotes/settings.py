@@ -19,24 +19,23 @@ class Profile:
     seeds: int
     many: int
     epochs: int
-    images: int = 10_000
+    images: int = 6_400
     hidden: int = 96
     size: int = 16
     encoder: str = "mlp"
-    batch: int = 256
-    learning_rate: float = 8e-3
+    learning_rate: float = 4e-3
 
 
 PROFILES = {
-    "quick": Profile(seeds=2, many=3, epochs=4, images=1024, hidden=32, batch=64),
-    "book": Profile(seeds=8, many=32, epochs=20),
-    "full": Profile(seeds=32, many=32, epochs=20),
-    "paper": Profile(
-        seeds=1, many=1, epochs=50, images=737_280, hidden=256, size=64, encoder="cnn",
-        batch=64, learning_rate=1e-4,
+    "quick": Profile(seeds=2, many=3, epochs=6, images=1024, hidden=32, learning_rate=1.6e-2),
+    "book": Profile(seeds=8, many=16, epochs=30),
+    "full": Profile(seeds=32, many=32, epochs=30),
+    "notes": Profile(
+        seeds=1, many=1, epochs=30, images=737_280, hidden=256, size=64, encoder="multiscale",
+        learning_rate=1e-4,
     ),
 }  # fmt: skip
-"""The profiles, by name."""
+"""The profiles, by name. "notes": the notes' own sizes."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Settings:
     """
 
     profile: str = "book"
-    """How much to run: quick, book, full or paper."""
+    """How much to run: quick, book, full or notes."""
     data: str = "sprites"
     """A data set's name, or the path of dSprites' own .npz file: kept as an absolute one."""
     prior: str = "exogenous"

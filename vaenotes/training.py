@@ -245,28 +245,32 @@ class Ensemble:
                     own[name].copy_(value)
 
     def epoch(self, number: int) -> None:
-        """One pass over the data, or the part of it that an epoch takes, each replica in its own
-        order; a last short batch is left out. With `repeats`, each batch is shown so many times in
-        a row, and batches and their order are the same in every epoch."""
+        """A pass over the data, or as many steps as an epoch takes, each replica in its own order,
+        drawn anew for every pass; a last short batch is left out. With `repeats`, each batch is
+        shown so many times in a row, and batches and their order are the same in every epoch."""
         batch, steps, repeats = self.config.batch, self.epoch_steps, self.config.repeats
         order = torch.stack([self.order(generator) for generator in self.generators])
         order = order.to(self.device)
+        batches = order.shape[1] // batch
         self.weights.kl.copy_(self.kl_weight * (number > self.config.kl_warmup))
         for step in range(steps):
             if self.config.decay:
                 left = 1 - ((number - 1) * steps + step) / (self.config.epochs * steps)
                 for group in self.optimizer.param_groups:
                     group["lr"] = left * group["start"]
-            start = step // repeats % self.batches * batch
+            start = step // repeats % batches * batch
             finite = self.step(order[:, start : start + batch])
             if not finite.all():
                 self.stop_diverged(finite, number, step)
 
     def order(self, generator: torch.Generator) -> Tensor:
         """Of the images in an epoch (image,): as they are, where batches are repeated."""
+        whole = self.batches * self.config.batch
         if self.config.repeats > 1:
-            return torch.arange(self.pool.count)
-        return torch.randperm(self.pool.count, generator=generator)
+            return torch.arange(whole)
+        passes = -(-self.epoch_steps // self.batches)
+        drawn = [torch.randperm(self.pool.count, generator=generator) for _ in range(passes)]
+        return torch.cat([order[:whole] for order in drawn])
 
     @torch.no_grad()
     def stop_diverged(self, finite: Tensor, epoch: int, step: int) -> None:
