@@ -10,12 +10,17 @@ The modules, the loss and what is measured are the library's own. The loop is no
 too small to fill a GPU and its step too short to be started piece by piece, so the steps of all
 replicas are captured as one CUDA graph, a branch for each, after torch's compiler has fused the
 small operations of a step. Every draw of an epoch goes into the
-bands that are kept, as in the notes' figures. `results.py full_size` turns what this leaves into
-vaenotes/results/full_size.json.
+bands that are kept, as in the notes' figures. 
+
+    python benchmarks/full_size.py pack COMMIT TITLE OUT [TITLE OUT ...]
+
+then makes vaenotes/results/full_size.npz of what such runs have left; a title tells runs of one arm
+apart that ended at different epochs ("" for none).
 """
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -345,6 +350,52 @@ def _put_back(optimizer: torch.optim.Adam, state: dict[str, Any]) -> None:
             value.zero_() if old is None else value.copy_(old)
 
 
+def shortened(values: np.ndarray) -> np.ndarray:
+    """float32 with four digits: what is kept, and packs well."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    return ((bits + 0x800) & 0xFFFFF000).view(np.float32).reshape(values.shape)
+
+
+def pack(commit: str, *parts: str) -> None:
+    """Traces of finished and unfinished runs, by group: an arm, or an arm and a title."""
+    arrays: dict[str, np.ndarray] = {}
+    facts = []
+    for title, out in zip(parts[::2], map(Path, parts[1::2]), strict=True):
+        told = json.loads((out / "full_size.json").read_text())
+        loaded = {}
+        for file in sorted(out.glob("full_size_*.npz")):
+            with np.load(file, allow_pickle=False) as kept:
+                loaded |= {name: kept[name] for name in kept.files}
+        longest = max(one["epochs"] for one in told["replicas"])
+        for number, one in enumerate(told["replicas"]):
+            if title and one["epochs"] < longest:
+                continue  # under the title of its own file
+            group = f"{one['arm']} {title}".strip()
+            facts.append(one | {"group": group, "device": told["device"], "torch": told["torch"]})
+            for name, value in loaded.items():
+                owner, _, what = name.partition("/")
+                if int(owner) == number and kept_name(what):
+                    arrays[f"{len(facts) - 1}/{what}"] = shortened(value)
+    folder = Path(__file__).parents[1] / "vaenotes" / "results"
+    about = json.dumps({"commit": commit, "replicas": facts})
+    drawn = data._draw(
+        data.COUNTS, trace.EVALUATION_IMAGES, [HELD_OUT_SEED], data.CORRELATED, 0.2
+    )
+    factors = drawn[: trace.KEPT_IMAGES].astype(np.float32)
+    np.savez_compressed(
+        folder / "full_size.npz", about=np.array(about), factors=factors, **arrays
+    )
+    print(f"{len(facts)} replicas, {len(arrays)} arrays")
+
+
+def kept_name(what: str) -> bool:
+    """Held-out images in full but for what bands show better; of those seen, what may differ."""
+    where, _, name = what.partition("/")
+    if where == "seen":
+        return name in ("ratio", "kl_nats", "reconstruction_nats")
+    return "quantiles" not in name and not name.startswith("followed")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
@@ -452,4 +503,4 @@ def save(out: Path, replicas: list[Replica], device: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    pack(*sys.argv[2:]) if sys.argv[1] == "pack" else main()

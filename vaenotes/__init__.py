@@ -50,7 +50,8 @@ _HOME = {
     "theory": "theory",
     "checks": "checks",
     "cost": "cost",
-    "paper": "paper",
+    "full_size": "full_size",
+    "notes_figures": "notes_figures",
 }
 __all__ = ["__version__", *_HOME]
 
@@ -60,9 +61,10 @@ if TYPE_CHECKING:
     from vaenotes import checks as checks
     from vaenotes import cost as cost
     from vaenotes import films as films
+    from vaenotes import full_size as full_size
     from vaenotes import ledger as ledger
     from vaenotes import measures as measures
-    from vaenotes import paper as paper
+    from vaenotes import notes_figures as notes_figures
     from vaenotes import plots as plots
     from vaenotes import portrait as portrait
     from vaenotes import summary as summary

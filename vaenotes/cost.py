@@ -12,7 +12,7 @@ from vaenotes.errors import check_choice
 
 FOLDER = Path(__file__).parent / "results"
 NAMES = (
-    "training", "cores", "book", "rebuild", "scaling", "kl", "rendering", "precision", "paper",
+    "training", "cores", "book", "rebuild", "scaling", "kl", "rendering", "precision",
 )  # fmt: skip
 
 

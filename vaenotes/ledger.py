@@ -4,10 +4,8 @@ Files beside this one hold the statements: ledger.toml every claim of the notes 
 turns findings into a verdict; predictions.toml every number that was expected, written before its
 runs; generality.toml every verdict expected on other data or with another encoder. They are read
 here, and judged by pure functions of the findings (see experiments.py).
-`stored` returns the findings of a larger run that was made once.
 """
 
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -34,7 +32,8 @@ Findings = Mapping[str, Interval]
 
 class Claim(NamedTuple):
     """One claim of the notes. `effect`: the finding that is shown beside its verdict. `rules`:
-    for each verdict, the conditions that must all hold; verdicts are tried in this order."""
+    for each verdict, the conditions that must all hold; verdicts are tried in this order. `first`: what
+    the rule was at first, if it was changed."""
 
     id: str
     statement: str
@@ -43,6 +42,7 @@ class Claim(NamedTuple):
     page: str
     anchor: str
     rules: dict[str, list[str]]
+    first: str = ""
 
 
 class Prediction(NamedTuple):
@@ -171,30 +171,24 @@ def expected_table(chosen: Sequence[Expected], found: Mapping[str, Mapping[str, 
     return _table(pd.DataFrame(rows))
 
 
-class Stored(NamedTuple):
-    """Findings of a run that was made once, by data set, and where they came from."""
-
-    profile: str
-    commit: str
-    hardware: str
-    findings: dict[str, dict[str, Interval]]
-
-
-@cache
-def stored(name: str = "full") -> Stored:
-    """The findings kept in results/<name>.json (see benchmarks/findings.py)."""
-    content = json.loads((HERE / "results" / f"{name}.json").read_text())
-    findings = {
-        data: {name: Interval(*numbers) for name, numbers in found.items()}
-        for data, found in content.pop("findings").items()
-    }
-    return Stored(**content, findings=findings)
+def rules_table() -> Styler:
+    """Every claim's rule, as it is and as it was at first."""
+    rows = [
+        {
+            "claim": claim.id,
+            "verdict if all hold": "<br>".join(
+                f"<b>{name}</b>: {'; '.join(_code(c) for c in conditions)}"
+                for name, conditions in claim.rules.items()
+            ),
+            "at first": claim.first,
+        }
+        for claim in claims()
+    ]
+    return _table(pd.DataFrame(rows))
 
 
-def larger_run(data: str = "sprites") -> dict[str, Findings]:
-    """The findings of the full run on this data set, under the title of a table's column."""
-    title = "full profile" if data == "sprites" else f"full profile, {data}"
-    return {title: stored("full").findings[data]}
+def _code(condition: str) -> str:
+    return f"<code>{condition.replace('<', '&lt;')}</code>"
 
 
 def measure_of(finding: str) -> Measure:
