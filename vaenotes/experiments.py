@@ -48,13 +48,20 @@ def all_edges(dataset: Dataset) -> Edges:
     return tuple(combinations(dataset.factor_names, 2))
 
 
-def part(times: int, repeats: int) -> Callable[[Config], Mapping[str, Any]]:
+CHEAP = {"kl_weight": 0.15 / 16}
+"""A sixteenth of the pixels, and of the KL's weight: what a nat costs against a pixel in the notes."""
+
+
+def part(
+    times: int, repeats: int, changes: Mapping[str, Any] = {}
+) -> Callable[[Config], Mapping[str, Any]]:
     """A share 1 / times of the images, batches `repeats` times in a row; as many steps an epoch."""
 
     def of(base: Config) -> Mapping[str, Any]:
         batches = max(base.images // base.batch // times, 2)
         steps = base.images // base.batch
-        return {"images": batches * base.batch, "repeats": repeats, "epoch_steps": steps}
+        own = {"images": batches * base.batch, "repeats": repeats, "epoch_steps": steps}
+        return {**own, **changes}
 
     return of
 
@@ -97,6 +104,13 @@ ARMS: dict[str, Arm] = {
     "few_4": Arm("a 4th of the images, shuffled", part(4, 1)),
     "few_20": Arm("a 20th of the images, shuffled", part(20, 1)),
     "few_50": Arm("a 50th of the images, shuffled", part(50, 1)),
+    "cheap": Arm("the notes' price per pixel: KL weight 0.0094", CHEAP),
+    "cheap_repeats_4": Arm("the same, a 4th, 4 times in a row", part(4, 4, CHEAP)),
+    "cheap_repeats_20": Arm("the same, a 20th, 20 times in a row", part(20, 20, CHEAP)),
+    "cheap_repeats_50": Arm("the same, a 50th, 50 times in a row", part(50, 50, CHEAP)),
+    "cheap_few_4": Arm("the same, a 4th, shuffled", part(4, 1, CHEAP)),
+    "cheap_few_20": Arm("the same, a 20th, shuffled", part(20, 1, CHEAP)),
+    "cheap_few_50": Arm("the same, a 50th, shuffled", part(50, 1, CHEAP)),
     # which dim: who chooses, and what could favour one
     "swapped": Arm("dims swapped at the start", {"swapped": True}, many=True),
     "per_node": Arm("weights of its own for each node", {"shared": False}, many=True),
@@ -231,6 +245,13 @@ EXPERIMENTS: dict[str, Experiment] = {
         ["notes", "supervised"],
         ["one_per_node", "dims_used", "agree", "halved", "halved_apart", "ratio_unused",
          "prior_std_used", "prior_std_unused", "posterior_std_used", "posterior_std_unused"],
+    ),
+    "the_loader": Experiment(
+        ["cheap", "cheap_repeats_4", "cheap_repeats_20", "cheap_repeats_50", "cheap_few_4",
+         "cheap_few_20", "cheap_few_50", "notes", "repeats_4", "repeats_20", "repeats_50",
+         "few_4", "few_20", "few_50"],
+        ["notes"],
+        ["dims_used", "kl_weaker", "halved", "reconstruction"],
     ),
     "posterior_variance": Experiment(
         ["notes", "standard"], ["notes"],

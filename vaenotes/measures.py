@@ -421,6 +421,10 @@ MEASURES: dict[str, Measure] = {
     # the KL
     "kl_total": Measure("nats", "KL, all nodes and dims", lambda r: _total(_final(r).kl_nats)),
     **_by_use("kl", "nats", "KL of a dim", lambda r: _final(r).kl_nats),
+    "kl_weaker": Measure(
+        "nats", "KL of the weaker dim of a node, median over nodes",
+        lambda r: _final(r).kl_nats.min("dim").median("node"),
+    ),
     "kl_share_used": Measure(
         "1", "share of the KL that the dims in use carry",
         lambda r: _total(_final(r).kl_nats * alive(r)) / _total(_final(r).kl_nats),

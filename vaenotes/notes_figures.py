@@ -29,6 +29,7 @@ NAMES = {
 }
 READ = {"min": 0.0, "p7": 0.07, "p93": 0.93, "max": 1.0}
 """The quantiles that were read off the notes' figures, by column."""
+TAIL = "posterior means, other dim: extremes / (7 to 93 %)"
 
 
 @cache
@@ -122,7 +123,7 @@ def facts(std: xr.Dataset, mean: xr.Dataset) -> dict[str, float]:
         "prior std, other dim, at the end": float(other[-1]),
         "posterior std, other dim, at the end": float(posterior[-1]),
         "posterior means, other dim: 7 to 93 %": p93 - p7,
-        "posterior means, other dim: extremes / (7 to 93 %)": (high - low) / (p93 - p7),
+        TAIL: (high - low) / (p93 - p7),
         "prior mean, dim given up, at the end": float(constant.mean("quantile")),
     }  # fmt: skip
 

@@ -1,0 +1,68 @@
+"""The notes' system: what it was, what this book runs, and what each difference changes."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from vaenotes.experiments import ARMS
+from vaenotes.ledger import text
+from vaenotes.summary import Interval
+
+
+class Part(NamedTuple):
+    """One choice: as the notes' system had it, as it is run here, and the arms that change it alone."""
+
+    what: str
+    notes: str
+    here: str
+    arms: Sequence[str]
+
+
+SAME = "the same"
+PARTS = (
+    Part("pixels", "64 × 64", "16 × 16", ["large"]),
+    Part("layers", "convolutions, read out at three scales", "dense, read out at three", []),
+    Part("steps an epoch, and rate", "11,520 at 1e-4", "100 at 4e-3", ["slow_rate"]),
+    Part("KL weight", "0.15 or 0.20", "0.15", ["costly"]),
+    Part("supervised term", "0.05 times the error of the factors' indices, or off", "off",
+         ["supervised", "standard_targets"]),
+    Part("the loader", "15,360 images, each batch 48 times in a row", "6,400 images, shuffled",
+         ["repeats_4", "repeats_20", "repeats_50", "few_4", "few_20", "few_50"]),
+    Part("batch", "64", SAME, ["large_batch"]),
+    Part("when the KL counts", "from the second epoch on", SAME, ["kl_at_once"]),
+    Part("correlated factors, and graph", "orientation and x, on a blurred line", SAME,
+         ["two_pairs"]),
+    Part("grey levels", "black or white", SAME, ["grey"]),
+    Part("the prior's noise", "9 numbers per node", SAME, ["two_inputs"]),
+    Part("inside the graph networks", "4 units per node", SAME, ["wide_graph"]),
+    Part("the decoder's start", "Xavier normal", SAME, ["uniform_start"]),
+)  # fmt: skip
+"""Every choice that this book or its first version made otherwise, or may have."""
+
+
+def table(findings: Mapping[str, Interval]) -> Styler:
+    """The parts, and what became of the dims where each is changed alone; the first row is the
+    system as it is run here."""
+    rows = [{"part": "as run here", **_outcome("notes", findings)}]
+    for part in PARTS:
+        known = {"part": part.what, "in the notes' run": part.notes, "here": part.here}
+        changed = [
+            {"changed to": ARMS[arm].title, **_outcome(arm, findings)} for arm in part.arms
+        ]
+        rows += [known | one for one in changed or [{"changed to": "see the runs at full size"}]]
+    frame = pd.DataFrame(rows).fillna("")
+    frame["part"] = frame["part"].where(frame["part"] != frame["part"].shift(), "")
+    for column in ("in the notes' run", "here"):
+        frame.loc[frame["part"] == "", column] = ""
+    order = ["part", "in the notes' run", "here", "changed to", *list(_outcome("notes", findings))]
+    return frame[order].style.hide(axis="index").set_table_attributes('class="dataframe"')
+
+
+def _outcome(arm: str, findings: Mapping[str, Interval]) -> dict[str, str]:
+    return {
+        "dims in use per node": text(findings[f"{arm}.dims_used"]),
+        "given up by epoch": text(findings[f"{arm}.halved"]),
+        "all nodes alike": text(findings[f"{arm}.agree"]),
+    }
