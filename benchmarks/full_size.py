@@ -10,7 +10,7 @@ The modules, the loss and what is measured are the library's own. The loop is no
 too small to fill a GPU and its step too short to be started piece by piece, so the steps of all
 replicas are captured as one CUDA graph, a branch for each, after torch's compiler has fused the
 small operations of a step. Every draw of an epoch goes into the
-bands that are kept, as in the notes' figures. 
+bands that are kept, as in the notes' figures.
 
     python benchmarks/full_size.py pack COMMIT TITLE OUT [TITLE OUT ...]
 
@@ -378,13 +378,9 @@ def pack(commit: str, *parts: str) -> None:
                     arrays[f"{len(facts) - 1}/{what}"] = shortened(value)
     folder = Path(__file__).parents[1] / "vaenotes" / "results"
     about = json.dumps({"commit": commit, "replicas": facts})
-    drawn = data._draw(
-        data.COUNTS, trace.EVALUATION_IMAGES, [HELD_OUT_SEED], data.CORRELATED, 0.2
-    )
+    drawn = data._draw(data.COUNTS, trace.EVALUATION_IMAGES, [HELD_OUT_SEED], data.CORRELATED, 0.2)
     factors = drawn[: trace.KEPT_IMAGES].astype(np.float32)
-    np.savez_compressed(
-        folder / "full_size.npz", about=np.array(about), factors=factors, **arrays
-    )
+    np.savez_compressed(folder / "full_size.npz", about=np.array(about), factors=factors, **arrays)
     print(f"{len(facts)} replicas, {len(arrays)} arrays")
 
 

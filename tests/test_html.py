@@ -64,8 +64,8 @@ def test_numbers_in_the_prose_are_the_findings(settings, findings):
     numbers |= {name.replace(" ", "_"): verdicts[name] for name in (*VERDICTS, OPEN)}
     digits = vn.all_experiments(replace(settings, data="mnist5k"), main=True).findings
     numbers["digits_decided"] = digits["notes.decided"].value
-    at_full_size = vn.paper.findings(vn.paper.runs())
-    numbers["paper_dims_used"] = at_full_size["paper.dims_used"].value
+    for title, found in zip(("off", "on"), vn.full_size.main().values(), strict=True):
+        numbers[f"full_{title}_dims_used"] = found["notes.dims_used"].value
     numbers["claims"] = len(claims())
     numbers["replicas"] = sum(len(vn.arm(settings, name)) for name in vn.ARMS)
     for (key, form), number in zip(keys, shown, strict=True):

@@ -7,7 +7,7 @@ used, so that papermill, which imports this package for its handler, does not im
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "1.0.0"
+__version__ = "2.0.0.dev0"
 
 # Every public name and its module, in the order of the page "The library". A name is added here
 # and, for type checkers and editors, below; a test compares the two.
@@ -38,6 +38,7 @@ _HOME = {
     "DATASETS": "data",
     "PRIORS": "priors",
     "ARMS": "experiments",
+    "EXPERIMENTS": "experiments",
     "CNN": "experiments",
     # modules: what came out, as numbers, tables and figures
     "summary": "summary",
@@ -47,6 +48,7 @@ _HOME = {
     "charts": "charts",
     "films": "films",
     "portrait": "portrait",
+    "system": "system",
     "theory": "theory",
     "checks": "checks",
     "cost": "cost",
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from vaenotes import plots as plots
     from vaenotes import portrait as portrait
     from vaenotes import summary as summary
+    from vaenotes import system as system
     from vaenotes import theory as theory
     from vaenotes.checks import check_configs as check_configs
     from vaenotes.checks import check_runs as check_runs
@@ -78,6 +81,7 @@ if TYPE_CHECKING:
     from vaenotes.errors import ParameterError as ParameterError
     from vaenotes.experiments import ARMS as ARMS
     from vaenotes.experiments import CNN as CNN
+    from vaenotes.experiments import EXPERIMENTS as EXPERIMENTS
     from vaenotes.experiments import all_experiments as all_experiments
     from vaenotes.experiments import arm as arm
     from vaenotes.experiments import experiment as experiment

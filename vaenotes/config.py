@@ -36,8 +36,8 @@ AT_LEAST = {
 @dataclass(frozen=True)
 class Config:
     """Data, model, objective and optimiser of one replica. The defaults are the notes' system made
-    small: their loss, data, graph, noise and batch, with fewer pixels, units and steps, dense layers
-    for convolutions, and a higher learning rate.
+    small: their loss, data, graph, noise and batch, with fewer pixels, units and steps, dense
+    layers for convolutions, and a higher learning rate.
 
     Raises ParameterError where a value is not allowed.
     """

@@ -77,7 +77,7 @@ class Dataset:
         check_edges(self.edges, names)
 
     @property
-    def moments(self) -> dict[str, np.ndarray]:
+    def moments(self) -> dict[str, Any]:
         """Mean and std of each factor over the images (1 if constant), float64 (node,), as the
         arguments of `VAE` that bring standardised factors back to raw ones."""
         wide = self.factors.astype(np.float64)  # sums a constant exactly, so that its std is 0

@@ -28,7 +28,8 @@ from vaenotes.summary import Interval
 @dataclass(frozen=True)
 class Arm:
     """Replicas that differ in their seeds alone. `changes`: what differs from the notes' system,
-    fields of Config, or what gives them for that system's own. `edges`: a graph made from the data set's own. `many`: as many seeds as it takes to count what they choose."""
+    fields of Config, or what gives them for that system's own. `edges`: a graph made from the data
+    set's own. `many`: as many seeds as it takes to count what they choose."""
 
     title: str
     changes: Mapping[str, Any] | Callable[[Config], Mapping[str, Any]] = field(default_factory=dict)
@@ -49,7 +50,7 @@ def all_edges(dataset: Dataset) -> Edges:
 
 
 CHEAP = {"kl_weight": 0.15 / 16}
-"""A sixteenth of the pixels, and of the KL's weight: what a nat costs against a pixel in the notes."""
+"""A sixteenth of the pixels, and of the KL's weight: a nat costs as many pixels as in the notes."""
 
 
 def part(
@@ -180,8 +181,8 @@ ARMS: dict[str, Arm] = {
 
 def arm(settings: Settings, name: str = "notes", **changes: Any) -> list[Config]:
     """One configuration per seed: the settings' profile, data and prior, then an arm of ARMS,
-    then `changes`. Raises ParameterError for an unknown arm, a value that Config does not allow, or more than this
-    machine's memory holds."""
+    then `changes`. Raises ParameterError for an unknown arm, a value that Config does not allow, or
+    more than this machine's memory holds."""
     check_choice("arm", name, ARMS)
     profile, chosen = PROFILES[settings.profile], ARMS[name]
     images = min(profile.images, MOST_IMAGES.get(settings.data, profile.images))

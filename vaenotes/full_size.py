@@ -70,10 +70,10 @@ def groups() -> tuple[str, ...]:
 
 @cache
 def runs(group: str, images: str = "held_out") -> xr.Dataset:
-    """A group's replicas, over (replica, epoch, node, dim), as vaenotes.run returns them, measured on
-    `images`: "held_out", or "seen", of which less is kept. What `run` measures at the end alone is
-    here as it was at the end of the last epoch; quantiles are those of all draws of an epoch, from
-    the first on, and NaN before it."""
+    """A group's replicas, over (replica, epoch, node, dim), as vaenotes.run returns them, measured
+    on `images`: "held_out", or "seen", of which less is kept. What `run` measures at the end alone
+    is here as it was at the end of the last epoch; quantiles are those of all draws of an epoch,
+    from the first on, and NaN before it."""
     facts, arrays = _kept()
     found = []
     for number, one in enumerate(facts["replicas"]):
@@ -141,8 +141,9 @@ def finding(prediction: Prediction) -> Interval | None:
     """What came of it, at the epoch that it names; None if no run has got there."""
     arms, _, measure = prediction.finding.rpartition(".")
     epoch = int(prediction.experiment.removeprefix("epoch_"))
-    found = [_at(name, epoch) for name in arms.split("-")]
-    if any(one is None for one in found):
+    names = arms.split("-")
+    found = [one for name in names if (one := _at(name, epoch)) is not None]
+    if len(found) < len(names):
         return None
     one, *reference = found
     return difference(measure, one, *reference) if reference else median_of(measure, one)
@@ -237,15 +238,15 @@ def provenance() -> Markdown:
     where = sorted({f"{one['device']}, torch {one['torch']}" for one in replicas})
     steps = sum(one["epochs"] for one in replicas)
     return Markdown(
-        f"*{len(replicas)} traces, {steps} epochs of 11,520 steps in all, on {' and '.join(where)}; "
+        f"*{len(replicas)} traces, {steps} epochs of 11,520 steps, on {' and '.join(where)}; "
         f"commit {commit()}. On a GPU convolutions round their inputs (TF32), on a CPU they are in "
         "bfloat16. Weights are not kept.*"
     )
 
 
 def weaker(chosen: Sequence[str]) -> Figure:
-    """KL of the weaker dim of a node over epochs, median over nodes: a line for each replica, a colour
-    for the supervised term on or off, dashed where images are fresh."""
+    """KL of the weaker dim of a node over epochs, median over nodes: a line for each replica, a
+    colour for the supervised term on or off, dashed where images are fresh."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.2))
         ax = figure.subplots()
@@ -265,20 +266,18 @@ def weaker(chosen: Sequence[str]) -> Figure:
         return figure
 
 
-def losing(chosen: Sequence[str], epochs: int = 3) -> tuple[int, int]:
-    """In how many of the replicas the weaker dim's KL, median over nodes, has fallen over the last
+def losing(found: xr.Dataset, epochs: int = 3) -> tuple[int, int]:
+    """In how many replicas the weaker dim's KL, median over nodes, has fallen over the last
     `epochs`; and of how many."""
-    fell = []
-    for group in chosen:
-        kl = runs(group).kl_nats.min("dim").median("node")
-        fell += (kl.isel(epoch=-1) < kl.isel(epoch=-1 - epochs)).values.tolist()
-    return sum(fell), len(fell)
+    kl = found.kl_nats.min("dim").median("node")
+    fell = kl.isel(epoch=-1) < kl.isel(epoch=-1 - epochs)
+    return int(fell.sum()), fell.size
 
 
 def tails(chosen: Sequence[str]) -> pd.DataFrame:
-    """How far the extremes of the posterior means of the node y reach, as a multiple of the range from
-    7 to 93 %, in the dim that carries more; in the notes' figure, and in each replica of some groups.
-    A code that is linear in a uniform factor has 1.2, a normal one about 2.9 in so many draws."""
+    """How far the extremes of the posterior means of the node y reach, as a multiple of the range
+    from 7 to 93 %, in the dim that carries more; in the notes' figure, and in each replica of some
+    groups. A code that is linear in an evenly spread factor has 1.2."""
     rows = {"the notes": [facts(notes("std"), notes("mean"))[TAIL]]}
     for group in chosen:
         found = runs(group)

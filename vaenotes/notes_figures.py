@@ -1,9 +1,9 @@
 """The notes' own two figures, digitised; the same figures of our runs; and how far they agree.
 
-std_behaviour and mu_behaviour show how the stds and the means of posterior and prior are distributed
-over all draws of an epoch: bands between quantiles, on linear axes, epochs counted from 0. Any runs
-with the quantities NAMES can be drawn so: those of `vaenotes.run`, where the draws are the images
-measured at the end of an epoch, and those at the notes' own sizes (full_size.py).
+std_behaviour and mu_behaviour show how the stds and the means of posterior and prior are
+distributed over all draws of an epoch: bands between quantiles, on linear axes, epochs counted from
+0. Any runs with the quantities NAMES can be drawn so: those of `vaenotes.run`, where the draws are
+the images measured at the end of an epoch, and those at the notes' own sizes (full_size.py).
 """
 
 from collections.abc import Mapping
@@ -34,16 +34,16 @@ TAIL = "posterior means, other dim: extremes / (7 to 93 %)"
 
 @cache
 def digitised() -> pd.DataFrame:
-    """What was read off: columns figure, quantity, node, dim, epoch (all counted as in the notes) and
-    min, p7, p93, max. A batch mean stands under max alone."""
+    """What was read off: columns figure, quantity, node, dim, epoch (all counted as in the notes)
+    and min, p7, p93, max. A batch mean stands under max alone."""
     path = Path(__file__).parent / "results" / "notes_figures.csv"
     return pd.read_csv(path, comment="#")
 
 
 def notes(what: str) -> xr.Dataset:
-    """One of the notes' figures as bands: variables NAMES over (epoch, quantile, dim), of one node."""
-    name, _ = FIGURES[what]
-    rows = digitised().query("figure == @name")
+    """One of the notes' figures as bands: variables NAMES over (epoch, quantile, place)."""
+    table = digitised()
+    rows = table[table.figure == FIGURES[what][0]]
     found = {}
     for side in COLOURS:
         chosen = rows[rows.quantity == f"{side} {what}"]
@@ -56,7 +56,7 @@ def bands(runs: xr.Dataset, what: str, node: str | None = None) -> xr.Dataset:
     """One replica as the notes drew theirs: variables NAMES over (epoch, quantile, place).
 
     Epochs count from 0, as each shows what its end has left. Places order the dims of the node:
-    first the one whose ratio ends nearer to 1, as the dim that the notes' run gave up is their first.
+    first the one whose ratio ends nearer to 1, as the notes' run gave up their first.
     """
     one = runs.isel(replica=0).sel(node=node or FIGURES[what][1])
     order = one.ratio.isel(epoch=-1).argsort().values[::-1]
@@ -101,9 +101,39 @@ def _curves(ax: Axes, values: xr.DataArray) -> None:
         ax.plot(line.epoch, line, color="black", ls=style, lw=0.9)
 
 
+def mistaken(runs: xr.Dataset) -> Figure:
+    """Averages of the stds of one replica in the node of std_behaviour: on the left as the notes'
+    first panel drew them, with the prior's average taken of the posterior's numbers, on the right
+    as they are. Black: the notes' own curves."""
+    one = runs.isel(replica=0, epoch=slice(1, None)).sel(node=FIGURES["std"][1])
+    order = one.ratio.isel(epoch=-1).argsort().values[::-1]
+    average = {side: one[f"{side}_variance"].isel(dim=order) ** 0.5 for side in COLOURS}
+    theirs = digitised().query("figure == 'scalars of 22 July'")
+    with mpl.rc_context(STYLE):
+        drawn = Figure(figsize=(7.2, 2.8))
+        left, right = drawn.subplots(1, 2, sharex=True)
+        for ax, prior in ((left, average["posterior"]), (right, average["prior"])):
+            for side, values in (("posterior", average["posterior"]), ("prior", prior)):
+                for place, style in enumerate(("-", "--")):
+                    name = ("given up", "other")[place]
+                    ax.plot(one.epoch - 1, values.isel(dim=place), color=COLOURS[side], ls=style,
+                            lw=3 if side == "posterior" else 1.2, alpha=0.9,
+                            label=f"{side}, {name}")  # fmt: skip
+            ax.set_xlabel("epoch, from 0 as in the notes")
+        for dim, style in ((0, "-"), (1, "--")):
+            line = theirs[theirs.dim == dim]
+            left.plot(line.epoch, line["max"], color="black", ls=style, lw=0.9)
+        left.set_ylim(0, 1.2 * float(average["posterior"].max()))
+        left.set_title("as they were drawn", loc="left")
+        right.set_title("as they are", loc="left")
+        left.set_ylabel("average std (z)")
+        right.legend(loc="upper left", bbox_to_anchor=(1, 1))
+        return drawn
+
+
 def facts(std: xr.Dataset, mean: xr.Dataset) -> dict[str, float]:
-    """Numbers that tell one figure from another, from the bands of stds and of means. The middle of a
-    band is halfway between 7 and 93 %. NaN where a fall was never seen."""
+    """Numbers that tell one figure from another, from the bands of stds and of means. The middle of
+    a band is halfway between 7 and 93 %. NaN where a fall was never seen."""
     middle = {
         side: std[NAMES["std", side]].sel(quantile=[0.07, 0.93], method="nearest").mean("quantile")
         for side in COLOURS

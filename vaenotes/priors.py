@@ -35,7 +35,9 @@ class Prior(nn.Module):
     OWN_ORDER: ClassVar[bool] = False  # whether the order of its dims is fixed
     start_logvar: Tensor
 
-    def __init__(self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float):
+    def __init__(
+        self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float
+    ):
         super().__init__()
         self.nodes = len(parents)
         self.register_buffer("start_logvar", torch.tensor(float(logvar)))
@@ -52,7 +54,9 @@ class NetworkPrior(Prior):
     GAUGE: ClassVar[Roles] = OUTPUTS
     centres: Tensor
 
-    def __init__(self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float):
+    def __init__(
+        self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float
+    ):
         super().__init__(parents, dims, inputs, hidden, shared, logvar)
         self.network = GraphNetwork(parents, inputs, hidden, 2 * dims, shared)
         centres = torch.linspace(-2, 2, self.nodes + 1)[:-1, None]
@@ -117,7 +121,9 @@ class DiagonalPrior(Prior):
 
     GAUGE: ClassVar[Roles] = {"mean": "mean", "logvar": "logvar"}
 
-    def __init__(self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float):
+    def __init__(
+        self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float
+    ):
         super().__init__(parents, dims, inputs, hidden, shared, logvar)
         self.mean = nn.Parameter(torch.zeros(self.nodes, dims))
         self.logvar = nn.Parameter(torch.full((self.nodes, dims), float(logvar)))
@@ -152,7 +158,9 @@ class CholeskyPrior(Prior):
 
     GAUGE: ClassVar[Roles] = {"mean": "mean", "factor": "factor"}
 
-    def __init__(self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float):
+    def __init__(
+        self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float
+    ):
         super().__init__(parents, dims, inputs, hidden, shared, logvar)
         size = self.nodes * dims
         self.mean = nn.Parameter(torch.zeros(self.nodes, dims))
@@ -172,7 +180,9 @@ class StandardPrior(Prior):
     mean: Tensor
     logvar: Tensor
 
-    def __init__(self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float):
+    def __init__(
+        self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float
+    ):
         super().__init__(parents, dims, inputs, hidden, shared, logvar)
         self.register_buffer("mean", torch.zeros(self.nodes, dims))
         self.register_buffer("logvar", torch.full((self.nodes, dims), float(logvar)))
@@ -192,7 +202,9 @@ class ParentsPrior(Prior):
     GAUGE: ClassVar[Roles] = OUTPUTS | {"network.first.weight": "code weight"}
     parents: Tensor
 
-    def __init__(self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float):
+    def __init__(
+        self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float
+    ):
         super().__init__(parents, dims, inputs, hidden, shared, logvar)
         self.register_buffer("parents", parents.repeat_interleave(dims, dim=1))
         nothing = torch.zeros_like(parents)  # no averaging: only a node's own row counts
@@ -215,7 +227,9 @@ class OrderedPrior(Prior):
     OWN_ORDER: ClassVar[bool] = True
     before: Tensor
 
-    def __init__(self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float):
+    def __init__(
+        self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float
+    ):
         super().__init__(parents, dims, inputs, hidden, shared, logvar)
         self.register_buffer("before", torch.ones(dims, dims).tril(-1))
         self.network = GraphNetwork(torch.zeros(dims, dims), dims, hidden, 2, shared=False)

@@ -12,7 +12,7 @@ from vaenotes.summary import Interval
 
 
 class Part(NamedTuple):
-    """One choice: as the notes' system had it, as it is run here, and the arms that change it alone."""
+    """One choice: as the notes' system had it, as it is run here, and arms that change it alone."""
 
     what: str
     notes: str
@@ -48,9 +48,7 @@ def table(findings: Mapping[str, Interval]) -> Styler:
     rows = [{"part": "as run here", **_outcome("notes", findings)}]
     for part in PARTS:
         known = {"part": part.what, "in the notes' run": part.notes, "here": part.here}
-        changed = [
-            {"changed to": ARMS[arm].title, **_outcome(arm, findings)} for arm in part.arms
-        ]
+        changed = [{"changed to": ARMS[arm].title, **_outcome(arm, findings)} for arm in part.arms]
         rows += [known | one for one in changed or [{"changed to": "see the runs at full size"}]]
     frame = pd.DataFrame(rows).fillna("")
     frame["part"] = frame["part"].where(frame["part"] != frame["part"].shift(), "")

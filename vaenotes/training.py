@@ -143,13 +143,12 @@ class Ensemble:
             [{"params": flats, "lr": rate, "start": rate} for rate, flats in rates.items()],
             fused=True,
         )
-        self.weights = Weights(
-            *(
-                torch.tensor([getattr(c, f"{term}_weight") for c in configs], device=device)
-                for term in Weights._fields
-            )
+        reconstruction, kl, supervision = (
+            torch.tensor([getattr(c, f"{term}_weight") for c in configs], device=device)
+            for term in Weights._fields
         )
-        self.kl_weight = self.weights.kl.clone()  # the other is 0 while the KL does not count yet
+        self.weights = Weights(reconstruction, kl, supervision)
+        self.kl_counts, self.kl_weight = kl, kl.clone()  # the first is 0 during a warm-up
         self.pool = Pool(datasets, device)
         self.batches = self.pool.count // self.config.batch
         self.epoch_steps = self.config.epoch_steps or self.batches * self.config.repeats
@@ -252,7 +251,7 @@ class Ensemble:
         order = torch.stack([self.order(generator) for generator in self.generators])
         order = order.to(self.device)
         batches = order.shape[1] // batch
-        self.weights.kl.copy_(self.kl_weight * (number > self.config.kl_warmup))
+        self.kl_counts.copy_(self.kl_weight * (number > self.config.kl_warmup))
         for step in range(steps):
             if self.config.decay:
                 left = 1 - ((number - 1) * steps + step) / (self.config.epochs * steps)
