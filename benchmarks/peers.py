@@ -57,7 +57,10 @@ def plain_loop(config: Config, dataset: Dataset) -> float:
 
     def epoch() -> None:
         for images, wanted in loader:
-            noise, z0 = torch.randn(2, len(images), *model.node_shape)
+            drawn = torch.randn(
+                len(images), model.node_shape[0], model.noise_inputs + model.node_shape[1]
+            )
+            noise, z0 = drawn.split([model.noise_inputs, model.node_shape[1]], dim=-1)
             optimizer.zero_grad()
             training.loss(model, Weights(), images, wanted, noise, z0).backward()
             optimizer.step()

@@ -3,6 +3,8 @@
 import numpy as np
 import xarray as xr
 
+from vaenotes import trace
+
 NODES = ["shape", "x"]
 IMAGES = 64
 
@@ -31,7 +33,10 @@ def make_runs(used, epochs=20, seed=0) -> xr.Dataset:
     followed = ("replica", "epoch", "followed", "node", "dim")
     kl = np.where(used, 3.0, 0.25) * np.ones_like(posterior)
     ratio = np.sqrt(posterior / prior)
-    quantiles = np.array([-1, -0.8, -0.3, 0, 0.3, 0.8, 1])[None, None, :, None, None]
+    levels = len(trace.QUANTILES)
+    quantiles = np.linspace(-1, 1, levels)[None, None, :, None, None]
+    by_quantile = ("replica", "epoch", "quantile", "node", "dim")
+    alike = np.ones((levels, 1, 1))  # all images and noise have one width
     return xr.Dataset(
         {
             "posterior_variance": (axes, posterior),
@@ -51,13 +56,13 @@ def make_runs(used, epochs=20, seed=0) -> xr.Dataset:
             "kl_mean_nats": (axes, 0.6 * kl),
             "kl_offset_nats": (axes, 0.1 * kl),
             "posterior_quantiles": (
-                ("replica", "epoch", "quantile", "node", "dim"),
-                4 * quantiles * np.ones_like(posterior)[:, :, None],
+                by_quantile, 4 * quantiles * np.ones_like(posterior)[:, :, None],
             ),
             "prior_quantiles": (
-                ("replica", "epoch", "quantile", "node", "dim"),
-                0.4 * quantiles * np.ones_like(posterior)[:, :, None],
+                by_quantile, 0.4 * quantiles * np.ones_like(posterior)[:, :, None],
             ),
+            "posterior_std_quantiles": (by_quantile, alike * np.sqrt(posterior)[:, :, None]),
+            "prior_std_quantiles": (by_quantile, alike * np.sqrt(prior)[:, :, None]),
             "image_posterior_mean": (by_image, means),
             "image_prior_mean": (by_image, 0.8 * means),
             "image_posterior_logvar": (
@@ -72,6 +77,7 @@ def make_runs(used, epochs=20, seed=0) -> xr.Dataset:
             "epoch": np.arange(epochs + 1),
             "node": NODES,
             "dim": [1, 2],
+            "quantile": list(trace.QUANTILES),
             "seed": ("replica", np.arange(replicas)),
             "kl_weight": ("replica", np.full(replicas, 0.5)),
             "factors": (

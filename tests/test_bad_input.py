@@ -38,12 +38,7 @@ from vaenotes.priors import PRIORS
 from vaenotes.store import Store
 from vaenotes.vectors import VECTORS
 
-ARRAY_FUNCTIONS = {
-    "sprites": data.sprites,
-    "mnist5k": data.mnist5k,
-    "digits": data.digits,
-    **VECTORS,
-}
+ARRAY_FUNCTIONS = {**data.DATASETS, **VECTORS}
 
 
 def drawn(examples: int) -> Callable:
@@ -106,7 +101,8 @@ def sensible(field: Field) -> st.SearchStrategy:
         "size": st.sampled_from([8, 16, 20, 32]),
         "images": st.integers(64, 100),
         "batch": st.integers(1, 64),
-        "epoch_steps": st.none() | st.integers(1, 3),
+        "epoch_steps": st.none() | st.integers(1, 12),
+        "graph_hidden": st.none() | st.integers(1, 9),
     }
     if field.name in special:
         return special[field.name]
@@ -213,7 +209,8 @@ def test_what_a_run_refuses_it_refuses_before_training(
         model = runs.build(config, dataset)
         assert model.node_shape == (len(dataset.factor_names), config.dims)
     else:
-        assert any(named(line, name) for name in [*arguments, "pixels", "name"]), line
+        # a size that nobody gave may not suit a data set that was
+        assert any(named(line, name) for name in [*arguments, "size", "pixels", "name"]), line
 
 
 @given(one_bad(PARAMETERS, ANYTHING))
@@ -292,9 +289,15 @@ def test_a_misspelt_parameter_that_is_none_is_refused() -> None:
         (lambda v: data.load("linear_3", size=v), 10**9, "images=10000, size=1000000000 must fit"),
         (lambda v: vn.VAE(nodes=("x",), edges=(), encoder="cnn", pixels=v), 64, "pixels must"),
         (lambda v: vn.VAE(nodes=("x",), edges=(), encoder="cnn", pixels=v), 512, "pixels must"),
+        (lambda v: vn.VAE(nodes=("x",), edges=(), encoder="multiscale", pixels=v), 256, "pixels"),
+        (lambda v: vn.VAE(nodes=("x",), edges=(), dims=v), 2**63 - 1, r"\bdims(=| must)"),
+        (lambda v: vn.VAE(nodes=("x",), edges=(), noise_inputs=v), 2**63 - 1, "noise_inputs="),
+        (lambda v: vn.VAE(nodes=("x",), edges=(), graph_hidden=v), 10**10, "graph_hidden="),
+        (lambda v: vn.VAE(nodes=("x",), edges=(), factor_mean=v), 3, "factor_mean must"),
+        (lambda v: vn.VAE(nodes=("x",), edges=(), factor_std=v), ("a",), "factor_std must"),
         (lambda v: vn.VAE(nodes=v, edges=()), (), "nodes must"),
         (lambda v: vn.VAE(nodes=v, edges=()), ("x", "x"), "nodes must"),
-        (lambda v: vn.VAE(nodes=("x",), edges=(), hidden=v), 10**7, "hidden=10000000 must fit"),
+        (lambda v: vn.VAE(nodes=("x",), edges=(), hidden=v), 10**7, "hidden=10000000, .*must fit"),
         (lambda v: vn.VAE(nodes=("x",), edges=(), prior_logvar=v), math.nan, "prior_logvar must"),
         (lambda v: vn.VAE(nodes=("x",), edges=(), shared=v), 2, "shared must be a bool"),
     ],
@@ -314,7 +317,8 @@ def test_what_chance_seldom_draws(call: Callable[[Any], Any], value: Any, words:
         {"images": 10**12}, {"size": 10**6}, {"hidden": 10**7}, {"dims": 10**6},
         {"epochs": 10**12}, {"batch": 10**10, "images": 10**10}, {"size": 2**62},
         {"dims": 2**62, "prior": "parents"}, {"hidden": 2**62}, {"hidden": 2**40},
-        {"encoder": "cnn", "size": 2**40},
+        {"encoder": "cnn", "size": 2**40}, {"encoder": "multiscale", "size": 2**40},
+        {"noise_inputs": 10**12}, {"graph_hidden": 10**12}, {"epoch_steps": 10**12},
         {"data": "linear_3", "size": 10**9}, {"dims": 10**5, "prior": "cholesky"},
     ],
 )  # fmt: skip
@@ -353,11 +357,16 @@ def test_every_profile_fits_a_machine_of_24_gb(monkeypatch: pytest.MonkeyPatch) 
 def test_of_large_replicas_fewer_are_trained_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     has = psutil.virtual_memory()._replace(total=24 * 10**9)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: has)
-    large, convolutions = vn.Config(hidden=4000, size=64), vn.Config(encoder="cnn", size=64)
+    large = vn.Config(hidden=4000, size=64)
     cores, together = memory.plan({large: 64}, 8, workers.TOGETHER)
     assert (cores, together) < (8, workers.TOGETHER)
     assert memory.total({large: 64}, cores, together) <= has.total
-    # which are trained one by one, however many there are
+
+
+@pytest.mark.parametrize("encoder", ["cnn", "multiscale"])
+def test_convolutions_are_trained_one_by_one_and_weighed_so(encoder: str) -> None:
+    """However many replicas there are."""
+    convolutions = vn.Config(encoder=encoder, size=64)
     one, many = (memory.total({convolutions: 64}, 1, together) for together in (1, 64))
     assert one == many
 
@@ -387,7 +396,9 @@ print((peak() - before) / memory.total(memory.counted(configs), 1, workers.TOGET
     [
         {"seeds": 1, "images": 100_000, "size": 64, "hidden": 8, "epochs": 0},
         {"seeds": 1, "images": 64, "batch": 64, "hidden": 3000, "epochs": 1},
+        {"seeds": 1, "images": 60_000, "size": 64, "hidden": 8, "epochs": 0},
         {"seeds": 4, "images": 256, "size": 32, "encoder": "cnn", "epochs": 1},
+        {"seeds": 4, "images": 256, "size": 32, "encoder": "multiscale", "epochs": 1},
         {"seeds": 8, "images": 64, "batch": 64, "size": 8, "dims": 60, "hidden": 4, "epochs": 50},
         {
             "seeds": 1,
@@ -428,7 +439,7 @@ def small(options: dict[str, Any]) -> dict[str, Any]:
 @given(st.sampled_from(list(ARRAY_FUNCTIONS)), some(DRAWS, ANYTHING | HUGE))
 @drawn(700)
 def test_a_data_set_is_made_or_refused(name: str, options: dict[str, Any]) -> None:
-    names = DRAWS if name == "sprites" else OPTIONS
+    names = DRAWS if name in ("sprites", "grey_sprites") else OPTIONS
     options = small({key: value for key, value in options.items() if key in names})
     line = refusal(ARRAY_FUNCTIONS[name], **options)
     assert line is None or any(named(line, option) for option in options)
@@ -549,21 +560,16 @@ def test_edges_of_unknown_nodes_are_refused_before_training(no_training: Store) 
     assert line and line.startswith("edges must be (parent, child) pairs of shape, scale, ")
 
 
-def test_an_epoch_takes_no_more_steps_than_there_are_batches() -> None:
-    assert Config(images=100, batch=30, epoch_steps=3).epoch_images == 90
-    line = refusal(Config, images=100, batch=30, epoch_steps=4)
-    assert line == "epoch_steps must be an integer in 1..3, got 4"
-
-
 @pytest.mark.parametrize("prior", [name for name, prior in PRIORS.items() if not prior.OWN_UNITS])
 def test_units_can_change_halfway_whatever_the_prior(prior: str, tmp_path: Path) -> None:
     small = Config(images=64, size=8, hidden=4, batch=64, epochs=1, prior=prior, regauge=(2, 0.5))
     assert runs.run([small], Store(tmp_path)).diverged.item() == -1
 
 
-def test_vectors_are_no_pictures_for_a_cnn() -> None:
-    line = refusal(Config, data="linear_3", encoder="cnn", size=16)
-    assert line == "encoder must be mlp or linear for data=linear_3, got 'cnn'"
+@pytest.mark.parametrize(("encoder", "size"), [("cnn", 16), ("multiscale", 32)])
+def test_vectors_are_no_pictures_for_convolutions(encoder: str, size: int) -> None:
+    line = refusal(Config, data="linear_3", encoder=encoder, size=size)
+    assert line == f"encoder must be mlp or linear for data=linear_3, got {encoder!r}"
 
 
 ARGUMENTS = {
@@ -579,6 +585,11 @@ ARGUMENTS = {
     "posterior_logvar": st.floats(-100, 100),
     "prior_logvar": st.floats(-100, 100),
     "noise_logvar": st.floats(-100, 100),
+    "graph_hidden": st.none() | st.integers(1, 16),
+    "noise_inputs": st.integers(1, 16),
+    "decoder_start": st.sampled_from(CHOICES["decoder_start"]),
+    "factor_mean": st.sampled_from([None, (0.0, 3.0), np.array([1.0, -2.0])]),
+    "factor_std": st.sampled_from([None, (1.0, 3.0), np.array([1.0, 2.0])]),
 }
 MISFITS = ANYTHING.filter(lambda value: not (isinstance(value, int) and 10**4 < value < 10**9))
 
@@ -666,7 +677,6 @@ def claims(dtype: str, *shape: int) -> bytes:
         ({"latents_classes": claims("<i8", 10**12, 6)}, r"\(1000000000000, 6\) must fit in .* TB$"),
         ({"latents_classes": claims("<i8", 10**9, 6)}, r"\(1000000000, 6\) must fit in .* 288 GB$"),
         ({"latents_classes": claims("<i8", 10**30, 6)}, r"6\) must fit in .* more than 9 EB$"),
-        ({"latents_values": claims("<f8", 10**12, 6)}, r"float64 \(24, 6\), got float64 \(10000"),
         ({"imgs": claims("|u1", 10**12, 64, 64)}, r"its imgs must be uint8 \(24, 64, 64\)"),
     ],
 )
@@ -734,6 +744,7 @@ train_as_ever = workers.train
 EXTREME = {
     "reconstruction_weight": st.sampled_from([0.0, 0.8, 1e-30, 1e30]),
     "kl_weight": st.sampled_from([0.0, 0.15, 1e6, 3e38]),
+    "kl_warmup": st.sampled_from([0, 1]),
     "supervision_weight": st.sampled_from([0.0, 1.0, 1e30]),
     "learning_rate": st.sampled_from([0.0, 8e-3, 1.0, 1e6, 3e38]),
     "prior_rate": st.sampled_from([0.0, 1.0, 1e6]),
@@ -742,7 +753,7 @@ EXTREME = {
     "prior_logvar": st.sampled_from([0.0, -100.0, 100.0, 1e38]),
     "noise_logvar": st.sampled_from([0.0, -100.0, 100.0]),
     "data": st.sampled_from(["sprites", "sprites", "mnist5k", "digits", "linear_3", "optdigits"]),
-    "size": st.sampled_from([8, 16]),
+    "size": st.sampled_from([8, 16, 32]),
     "edges": st.sampled_from([None, None, (), (("shape", "y"), ("x", "y"))]),
     "hidden": st.integers(1, 4),
     "dims": st.integers(1, 3),

@@ -31,6 +31,7 @@ def test_every_check_is_a_set_of_valid_configurations_on_data_that_are_there(nam
         assert check.dims in (None, min(rank, latent))
     # the true ELBO, whatever the profile's weights
     assert (config.reconstruction_weight, config.kl_weight, config.supervision_weight) == (1, 1, 0)
+    assert config.kl_warmup == 0
 
 
 def test_titles_are_all_different():

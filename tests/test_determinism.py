@@ -41,20 +41,23 @@ def digest(*arrays):
         found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
 
-small = {"images": 512, "hidden": 16, "epochs": 1, "batch": 128}
+small = {"images": 512, "hidden": 16, "epochs": 1, "batch": 128, "kl_warmup": 0}
 configs = [Config(**small, seed=seed) for seed in range(3)]
 configs += [Config(**small, seed=9, precision="bfloat16"), Config(**small, encoder="cnn")]
 full = {"prior": "cholesky", "likelihood": "gaussian_learned", "epochs": 2, "batch": 64}
-configs.append(Config(**small | full))
+again = {"repeats": 3, "supervision_weight": 0.05, "epochs": 2, "kl_warmup": 1}
+notes = {"encoder": "multiscale", "size": 32, "epoch_steps": 5}
+configs += [Config(**small | other, seed=8) for other in (full, again, notes)]
 store, found = Store(folder), {}
 for config, entry in runs.fetch(configs, store).items():
     for name, array in store.load(runs.store_key(config)).arrays.items():
-        found[f"{config.seed} {config.prior} {config.encoder} {name}"] = digest(array)
+        key = f"{config.seed} {config.prior} {config.encoder} {config.repeats} {name}"
+        found[key] = digest(array)
 one = runs.run(configs[:4], store)
 for name in measures.MEASURES:
     found[f"measure {name}"] = digest(measures.values_of(name, one).values)
     found[f"interval {name}"] = repr(tuple(map(float, measures.median_of(name, one))))
-pictures = {"sprites": 16, "mnist5k": 16, "digits": 16}
+pictures = dict.fromkeys(data.DATASETS, 16)
 sizes = pictures | {"optdigits": 8, "linear_3": 12, "manifold_4": 20}
 for name, size in sizes.items():
     most = data.MOST_IMAGES.get(name, 4096)

@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from vaenotes.errors import ParameterError
-from vaenotes.gauge import change_units, regauge
+from vaenotes.gauge import MAPS, READERS, change_units, regauge
 from vaenotes.kl import Diagonal
-from vaenotes.model import VAE
+from vaenotes.model import ENCODERS, VAE
 from vaenotes.objective import terms
 from vaenotes.priors import PRIORS
 
 NODES, EDGES = ("a", "b", "c"), (("a", "b"), ("b", "c"))
+PIXELS = {"multiscale": 1024}  # the fewest it takes
 UNITS = [name for name, prior in PRIORS.items() if not prior.OWN_UNITS]
 ORDER = [name for name, prior in PRIORS.items() if not prior.OWN_ORDER]
 BOTH = [name for name in UNITS if name in ORDER]
@@ -18,8 +19,9 @@ BOTH = [name for name in UNITS if name in ORDER]
 
 def make(prior: str, encoder: str = "mlp", shared: bool = True, edges=EDGES, kind=VAE) -> VAE:
     model = kind(
-        nodes=NODES, edges=edges, pixels=256, hidden=8, prior=prior, encoder=encoder, shared=shared
-    ).double()
+        nodes=NODES, edges=edges, pixels=PIXELS.get(encoder, 256), hidden=8, prior=prior,
+        encoder=encoder, shared=shared, noise_inputs=5, factor_mean=(1, 2, 30), factor_std=(1, 5, 9)
+    ).double()  # fmt: skip
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -27,11 +29,12 @@ def make(prior: str, encoder: str = "mlp", shared: bool = True, edges=EDGES, kin
     return model
 
 
-def inputs():
+def inputs(pixels=256):
     generator = torch.Generator().manual_seed(4)
-    images = torch.rand(6, 256, generator=generator).double()
+    images = torch.rand(6, pixels, generator=generator).double()
     factors = torch.randn(6, 3, generator=generator).double()
-    noise, z0 = torch.randn(2, 6, 3, 2, generator=generator).double()
+    noise = torch.randn(6, 3, 5, generator=generator).double()
+    z0 = torch.randn(6, 3, 2, generator=generator).double()
     return images, factors, noise, z0
 
 
@@ -39,13 +42,13 @@ def loss_terms(model, images, factors, noise, z0):
     return terms(model, model(images, factors, noise, z0), images, factors)
 
 
-def assert_same_loss(model, other, order, scale):
-    """Same terms, once the noise is given in the new units too: dims reordered, signs turned."""
-    images, factors, noise, z0 = inputs()
+def assert_same_loss(model, other, order, scale, pixels=256):
+    """Same terms, once the posterior's sample is drawn in the new units too: dims reordered, signs
+    turned. The prior's noise has no dims, and stays as it is."""
+    images, factors, noise, z0 = inputs(pixels)
     order, sign = torch.as_tensor(order).expand(3, 2), scale.sign().expand(3, 2)
     before = loss_terms(model, images, factors, noise, z0)
-    noise, z0 = (part.take_along_dim(order[None], -1) for part in (noise, z0))
-    after = loss_terms(other, images, factors, noise, z0 * sign)
+    after = loss_terms(other, images, factors, noise, z0.take_along_dim(order[None], -1) * sign)
     close = {"rtol": 1e-10, "atol": 1e-10}
     torch.testing.assert_close(before.reconstruction_nats, after.reconstruction_nats, **close)
     torch.testing.assert_close(before.squared_error, after.squared_error, **close)
@@ -56,15 +59,16 @@ def assert_same_loss(model, other, order, scale):
         torch.testing.assert_close(by_dim, after.kl_nats, **close)
 
 
-@pytest.mark.parametrize("encoder", ["mlp", "cnn", "linear"])
+@pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("prior", UNITS)
 def test_no_term_of_the_loss_feels_a_change_of_units(prior, shared, encoder):
     scale = torch.tensor([3.0, -0.2]).double()
     model, other = (make(prior, encoder, shared) for _ in range(2))
     change_units(other, [0, 1], scale)
-    assert_same_loss(model, other, [0, 1], scale)
-    old, new = (m.encode(inputs()[0]) for m in (model, other))
+    pixels = PIXELS.get(encoder, 256)
+    assert_same_loss(model, other, [0, 1], scale, pixels)
+    old, new = (m.encode(inputs(pixels)[0]) for m in (model, other))
     torch.testing.assert_close(new.mean, old.mean * scale)
     torch.testing.assert_close(new.logvar, old.logvar + 2 * scale.abs().log())
 
@@ -174,6 +178,16 @@ def test_gradients_transform_by_the_inverse(prior):
     mapped = full | regauge(make(prior), full, [0, 1], 1 / scale, linear=True)
     for name, gradient in new.items():
         torch.testing.assert_close(gradient, mapped[name], msg=name)
+
+
+def test_every_role_is_some_parameters():
+    """No map that nothing uses."""
+    used = set(READERS.values())
+    for prior in PRIORS:
+        for encoder in ("mlp", "linear"):
+            model = make(prior, encoder)
+            used |= {*model.prior.GAUGE.values(), *model.posterior_network.GAUGE.values()}
+    assert used == set(MAPS)
 
 
 @pytest.mark.parametrize("prior", sorted(set(PRIORS) - set(UNITS)))

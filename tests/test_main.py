@@ -111,7 +111,7 @@ def test_run_prints_what_the_library_returns(store, capsys):
     [
         (
             "run bed_of_nail",
-            "experiment must be one of image_size, .*; did you mean 'bed_of_nails'?",
+            "experiment must be one of the_system, .*; did you mean 'bed_of_nails'?",
         ),
         ("run means seed=3", "unknown parameter 'seed'; did you mean 'seeds'?"),
         ("run means seeds", "parameters must be name=value pairs, got 'seeds'"),

@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 from synthetic import BOTH, CROSSED, FIRST, IMAGES, MIXED, NONE, SECOND, make_runs
 
+from vaenotes import trace
 from vaenotes.measures import MEASURES, PAIRED, difference, median_of, paired, values_of
 from vaenotes.summary import weaker_first
 
@@ -51,6 +52,12 @@ def test_every_measure_gives_one_number_per_replica(name):
         ("lag", 2),
         ("behind", 0.95),  # all epochs but the last, in which the prior catches up
         ("gap", 0),
+        ("halved", 5),  # the first epoch at whose end the variance, 2^(2 - epoch), is below 1/4
+        ("halved_apart", 0),
+        ("prior_std_used", 1.2),
+        ("prior_std_unused", np.sqrt(SMALLEST)),
+        ("posterior_std_used", np.sqrt(SMALLEST)),
+        ("posterior_std_unused", np.sqrt(SMALLEST)),
         ("prior_variance_unused", SMALLEST),
         ("prior_variance_used", 1.44),
         ("matching", 1),
@@ -80,6 +87,48 @@ def test_every_measure_gives_one_number_per_replica(name):
 )
 def test_a_measure_finds_what_the_synthetic_runs_hold(name, expected):
     assert value(name, FIRST, FIRST, FIRST) == pytest.approx(expected, abs=1e-8)
+
+
+def test_the_synthetic_runs_have_the_axes_of_real_ones():
+    runs, epochs = make_runs([FIRST]), ("replica", "epoch")
+    for name, values in runs.data_vars.items():
+        if name in trace.QUANTITIES:
+            assert values.dims == (*epochs, *trace.QUANTITIES[name].axes), name
+        else:
+            assert values.dims == ("replica", *trace.FINAL_QUANTITIES[name].axes), name
+    assert runs.sizes["quantile"] == len(trace.QUANTILES) == 9
+
+
+def test_a_dim_is_halved_where_its_prior_first_is_below_half_of_its_widest():
+    """The first node's after it had widened, the second's five epochs later, and narrower dims that
+    are in use do not count."""
+    runs = make_runs([FIRST, FIRST, FIRST])
+    std = np.ones((3, 21, 2, 2))
+    std[0, :7, 0, 1] = [1, 1, 2, 3, 4, 3, 2.5]  # 2.5 is above half of 4
+    std[0, 7:, 0, 1] = 2.0  # and 2 is not below it
+    std[0, 9:, 0, 1] = 1.9
+    std[0, 15, 0, 1] = 4.0
+    std[0, 14:, 1, 1] = 0.49
+    std[:, 2:, :, 0] = 0.1
+    std[1, 3:, 0, 1] = 0.4  # one node alone, and the third replica none
+    runs["prior_variance"] = (("replica", "epoch", "node", "dim"), std**2)
+    np.testing.assert_array_equal(values_of("halved", runs), [11.5, 3, np.nan])
+    np.testing.assert_array_equal(values_of("halved_apart", runs), [5, 0, np.nan])
+
+
+def test_stds_are_roots_of_the_mean_variance_by_use():
+    runs = make_runs([FIRST])
+    runs.prior_variance[0, -1] = [[4.0, 0.25], [16.0, 0.0625]]
+    runs.posterior_variance[0, -1] = [[0.01, 0.09], [0.04, 0.25]]
+    found = {name: median_of(name, runs).value for name in MEASURES if "_std_" in name}
+    assert found == pytest.approx(
+        {
+            "prior_std_used": 3.0,
+            "prior_std_unused": 0.375,
+            "posterior_std_used": 0.15,
+            "posterior_std_unused": 0.4,
+        }
+    )
 
 
 def test_dims_are_counted_from_the_first():

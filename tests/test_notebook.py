@@ -106,9 +106,9 @@ def test_data_may_be_an_existing_npz(tmp_path):
         ({"first_seed": -1}, "first_seed must be a whole number from 0 to 2147483647, got -1"),
         ({"first_seed": 2**31}, "first_seed must be a whole number from 0 to 2147483647, got 2147"),
         ({"first_seed": None}, "first_seed must be a whole number from 0 to 2147483647, got None"),
-        ({"profile": "quik"}, "full, paper, got 'quik'; did you mean 'quick'?"),
-        ({"data": "mnist"}, "data must be one of sprites, mnist5k, "),
-        ({"data": 3}, "data must be one of sprites, mnist5k, "),
+        ({"profile": "quik"}, "full, notes, got 'quik'; did you mean 'quick'?"),
+        ({"data": "mnist"}, "data must be one of sprites, grey_sprites, paired_sprites, mnist5k, "),
+        ({"data": 3}, "data must be one of sprites, grey_sprites, paired_sprites, mnist5k, "),
         ({"prior": []}, "prior must be one of exogenous, shuffled, nodes, constant, "),
     ],
 )

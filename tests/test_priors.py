@@ -7,10 +7,11 @@ from vaenotes.priors import PRIORS, ExogenousPrior, Prior, shuffled
 
 NODES = ("a", "b", "c")
 EDGES = (("a", "b"), ("b", "c"))
+INPUTS = 5  # noise numbers per node, another count than that of dims
 
 
 def make(name: str, shared: bool = True, logvar: float = 0.0) -> Prior:
-    prior = PRIORS[name](parent_matrix(NODES, EDGES), 2, 6, shared, logvar)
+    prior = PRIORS[name](parent_matrix(NODES, EDGES), 2, INPUTS, 6, shared, logvar)
     generator = torch.Generator().manual_seed(1)
     for parameter in prior.parameters():
         torch.nn.init.normal_(parameter, std=0.7, generator=generator)
@@ -20,7 +21,7 @@ def make(name: str, shared: bool = True, logvar: float = 0.0) -> Prior:
 def inputs(images=5):
     generator = torch.Generator().manual_seed(2)
     return (
-        torch.randn(images, 3, 2, generator=generator),
+        torch.randn(images, 3, INPUTS, generator=generator),
         torch.randn(images, 3, generator=generator),
         torch.randn(images, 3, 2, generator=generator),
     )
@@ -136,7 +137,19 @@ def test_exogenous_noise_is_centred_evenly_over_minus_two_to_two():
     prior = make("exogenous")
     assert isinstance(prior, ExogenousPrior)
     torch.testing.assert_close(prior.centres[:, 0], torch.tensor([-2, -2 / 3, 2 / 3]))
-    torch.testing.assert_close(prior.centres[:, 0], prior.centres[:, 1])
+    torch.testing.assert_close(prior.centres, prior.centres[:, :1].expand(3, INPUTS))
+
+
+def test_noise_is_heard_around_its_centres_and_dims_are_nothing_to_it():
+    """As many numbers as were asked for, each with a weight of its own, however many dims."""
+    prior, (noise, factors, z) = make("exogenous"), inputs()
+    expected = prior.network(noise + torch.tensor([-2, -2 / 3, 2 / 3])[:, None])
+    mean, logvar = prior(noise, factors, z)
+    torch.testing.assert_close(torch.cat([mean, logvar], dim=-1), expected)
+    for place in range(INPUTS):
+        moved = noise.clone()
+        moved[:, 0, place] += 1
+        assert not torch.equal(prior(moved, factors, z).mean, mean)
 
 
 def test_cholesky_draws_have_the_stated_covariance():
@@ -162,8 +175,8 @@ def test_initial_log_variance_is_settable(name):
         return gaussian.logvar / 2
 
     parents = parent_matrix(NODES, EDGES)
-    start = PRIORS[name](parents, 2, 6, True, -3.0)
-    reference = PRIORS[name](parents, 2, 6, True, 0.0)
+    start = PRIORS[name](parents, 2, INPUTS, 6, True, -3.0)
+    reference = PRIORS[name](parents, 2, INPUTS, 6, True, 0.0)
     for prior in (start, reference):
         for module in prior.modules():
             for parameter in module.parameters(recurse=False):

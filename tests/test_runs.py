@@ -222,8 +222,7 @@ def test_several_arms_are_the_same_as_each_alone(store, tmp_path):
 def test_results_do_not_depend_on_how_replicas_are_divided(tmp_path, monkeypatch):
     configs = [Config(**SMALL, seed=seed) for seed in range(5)]
     configs += [Config(**SMALL | {"hidden": 4}, seed=9)]
-    rounded = {"encoder": "cnn", "precision": "float32", "size": 16}
-    cnns = [Config(**SMALL | rounded, seed=seed) for seed in range(2)]
+    cnns = [Config(**SMALL | {"encoder": "cnn"}, seed=seed) for seed in range(2)]
     runs = []
     for together, cores in ((16, 1), (2, 2)):
         monkeypatch.setattr(workers, "TOGETHER", together)
@@ -236,6 +235,14 @@ def test_results_do_not_depend_on_how_replicas_are_divided(tmp_path, monkeypatch
     xr.testing.assert_identical(*runs)
 
 
+def test_convolutions_of_any_encoder_are_the_same_alone_and_beside_others(tmp_path):
+    small = SMALL | {"encoder": "multiscale", "size": 32, "images": 64, "epochs": 1}
+    configs = [Config(**small, seed=seed) for seed in range(2)]
+    beside = run(configs, Store(tmp_path / "beside")).drop_vars("seconds")
+    alone = run(configs[1:], Store(tmp_path / "alone")).drop_vars("seconds")
+    xr.testing.assert_identical(beside.isel(replica=[1]), alone)
+
+
 def test_a_trained_model_comes_back_as_a_plain_module(store):
     config = Config(**SMALL | {"precision": "float32"}, seed=1)
     runs, model = run([config], store), load_model(config, store)
@@ -246,11 +253,14 @@ def test_a_trained_model_comes_back_as_a_plain_module(store):
 
 
 def test_a_model_just_trained_is_the_one_found_later(store):
-    """Also its scalars, as the noise of a learned likelihood."""
+    """Also its scalars, as the noise of a learned likelihood, and what its regressions predict."""
     config = Config(**SMALL, likelihood="gaussian_learned")
     trained, found = (load_model(config, store).state_dict() for _ in range(2))
     assert trained["noise_logvar"].shape == () and trained.keys() == found.keys()
     assert all(torch.equal(trained[name], found[name]) for name in found)
+    raw = torch.from_numpy(load_data(config).factors)
+    torch.testing.assert_close(found["factor_mean"], raw.mean(0))
+    torch.testing.assert_close(found["factor_std"], raw.std(0, correction=0))
 
 
 def test_the_number_of_threads_is_left_as_it_was(store):
@@ -300,7 +310,8 @@ def test_progress_goes_where_it_is_told(store, monkeypatch, tmp_path):
 
 
 def test_a_replica_that_diverges_is_named(store):
-    configs = [Config(**SMALL, seed=0), Config(**SMALL, seed=1, kl_weight=1e38, prior_logvar=-20)]
+    small = SMALL | {"kl_warmup": 0}
+    configs = [Config(**small, seed=0), Config(**small, seed=1, kl_weight=1e38, prior_logvar=-20)]
     with pytest.warns(UserWarning, match=r"seed 1 diverged in epoch 1, step \d+") as caught:
         runs = run(configs, store)
     assert len(caught) == 1

@@ -48,11 +48,16 @@ def dataset():
         {"encoder": "cnn"},
         {"likelihood": "gaussian_learned", "noise_logvar": -1.0},
         {"prior_rate": 3.0, "posterior_rate": 0.1},
+        {"targets": "standard", "kl_warmup": 0, "noise_inputs": 3, "graph_hidden": 7},
+        {"decoder_start": "uniform", "kl_warmup": 2, "epochs": 3},
     ],
 )
 def test_an_ensemble_does_what_a_plain_loop_over_one_module_does(dataset, options):
     small = SMALL | options
-    configs = [Config(**small, seed=seed, kl_weight=0.1 * seed) for seed in (1, 2, 3)]
+    configs = [
+        Config(**small, seed=seed, kl_weight=0.1 * seed, supervision_weight=0.05 * seed)
+        for seed in (1, 2, 3)
+    ]
     results = train(configs, dataset)
     for config, result in zip(configs, results, strict=True):
         generator = torch.Generator().manual_seed(config.seed)
@@ -67,13 +72,17 @@ def test_an_ensemble_does_what_a_plain_loop_over_one_module_does(dataset, option
             for name, p in model.named_parameters()
         )
         images = pixels(torch.from_numpy(dataset.images).flatten(1))
-        factors = torch.from_numpy(dataset.standard_factors)
-        for _ in range(config.epochs):
+        standard = torch.from_numpy(dataset.standard_factors)
+        asked = standard if config.targets == "standard" else torch.from_numpy(dataset.factors)
+        for epoch in range(1, config.epochs + 1):
+            kl_weight = config.kl_weight if epoch > config.kl_warmup else 0.0
             for chosen in torch.randperm(256, generator=generator).split(config.batch):
-                noise, z0 = torch.randn(2, config.batch, 5, 2, generator=generator)
-                output = model(images[chosen], factors[chosen], noise, z0)
-                weights = Weights(0.8, config.kl_weight, 1.0)
-                loss = total(terms(model, output, images[chosen], factors[chosen]), weights)
+                drawn = torch.randn(config.batch, 5, config.noise_inputs + 2, generator=generator)
+                noise, z0 = drawn[..., :-2], drawn[..., -2:]
+                output = model(images[chosen], standard[chosen], noise, z0)
+                found = terms(model, output, images[chosen], standard[chosen])
+                found = found._replace(squared_error=(asked[chosen] - output.predicted) ** 2)
+                loss = total(found, Weights(0.8, kl_weight, config.supervision_weight))
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -119,6 +128,8 @@ def test_a_replica_is_bit_identical_alone_and_in_any_company(dataset, precision,
         {"posterior_rate": 0.0, "regauge": (2.0, 0.5)},
         {"prior": "cholesky", "encoder": "cnn", "likelihood": "gaussian_learned"},
         {"encoder": "cnn", "precision": "bfloat16"},
+        {"kl_warmup": 0, "supervision_weight": 0.05},
+        {"repeats": 3, "epochs": 3, "kl_warmup": 2},
     ],
 )
 def test_a_recorded_step_changes_no_bit(dataset, monkeypatch, options):
@@ -138,6 +149,8 @@ def test_a_recorded_step_changes_no_bit(dataset, monkeypatch, options):
         {"prior": "matched", "likelihood": "gaussian_learned"},
         {"posterior_rate": 0.0, "regauge": (2.0, 0.5)},
         {"prior": "cholesky", "encoder": "cnn", "swapped": True},
+        {"repeats": 2, "kl_warmup": 2},
+        {"epoch_steps": 9, "kl_warmup": 0},
         {"encoder": "cnn", "precision": "bfloat16", "epoch_steps": 2},
         {"learning_rate": 1e4},
     ],
@@ -198,18 +211,123 @@ def test_short_epochs_are_the_first_steps_of_long_ones(dataset):
     """Each takes the images first that a whole pass would: Adam has then taken as many steps."""
     kept = []
     for steps in (None, 4, 3):
-        config = Config(**SMALL | {"epochs": 1}, epoch_steps=steps)
+        config = Config(**SMALL | {"epochs": 1}, epoch_steps=steps, kl_warmup=0)
         ensemble = Ensemble([config], dataset)
         ensemble.epoch(1)
         kept.append(ensemble)
     whole, same, short = ({n: p.detach() for n, p in e.parameters.items()} for e in kept)
     assert all(torch.equal(whole[name], same[name]) for name in whole)
-    again = Ensemble([Config(**SMALL)], dataset)
+    again = Ensemble([Config(**SMALL, kl_warmup=0)], dataset)
     order = torch.randperm(256, generator=again.generators[0])
     for chosen in order.split(64)[:3]:
         again.step(chosen[None])
     assert all(torch.equal(short[name], value) for name, value in again.parameters.items())
     assert [ensemble.checkpoint().steps for ensemble in kept] == [4, 4, 3]
+
+
+def shown(config, dataset, epochs=2):
+    """The images that a replica sees in each epoch, (step, image) each."""
+    ensemble, found = Ensemble([config], dataset), []
+    ensemble.step = lambda chosen: found[-1].append(chosen[0].numpy()) or torch.ones(1, dtype=bool)
+    for number in range(1, epochs + 1):
+        found.append([])
+        ensemble.epoch(number)
+    return [np.array(epoch) for epoch in found]
+
+
+@pytest.mark.parametrize(("repeats", "steps"), [(3, None), (3, 12), (3, 20), (2, 5), (20, 40)])
+def test_repeated_batches_come_in_blocks_in_one_order_in_every_epoch(dataset, repeats, steps):
+    config = Config(**SMALL, repeats=repeats, epoch_steps=steps)
+    first, second = shown(config, dataset)
+    block = [np.arange(64 * place, 64 * place + 64) for place in range(4) for _ in range(repeats)]
+    expected = np.array(2 * block)[: steps or 12]
+    assert np.array_equal(first, expected) and np.array_equal(second, expected)
+    other = shown(replace(config, seed=1), dataset, epochs=1)[0]
+    assert np.array_equal(other, expected)  # whatever the seed
+
+
+def test_passes_of_one_epoch_are_shuffled_each_and_show_every_image_once(dataset):
+    config = Config(**SMALL, epoch_steps=10)
+    epochs = shown(config, dataset)
+    passes = [epoch[start : start + 4] for epoch in epochs for start in (0, 4)]
+    for one in passes:
+        assert np.array_equal(np.sort(one.ravel()), np.arange(256))
+    orders = {one.tobytes() for one in passes}
+    assert len(orders) == 4  # two passes of two epochs
+    for epoch in epochs:  # and the two steps of the third pass that is begun
+        assert len(epoch) == 10 and len(np.unique(epoch[8:])) == 128
+    assert not np.array_equal(shown(replace(config, seed=1), dataset)[0], epochs[0])
+
+
+def test_images_beyond_the_last_whole_batch_of_a_pass_are_left_out_of_it(dataset):
+    """256 images in batches of 100, over five steps: two, two and one batch of three orders."""
+    (epoch,) = shown(Config(**SMALL | {"batch": 100}, epoch_steps=5), dataset, epochs=1)
+    assert epoch.shape == (5, 100)
+    for start in (0, 2, 4):
+        one = epoch[start : start + 2]
+        assert len(np.unique(one)) == one.size
+    (fixed,) = shown(Config(**SMALL | {"batch": 100}, repeats=2), dataset, epochs=1)
+    assert np.array_equal(fixed, np.arange(200).reshape(2, 1, 100).repeat(2, 1).reshape(4, 100))
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 2])
+@pytest.mark.parametrize("worth_recording", [0, 10**9])
+def test_while_the_kl_does_not_count_the_prior_stays_as_it_starts(
+    dataset, monkeypatch, warmup, worth_recording
+):
+    """And the posterior learns without it. Of two weights of the KL, also where one is 0."""
+    monkeypatch.setattr(training, "WORTH_RECORDING", worth_recording)
+    weights = (0.15, 0.0, 0.6)
+    configs = [Config(**SMALL | {"epochs": 3}, kl_weight=w, kl_warmup=warmup) for w in weights]
+    ensemble = Ensemble(configs, dataset)
+    before = {name: value.detach().clone() for name, value in ensemble.parameters.items()}
+    for number in (1, 2, 3):
+        ensemble.epoch(number)
+        own = ensemble.parameters
+        for name, start in before.items():
+            for replica, weight in enumerate(weights):
+                stays = name.startswith("prior.") and (number <= warmup or weight == 0)
+                same = torch.equal(own[name][replica], start[replica])
+                if stays or not name.startswith("regression"):  # no term asks for those
+                    assert same == stays, (name, number, weight)
+        encoder = own["encoder.stages.0.0.weight"]
+        assert torch.equal(encoder[0], encoder[2]) == (number <= warmup)
+
+
+def test_a_long_warm_up_is_recorded_to_the_same_bits(dataset, monkeypatch):
+    """260 steps, as many as are worth recording as it is, of which the KL counts in half."""
+    options = {"images": 128, "batch": 8, "hidden": 4, "epochs": 2, "epoch_steps": 130}
+    few = load("sprites", images=128, size=16)
+    config = Config(**SMALL | options)
+    assert training.WORTH_RECORDING <= 2 * 130
+    prior = []
+    (recorded,) = train(
+        [config], few, on_epoch=lambda e: prior.append(e.parameters["prior.network.first.weight"])
+    )
+    starts = recorded.trace["prior_variance"]
+    assert np.array_equal(starts[0], starts[1]) and not np.array_equal(starts[1], starts[2])
+    monkeypatch.setattr(training, "WORTH_RECORDING", 10**9)
+    (plain,) = train([config], few)
+    assert not different(recorded, plain)
+
+
+def test_a_batch_shown_again_is_encoded_with_other_noise(dataset):
+    """The images repeat, the noise does not: two steps on one batch are not two equal steps."""
+    ensemble = Ensemble([Config(**SMALL, repeats=2)], dataset)
+    drawn, draw = [], ensemble.draw
+    ensemble.draw = lambda *rest: drawn.append(draw(*rest)) or drawn[-1]
+    ensemble.epoch(1)
+    assert len(drawn) == 8
+    assert drawn[0][0].shape == (1, 64, 5, 9) and drawn[0][1].shape == (1, 64, 5, 2)
+    for part in range(2):
+        assert len({noise[part].numpy().tobytes() for noise in drawn}) == 8
+
+
+def test_a_swapped_replica_draws_its_sample_in_reverse_and_its_priors_noise_as_it_is(dataset):
+    ensemble = Ensemble([Config(**SMALL), Config(**SMALL, swapped=True)], dataset)
+    noise, z0 = ensemble.draw(7, [torch.Generator().manual_seed(3) for _ in range(2)])
+    assert torch.equal(noise[0], noise[1])
+    assert torch.equal(z0[0], z0[1].flip(-1)) and not torch.equal(z0[0], z0[1])
 
 
 def test_seeds_differ_from_the_first_step(dataset):
@@ -218,7 +336,8 @@ def test_seeds_differ_from_the_first_step(dataset):
 
 
 def test_a_replica_that_diverges_is_named_and_the_others_go_on(dataset):
-    calm, wild = Config(**SMALL, seed=0), Config(**SMALL, seed=1, kl_weight=1e38, prior_logvar=-20)
+    small = SMALL | {"kl_warmup": 0}
+    calm, wild = Config(**small, seed=0), Config(**small, seed=1, kl_weight=1e38, prior_logvar=-20)
     results = train([calm, wild], dataset)
     assert results[0].diverged is None
     assert results[1].diverged is not None and results[1].diverged[0] == 1
@@ -369,16 +488,18 @@ def test_a_posterior_at_rate_zero_stays_as_it_starts(dataset):
 
 
 def test_what_is_measured_at_the_end_agrees_with_other_routes(dataset):
-    """Knock-outs and forces by plain recomputation on the trained module."""
-    config = Config(**SMALL)
+    """Knock-outs and forces by plain recomputation on the trained module, in float64."""
+    config = Config(**SMALL, supervision_weight=0.05)
     (result,) = train([config], dataset)
     model = build(config, dataset)
     model.load_state_dict({n: torch.as_tensor(v) for n, v in result.weights.items()})
-    images = pixels(torch.from_numpy(dataset.images).flatten(1))
-    factors = torch.from_numpy(dataset.standard_factors)
+    model.double()
+    images = pixels(torch.from_numpy(dataset.images).flatten(1)).double()
+    raw = torch.from_numpy(dataset.factors).double()
+    factors = (raw - raw.mean(0)) / raw.std(0, correction=0)
     generator = torch.Generator().manual_seed(trace.EVALUATION_SEED)
-    noise, z0 = torch.randn((2, 256, 5, 2), generator=generator)
-    weights = Weights(0.8, 0.0, 1.0)
+    noise, z0 = torch.randn((256, 5, 9 + 2), generator=generator).double().split([9, 2], -1)
+    weights = Weights(0.8, 0.0, 0.05)
 
     def loss_at(shift):  # the loss but for the KL, if log s of node 1, dim 0 were larger by this
         output = model(images, factors, noise, z0)
@@ -388,8 +509,8 @@ def test_what_is_measured_at_the_end_agrees_with_other_routes(dataset):
         read = output._replace(z=z, decoded=model.decode(z), predicted=model.regress(z))
         return total(terms(model, read, images, factors), weights).item(), read
 
-    slope = (loss_at(0.05)[0] - loss_at(-0.05)[0]) / 0.1
-    assert result.trace["noise_force"][1, 0] == pytest.approx(slope, rel=0.02, abs=1e-4)
+    slope = (loss_at(1e-3)[0] - loss_at(-1e-3)[0]) / 2e-3
+    assert result.trace["noise_force"][1, 0] == pytest.approx(slope, rel=1e-3, abs=1e-4)
     _, output = loss_at(0.0)
     z = output.z.clone()
     z[:, 2, 1] = output.posterior.mean[:, 2, 1].mean()
@@ -397,8 +518,10 @@ def test_what_is_measured_at_the_end_agrees_with_other_routes(dataset):
     full, fixed = (terms(model, out, images, factors) for out in (output, read))
     lost = (fixed.reconstruction_nats - full.reconstruction_nats).mean().item()
     assert result.trace["knockout_nats"][2, 1] == pytest.approx(lost, abs=1e-3)
-    error = (fixed.squared_error - full.squared_error).mean(0)[2] / factors[:, 2].var(correction=0)
+    error = (fixed.squared_error - full.squared_error).mean(0)[2] / raw[:, 2].var(correction=0)
     assert result.trace["knockout_r2"][2, 1] == pytest.approx(error.item(), abs=1e-4)
+    unexplained = (raw - output.predicted).square().mean(0) / raw.var(0, correction=0)
+    np.testing.assert_allclose(result.trace["r2"][-1], 1 - unexplained.detach(), atol=1e-4)
 
 
 def test_training_learns(dataset):
@@ -433,6 +556,15 @@ def test_the_trace_measures_what_its_table_says(dataset):
     np.testing.assert_allclose(t["prior_mean"][-1], prior_mean.mean(0), **close)
     np.testing.assert_allclose(t["posterior_quantiles"][-1, 0], mean.min(0), **close)
     np.testing.assert_allclose(t["posterior_quantiles"][-1, -1], mean.max(0), **close)
+    levels = (0, 0.07, 0.16, 0.31, 0.5, 0.69, 0.84, 0.93, 1)  # of 256 images: the nearest ranks
+    for name, of in (
+        ("posterior", mean),
+        ("prior", prior_mean),
+        ("posterior_std", np.sqrt(variance)),
+        ("prior_std", np.sqrt(prior_variance)),
+    ):
+        expected = np.quantile(of, levels, axis=0, method="nearest")
+        np.testing.assert_allclose(t[f"{name}_quantiles"][-1], expected, **close)
     ratio = np.exp(np.log(np.sqrt(variance / prior_variance)).mean(0))
     np.testing.assert_allclose(t["ratio"][-1], ratio, **close)
     kl = 0.5 * (

@@ -72,9 +72,8 @@ def test_bad_arguments_are_one_clear_line(name, options, message):
 
 
 def test_pages_do_not_take_vectors_for_pictures():
-    with pytest.raises(
-        ParameterError, match="data must be one of sprites, mnist5k, digits, the path"
-    ):
+    names = "sprites, grey_sprites, paired_sprites, mnist5k, digits"
+    with pytest.raises(ParameterError, match=f"data must be one of {names}, the path"):
         Settings(data="linear_3")
 
 

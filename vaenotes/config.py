@@ -63,7 +63,7 @@ class Config:
     kl_weight: float = 0.15
     supervision_weight: float = 0.0  # 0.05 where the notes' system had the term
     kl_warmup: int = 1  # epochs at the start in which the KL does not count
-    learning_rate: float = 4e-3
+    learning_rate: float = 8e-3
     decay: bool = False  # the learning rate falls to 0, along a straight line
     prior_rate: float = 1.0  # the prior's learning rate, as a multiple of the above
     posterior_rate: float = 1.0  # the same for encoder and posterior; 0 keeps them as they start
@@ -72,7 +72,7 @@ class Config:
     repeats: int = 1  # steps in a row that are shown the same batch; if > 1, in the same order
     epoch_steps: int | None = None  # steps of an epoch; None: one pass over the images, repeated
     precision: str = "float32"
-    swapped: bool = False  # dims in reverse order in the initial weights and in all noise
+    swapped: bool = False  # dims in reverse order in the initial weights and in z0
     units: tuple[float, ...] = ()  # the initial weights in other units: a factor for each dim
     regauge: tuple[float, ...] = ()  # halfway, the units of each dim change by this factor
     seed: int = 0

@@ -72,12 +72,12 @@ def sprites(
 
     images: how many are drawn, with replacement; where they have more than LARGE pixels in all,
     pictures are made when they are asked for. size: pixels of a side, 8..128.
-    correlated: pairs of factors, each also an edge of the graph; strength: see `_draw`.
+    correlated: pairs of factors, each also an edge of the graph; strength: see `line`.
     binary: pixels are 0 or 255, else areas are averaged. Factors are indices, from 0.
     Raises ParameterError.
     """
     check_int("size", size, 8, 128)
-    _check_draw(images, size, seed, correlated, strength)
+    _check_draw("sprites", images, size, seed, correlated, strength)
     indices = _draw(COUNTS, images, seed, correlated, strength)
     pictures: np.ndarray | Pictures
     if images * size**2 > LARGE:
@@ -227,7 +227,7 @@ def dsprites(
     Raises ParameterError, also for whatever is wrong with the file.
     """
     check(type(size) is int and size in (8, 16, 32, 64), "size must be 8, 16, 32 or 64", size)
-    _check_draw(images, size, seed, correlated, strength)
+    _check_draw(".npz", images, size, seed, correlated, strength)
     try:
         if not (
             isinstance(path, str) and os.path.isfile(path)
@@ -320,9 +320,18 @@ MOST_IMAGES = {
 }
 
 
-def _check_draw(images: int, size: int, seed: int, correlated: Pairs, strength: float) -> None:
+def kept_bytes(name: str, images: int, size: int) -> int:
+    """What is held in memory of each picture of a data set of this name."""
+    if name.endswith(".npz"):
+        return PACKED if images == GRID else size**2
+    return 8 if "sprites" in name and images * size**2 > LARGE else size**2  # a row of the grid
+
+
+def _check_draw(
+    name: str, images: int, size: int, seed: int, correlated: Pairs, strength: float
+) -> None:
     check_int("images", images, 1)
-    kept = PACKED if images == GRID else int(size) ** 2
+    kept = kept_bytes(name, int(images), int(size))
     check_memory({"images": images, "size": size}, load_bytes(images, kept))
     check_int("seed", seed, 0, LARGEST)
     check(0 < number(strength) < math.inf, "strength must be a positive number", strength)

@@ -263,7 +263,6 @@ MEASURES: dict[str, Measure] = {
         SHARE, "no node uses more than one dim, and some use one",
         lambda r: fate(r) == "one per node",
     ),
-    "collapsed": Measure(SHARE, "no dim is in use", lambda r: fate(r) == "collapsed"),
     "dims_used": Measure(
         "dims", "dims in use per node, mean", lambda r: alive(r).sum("dim").mean("node")
     ),
@@ -355,10 +354,6 @@ MEASURES: dict[str, Measure] = {
         "posterior_std", "z", "posterior std", lambda r: np.sqrt(_final(r).posterior_variance)
     ),
     **_by_use("prior_variance", "z^2", "prior variance", lambda r: _final(r).prior_variance),
-    "prior_variance_all": Measure(
-        "z^2", "prior variance, all dims",
-        lambda r: _final(r).prior_variance.median(("node", "dim")),
-    ),
     "matching": Measure(
         "1", "prior variance / second moment of the codes, dims in use",
         lambda r: _used(_matching(r), r),

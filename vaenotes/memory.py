@@ -11,10 +11,10 @@ import psutil
 
 from vaenotes import trace
 from vaenotes.config import Config
-from vaenotes.data import FACTORS, GRID, PACKED
+from vaenotes.data import FACTORS, kept_bytes
 from vaenotes.dataset import VECTOR_BYTES, load_bytes
 from vaenotes.errors import check_memory
-from vaenotes.model import weight_bytes
+from vaenotes.model import LEAST, weight_bytes
 from vaenotes.vectors import VECTORS
 
 # Weights, gradients twice, Adam's two moments; most of it again in a checkpoint and its file.
@@ -36,7 +36,7 @@ def need(config: Config) -> Need:
     nodes, code = len(FACTORS), len(FACTORS) * config.dims
     vectors = config.data in VECTORS
     pixels = config.size if vectors else config.size**2
-    kept = pixels * VECTOR_BYTES if vectors else PACKED if config.images == GRID else pixels
+    kept = pixels * VECTOR_BYTES if vectors else kept_bytes(config.data, config.images, config.size)
     weights = weight_bytes(
         nodes=FACTORS,
         edges=(),
@@ -46,9 +46,12 @@ def need(config: Config) -> Need:
         prior=config.prior,
         encoder=config.encoder,
         hidden=config.hidden,
+        graph_hidden=2 * config.dims if config.graph_hidden is None else config.graph_hidden,
+        noise_inputs=config.noise_inputs,
     )
     # Numbers for each image that is passed through: a cnn's maps are 11 times its pictures.
-    each = 40 * pixels if config.encoder == "cnn" else 8 * (pixels + config.hidden)
+    each = 40 * pixels if config.encoder in LEAST else 8 * (pixels + config.hidden)
+    each += nodes * (config.noise_inputs + (config.graph_hidden or 0)) * 4
     each += 40 * code + 2 * code * max(nodes, config.dims)
     images = max(config.batch, min(trace.EVALUATION_IMAGES, config.images))
     sizes = {
@@ -64,7 +67,9 @@ def need(config: Config) -> Need:
     ]
     return Need(
         data=load_bytes(config.images, kept),
-        model=WEIGHT_COPIES * weights + 4 * (images * each + 4 * code**2),
+        model=WEIGHT_COPIES * weights
+        + 4 * (images * each + 4 * code**2)
+        + 16 * config.epoch_images,
         results=RESULT_COPIES * 4 * ((config.epochs + 1) * numbers[0] + numbers[1]),
     )
 
@@ -78,7 +83,7 @@ def total(asked: Mapping[Config, int], workers: int = 1, together: int = 1) -> f
     return (
         sum(data.values())
         + (2 * workers * max(data.values()) if workers > 1 else 0)
-        + workers * max(need(c).model * (1 if c.encoder == "cnn" else together) for c in asked)
+        + workers * max(need(c).model * (1 if c.encoder in LEAST else together) for c in asked)
         + sum(count * need(config).results for config, count in asked.items())
     )
 
@@ -96,7 +101,10 @@ def check(asked: Mapping[Config, int]) -> None:
         for config, count in asked.items()
         for share, names in (
             (need(config).data, ("images", "size")),
-            (need(config).model, ("size", "hidden", "dims", "batch")),
+            (
+                need(config).model,
+                ("size", "hidden", "dims", "batch", "graph_hidden", "noise_inputs", "epoch_steps"),
+            ),
             (count * need(config).results, ("epochs", "dims", "seeds")),
         )
     ]

@@ -23,6 +23,7 @@ from vaenotes.errors import (
     check_int,
     check_memory,
     check_number,
+    number,
 )
 from vaenotes.graph import Edges, GraphNetwork, parent_matrix
 from vaenotes.kl import Diagonal, Gaussian, sample
@@ -99,6 +100,7 @@ class VAE(nn.Module):
         check(
             fits and len(set(nodes)) == len(nodes) > 0, "nodes must be names, all different", nodes
         )
+        check_int("dims", dims, 1, LARGEST // 2)
         graph_hidden = 2 * dims if graph_hidden is None else graph_hidden
         sizes = {"pixels": pixels, "dims": dims, "hidden": hidden}
         sizes |= {"graph_hidden": graph_hidden, "noise_inputs": noise_inputs}
@@ -130,8 +132,12 @@ class VAE(nn.Module):
             ("factor_mean", factor_mean, 0.0),
             ("factor_std", factor_std, 1.0),
         ):
-            filled = torch.tensor([usual] * count if values is None else [float(v) for v in values])
-            check(filled.shape == (count,), f"{name} must be one number per node", values)
+            listed = [usual] * count if values is None else values
+            fits = isinstance(listed, (tuple, list)) or getattr(listed, "ndim", 0) == 1
+            rule = f"{name} must be one number per node"
+            check(fits and len(listed) == count, rule, values)
+            check(all(abs(number(v)) <= 3.4e38 for v in listed), rule, values)
+            filled = torch.tensor([float(v) for v in listed])
             self.register_buffer(name, filled)
         self.register_buffer("start_logvar", torch.tensor(float(posterior_logvar)))
         build = ENCODERS[encoder]

@@ -156,7 +156,9 @@ def units(model: VAE, dataset: Dataset, node: str, dim: int, scale: float) -> Fi
     images = torch.from_numpy(dataset.images[: trace.KEPT_IMAGES]).flatten(1).float() / 255
     factors = torch.from_numpy(dataset.standard_factors[: len(images)])
     generator = torch.Generator().manual_seed(0)
-    noise, z0 = torch.randn((2, len(images), *model.node_shape), generator=generator)
+    shape = (len(images), model.node_shape[0], model.noise_inputs)
+    noise = torch.randn(shape, generator=generator)
+    z0 = torch.randn((len(images), *model.node_shape), generator=generator)
     with torch.no_grad():
         output = other(images, factors, noise, z0)
         measured = trace.measure(other, output, images, factors)

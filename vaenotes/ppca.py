@@ -77,7 +77,8 @@ def constant_prior(model: VAE) -> Gaussian:
     """
     nodes, dims = model.node_shape
     nothing = model.regression_weight.new_zeros(1, nodes, dims)
-    prior = model.prior(nothing, nothing[..., 0], nothing)
+    silence = model.regression_weight.new_zeros(1, nodes, model.noise_inputs)
+    prior = model.prior(silence, nothing[..., 0], nothing)
     if prior.mean.dim() != 2:
         raise ParameterError(
             f"prior must be the same for all images, got {type(model.prior).__name__}"

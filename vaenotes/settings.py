@@ -23,7 +23,7 @@ class Profile:
     hidden: int = 96
     size: int = 16
     encoder: str = "mlp"
-    learning_rate: float = 4e-3
+    learning_rate: float = 8e-3
 
 
 PROFILES = {

@@ -24,7 +24,7 @@ SAME = "the same"
 PARTS = (
     Part("pixels", "64 × 64", "16 × 16", ["large"]),
     Part("layers", "convolutions, read out at three scales", "dense, read out at three", []),
-    Part("steps an epoch, and rate", "11,520 at 1e-4", "100 at 4e-3", ["slow_rate"]),
+    Part("steps an epoch, and rate", "11,520 at 1e-4", "100 at 8e-3", ["slow_rate"]),
     Part("KL weight", "0.15 or 0.20", "0.15", ["costly"]),
     Part("supervised term", "0.05 times the error of the factors' indices, or off", "off",
          ["supervised", "standard_targets"]),

@@ -19,6 +19,7 @@ from vaenotes import cluster, foreign, memory
 from vaenotes.config import Config
 from vaenotes.dataset import Dataset
 from vaenotes.errors import StoreError
+from vaenotes.model import LEAST
 from vaenotes.progress import progress, say
 from vaenotes.store import Entry, Store, checkpoint_key, code_digest
 from vaenotes.training import (
@@ -117,7 +118,7 @@ def _divided(
     for config in wanted:
         if config not in stopped:
             # Convolutions gain nothing from company, and would be rounded otherwise in it.
-            alone = config if config.encoder == "cnn" else None
+            alone = config if config.encoder in LEAST else None
             groups.setdefault((company(config, datasets[config]), alone), []).append(config)
     images = sum(map(_images_left, tasks))
     images += sum(
