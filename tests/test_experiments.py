@@ -1,7 +1,7 @@
 import pytest
 
 from vaenotes.errors import ParameterError
-from vaenotes.experiments import ARMS, CNN, EXPERIMENTS, all_experiments, arm, experiment
+from vaenotes.experiments import ARMS, EXPERIMENTS, all_experiments, arm, experiment
 from vaenotes.graph import parent_matrix
 from vaenotes.measures import MEASURES, PAIRED
 from vaenotes.runs import load_data
@@ -40,11 +40,11 @@ def test_smaller_data_are_trained_for_as_many_steps():
 
 def test_other_changes_reach_every_arm():
     """After those of the arm itself, which may have been worked out from the settings' own."""
-    quick = PROFILES["quick"].learning_rate
+    quick, other = PROFILES["quick"].learning_rate, {"encoder": "cnn", "batch": 32}
     for name, rate in (("notes", quick), ("slow_rate", quick / 4), ("kl_triple", quick)):
-        usual, changed = arm(TINY, name)[0], arm(TINY, name, **CNN)[0]
+        usual, changed = arm(TINY, name)[0], arm(TINY, name, **other)[0]
         assert (usual.encoder, usual.learning_rate) == ("mlp", rate)
-        assert {field: getattr(changed, field) for field in CNN} == CNN
+        assert {field: getattr(changed, field) for field in other} == other
         assert changed.kl_weight == usual.kl_weight
 
 

@@ -39,7 +39,6 @@ _HOME = {
     "PRIORS": "priors",
     "ARMS": "experiments",
     "EXPERIMENTS": "experiments",
-    "CNN": "experiments",
     # modules: what came out, as numbers, tables and figures
     "summary": "summary",
     "measures": "measures",
@@ -80,7 +79,6 @@ if TYPE_CHECKING:
     from vaenotes.diagnosis import diagnose as diagnose
     from vaenotes.errors import ParameterError as ParameterError
     from vaenotes.experiments import ARMS as ARMS
-    from vaenotes.experiments import CNN as CNN
     from vaenotes.experiments import EXPERIMENTS as EXPERIMENTS
     from vaenotes.experiments import all_experiments as all_experiments
     from vaenotes.experiments import arm as arm

@@ -73,9 +73,6 @@ def other_sprites(name: str) -> Callable[[Config], Mapping[str, Any]]:
 
 
 SUPERVISED = {"supervision_weight": 0.05}
-CNN: Mapping[str, Any] = {"encoder": "cnn", "batch": 32, "learning_rate": 1e-3}
-"""Another encoder, as `changes`, with a batch and a rate at which it reconstructs 16 by 16 sprites
-as well as the mlp. In few large steps it does not: it stays on the first plateau."""
 ARMS: dict[str, Arm] = {
     "notes": Arm("the notes' system", many=True),
     # what differs from the notes' system, or may: each alone
