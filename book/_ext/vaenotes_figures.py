@@ -18,7 +18,7 @@ from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
 
-MODULES = ("plots", "charts", "films", "portrait")
+MODULES = ("plots", "charts", "films", "portrait", "notes_figures", "full_size")
 """The modules of the library that draw."""
 CALL = re.compile(rf"\bvn\.({'|'.join(MODULES)})\.(\w+)\(")
 
