@@ -170,7 +170,7 @@ def test_what_a_public_name_is_fits_a_line():
     assert in_a_line(vaenotes.kl_nats) == (
         "KL(q || p) in nats, unreduced: (..., node, dim), each entry >= 0 to rounding."
     )
-    assert in_a_line(vaenotes.PROFILES) == "4, by name: quick, book, full, paper."
+    assert in_a_line(vaenotes.PROFILES) == "4, by name: quick, book, full, notes."
     assert in_a_line(dict.fromkeys("abcde")) == "5, by name: a, b, c, d, ..."
     for name in vaenotes.__all__[1:]:
         assert 20 < len(in_a_line(getattr(vaenotes, name))) < 200, name

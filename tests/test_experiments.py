@@ -71,7 +71,7 @@ def test_no_two_arms_are_the_same_and_each_has_a_title_of_its_own():
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("slow_rate", {"learning_rate": 1e-3}),
+        ("slow_rate", {"learning_rate": 2e-3}),
         ("large_batch", {"batch": 256, "epoch_steps": 100}),
         ("repeats_4", {"images": 1600, "repeats": 4, "epoch_steps": 100}),
         ("repeats_20", {"images": 320, "repeats": 20, "epoch_steps": 100}),

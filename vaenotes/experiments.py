@@ -56,12 +56,14 @@ CHEAP = {"kl_weight": 0.15 / 16}
 def part(
     times: int, repeats: int, changes: Mapping[str, Any] = {}
 ) -> Callable[[Config], Mapping[str, Any]]:
-    """A share 1 / times of the images, batches `repeats` times in a row; as many steps an epoch."""
+    """A share 1 / times of the images, batches `repeats` times in a row (fewer, if else not all would
+    be shown); as many steps an epoch."""
 
     def of(base: Config) -> Mapping[str, Any]:
-        batches = max(base.images // base.batch // times, 2)
         steps = base.images // base.batch
-        own = {"images": batches * base.batch, "repeats": repeats, "epoch_steps": steps}
+        batches = min(max(steps // times, 2), steps)
+        most = min(repeats, steps // batches)
+        own = {"images": batches * base.batch, "repeats": most, "epoch_steps": steps}
         return {**own, **changes}
 
     return of

@@ -30,7 +30,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.errors import ConfigError
 
 FRONT_MATTER = re.compile(r"\A---\n(.*?\n)---\n", re.DOTALL)
-LIBRARY = (".py", ".toml", ".json", ".typed")
+LIBRARY = (".py", ".toml", ".json", ".csv", ".npz", ".typed")
 """The kinds of files that the library consists of."""
 PARAMETERS_TAG = re.compile(r"^:?tags: *\[.*\bparameters\b.*\]", re.MULTILINE)
 
