@@ -56,8 +56,8 @@ CHEAP = {"kl_weight": 0.15 / 16}
 def part(
     times: int, repeats: int, changes: Mapping[str, Any] = {}
 ) -> Callable[[Config], Mapping[str, Any]]:
-    """A share 1 / times of the images, batches `repeats` times in a row (fewer, if else not all would
-    be shown); as many steps an epoch."""
+    """A share 1 / times of the images, batches `repeats` times in a row (fewer, if else not all
+    would be shown); as many steps an epoch."""
 
     def of(base: Config) -> Mapping[str, Any]:
         steps = base.images // base.batch
