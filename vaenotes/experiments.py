@@ -300,7 +300,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     "why_the_live_prior_stays": Experiment(
         ["notes", "narrow_start", "wide_start", "regauged", "matched"],
         ["notes", "narrow_start", "regauged"],
-        ["matching", "prior_variance_used", "prior_variance_unused", "ratio_used", "kl_used"],
+        ["matching", "prior_std_used", "prior_variance_used", "prior_variance_unused",
+         "ratio_used", "kl_used"],
         changes={
             ("narrow_start", "notes"): ["prior_variance_used", "kl_used", "ratio_used"],
             ("wide_start", "notes"): ["prior_variance_used", "kl_used", "ratio_used"],
