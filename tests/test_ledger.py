@@ -17,12 +17,7 @@ CONDITION = re.compile(r"(\S+) ([<>]) (\S+)")
 
 def declared():
     """Every finding that the experiments make."""
-    names = set()
-    for experiment in EXPERIMENTS.values():
-        names |= {f"{arm}.{measure}" for arm in experiment.arms for measure in experiment.each}
-        for table in (experiment.changes, experiment.twins):
-            names |= {f"{a}-{b}.{m}" for (a, b), measures in table.items() for m in measures}
-    return names
+    return set().union(*map(declared_in, EXPERIMENTS))
 
 
 def bounds(claim, chosen):
@@ -55,6 +50,29 @@ def findings_for(claim, chosen):
 
 def test_every_claim_of_the_notes_has_a_row_once_and_in_order():
     assert [claim.id for claim in claims()] == NOTES
+
+
+def declared_in(name):
+    """Every finding that one experiment makes."""
+    experiment = EXPERIMENTS[name]
+    names = {f"{arm}.{measure}" for arm in experiment.arms for measure in experiment.each}
+    for table in (experiment.changes, experiment.twins):
+        names |= {f"{a}-{b}.{m}" for (a, b), measures in table.items() for m in measures}
+    return names
+
+
+CHAPTERS = [claim for claim in claims() if claim.page.startswith("questions/")]
+
+
+@pytest.mark.parametrize("claim", CHAPTERS, ids=lambda claim: claim.id)
+def test_the_chapter_of_a_row_makes_all_that_the_row_asks(claim):
+    made = declared_in(claim.page.removeprefix("questions/"))
+    asked = {claim.effect}
+    for conditions in claim.rules.values():
+        for condition in conditions:
+            left, _, right = CONDITION.fullmatch(condition).groups()
+            asked |= {left} | ({right} & declared())
+    assert asked <= made
 
 
 @pytest.mark.parametrize("claim", claims(), ids=lambda claim: claim.id)
