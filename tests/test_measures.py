@@ -29,7 +29,6 @@ def test_every_measure_gives_one_number_per_replica(name):
     ("name", "expected"),
     [
         ("one_per_node", 1),
-        ("collapsed", 0),
         ("dims_used", 1),
         ("decided", 1),
         ("fallen", 1),
