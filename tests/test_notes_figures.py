@@ -106,3 +106,20 @@ def test_the_mistaken_panel_draws_one_set_of_numbers_twice_and_the_right_one_doe
 def test_a_comparison_has_a_column_for_each_and_the_notes_first():
     table = comparison({"made up": made_up()})
     assert list(table.columns) == ["the notes", "made up"]
+
+
+def test_other_data_are_drawn_in_the_node_of_the_same_place_without_the_notes_curves():
+    other = made_up().assign_coords(node=["digit", "ink", "slant", "width", "height"])
+    for what, node in (("std", "digit"), ("mean", "height")):
+        xr.testing.assert_equal(bands(other, what), bands(other, what, node))
+        axes = figure(other, what).axes
+        assert not any(line.get_color() == "black" for ax in axes for line in ax.lines)
+    few = other.isel(node=[0])
+    assert figure(few, "mean").axes
+
+
+def test_a_replica_that_diverged_is_drawn_empty_and_has_no_facts():
+    gone = made_up()
+    gone = gone.where(gone.epoch < 0)
+    assert all(np.isnan(value) for value in facts(bands(gone, "std"), bands(gone, "mean")).values())
+    assert figure(gone, "std").axes and mistaken(gone).axes

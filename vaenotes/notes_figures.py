@@ -17,6 +17,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from vaenotes.data import FACTORS
 from vaenotes.plots import COLOURS, STYLE
 
 FIGURES = {"std": ("std_behaviour", "shape"), "mean": ("mu_behaviour", "y")}
@@ -30,6 +31,16 @@ NAMES = {
 READ = {"min": 0.0, "p7": 0.07, "p93": 0.93, "max": 1.0}
 """The quantiles that were read off the notes' figures, by column."""
 TAIL = "posterior means, other dim: extremes / (7 to 93 %)"
+FACTS = (
+    "epochs seen",
+    "prior std, dim given up: epoch in which it falls below half",
+    "prior std, dim given up, at the end",
+    "prior std, other dim, at the end",
+    "posterior std, other dim, at the end",
+    "posterior means, other dim: 7 to 93 %",
+    TAIL,
+    "prior mean, dim given up, at the end",
+)
 
 
 @cache
@@ -58,19 +69,27 @@ def bands(runs: xr.Dataset, what: str, node: str | None = None) -> xr.Dataset:
     Epochs count from 0, as each shows what its end has left. Places order the dims of the node:
     first the one whose ratio ends nearer to 1, as the notes' run gave up their first.
     """
-    one = runs.isel(replica=0).sel(node=node or FIGURES[what][1])
+    one = runs.isel(replica=0).sel(node=_shown(runs, what, node))
     order = one.ratio.isel(epoch=-1).argsort().values[::-1]
     kept = one[[NAMES[what, side] for side in COLOURS]].isel(epoch=slice(1, None), dim=order)
     numbered = kept.assign_coords(epoch=kept.epoch - 1)
     return numbered.drop_vars("dim").rename({"dim": "place"})
 
 
+def _shown(runs: xr.Dataset, what: str, node: str | None) -> str:
+    """The node asked for, else the notes' own; of other data's nodes the one in its place."""
+    nodes = runs.node.values.tolist()
+    place = FACTORS.index(FIGURES[what][1]) if len(nodes) == len(FACTORS) else 0
+    own = FIGURES[what][1] if FIGURES[what][1] in nodes else nodes[place]
+    return str(node or own)
+
+
 def figure(runs: xr.Dataset, what: str, node: str | None = None) -> Figure:
     """The notes' figure of one replica: a row per dim, posterior and prior side by side; the notes'
     own curves on top, dashed between 7 and 93 %, dotted at the extremes, for the node that they
     show. `what`: "std" or "mean"."""
-    own, shown = FIGURES[what][1], bands(runs, what, node)
-    theirs = notes(what) if node in (None, own) else None
+    shown = bands(runs, what, node)
+    theirs = notes(what) if _shown(runs, what, node) == FIGURES[what][1] else None
     with mpl.rc_context(STYLE):
         drawn = Figure(figsize=(7.2, 4.2))
         axes = drawn.subplots(2, 2, sharex=True)
@@ -105,7 +124,7 @@ def mistaken(runs: xr.Dataset) -> Figure:
     """Averages of the stds of one replica in the node of std_behaviour: on the left as the notes'
     first panel drew them, with the prior's average taken of the posterior's numbers, on the right
     as they are. Black: the notes' own curves."""
-    one = runs.isel(replica=0, epoch=slice(1, None)).sel(node=FIGURES["std"][1])
+    one = runs.isel(replica=0, epoch=slice(1, None)).sel(node=_shown(runs, "std", None))
     order = one.ratio.isel(epoch=-1).argsort().values[::-1]
     average = {side: one[f"{side}_variance"].isel(dim=order) ** 0.5 for side in COLOURS}
     theirs = digitised().query("figure == 'scalars of 22 July'")
@@ -123,7 +142,8 @@ def mistaken(runs: xr.Dataset) -> Figure:
         for dim, style in ((0, "-"), (1, "--")):
             line = theirs[theirs.dim == dim]
             left.plot(line.epoch, line["max"], color="black", ls=style, lw=0.9)
-        left.set_ylim(0, 1.2 * float(average["posterior"].max()))
+        if np.isfinite(top := float(average["posterior"].max())):  # else it diverged
+            left.set_ylim(0, 1.2 * top)
         left.set_title("as they were drawn", loc="left")
         right.set_title("as they are", loc="left")
         left.set_ylabel("average std (z)")
@@ -139,23 +159,25 @@ def facts(std: xr.Dataset, mean: xr.Dataset) -> dict[str, float]:
         for side in COLOURS
     }
     given_up, other = (middle["prior"].isel(place=place).dropna("epoch") for place in (0, 1))
+    if not given_up.size:  # it diverged
+        return dict.fromkeys(FACTS, np.nan)
     below = given_up < given_up.max() / 2
     halved = below.where(given_up.epoch > given_up.idxmax("epoch"), False)
     spread = mean[NAMES["mean", "posterior"]].isel(place=1).dropna("epoch").isel(epoch=-1)
     low, p7, p93, high = (float(spread.sel(quantile=q, method="nearest")) for q in READ.values())
     constant = mean[NAMES["mean", "prior"]].isel(place=0).dropna("epoch").isel(epoch=-1)
     posterior = middle["posterior"].isel(place=1).dropna("epoch")
-    return {
-        "epochs seen": float(given_up.epoch[-1]) + 1,
-        "prior std, dim given up: epoch in which it falls below half":
-            float(halved.idxmax("epoch")) if halved.any() else np.nan,
-        "prior std, dim given up, at the end": float(given_up[-1]),
-        "prior std, other dim, at the end": float(other[-1]),
-        "posterior std, other dim, at the end": float(posterior[-1]),
-        "posterior means, other dim: 7 to 93 %": p93 - p7,
-        TAIL: (high - low) / (p93 - p7),
-        "prior mean, dim given up, at the end": float(constant.mean("quantile")),
-    }  # fmt: skip
+    numbers = (
+        float(given_up.epoch[-1]) + 1,
+        float(halved.idxmax("epoch")) if halved.any() else np.nan,
+        float(given_up[-1]),
+        float(other[-1]),
+        float(posterior[-1]),
+        p93 - p7,
+        (high - low) / (p93 - p7),
+        float(constant.mean("quantile")),
+    )
+    return dict(zip(FACTS, numbers, strict=True))
 
 
 def comparison(runs: Mapping[str, xr.Dataset]) -> pd.DataFrame:
