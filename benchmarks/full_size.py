@@ -1,6 +1,6 @@
 """The notes' system at its own sizes, on one GPU: every run of the page on the full size.
 
-    python benchmarks/full_size.py OUT 540         # seconds; goes on from OUT/state if it is there
+    python benchmarks/full_size.py OUT 540         # seconds; goes on from --state, if it is there
     python benchmarks/full_size.py OUT 3e5 --cpu 11520 --arms unsupervised_repeated_costly --seeds 1
 
 On a CPU one replica at a time, its convolutions in bfloat16; `--cpu 8` is a trial of eight steps an
@@ -9,8 +9,8 @@ epoch.
 The modules, the loss and what is measured are the library's own. The loop is not: one replica is
 too small to fill a GPU and its step too short to be started piece by piece, so the steps of all
 replicas are captured as one CUDA graph, a branch for each, after torch's compiler has fused the
-small operations of a step. Every draw of an epoch goes into the
-bands that are kept, as in the notes' figures.
+small operations of a step. Every draw of an epoch goes into the bands that are kept, as in the
+notes' figures.
 
     python benchmarks/full_size.py pack COMMIT TITLE OUT [TITLE OUT ...]
 
@@ -40,7 +40,7 @@ from vaenotes.training import build
 
 NOTES = Config(
     data="sprites", images=737_280, size=64, encoder="multiscale", hidden=256, batch=64,
-    learning_rate=1e-4, epochs=30,
+    learning_rate=1e-4, epochs=30, supervision_weight=0.05,
 )  # fmt: skip
 FAULT = {"images": 15_360, "repeats": 48}
 OFF = {"supervision_weight": 0.0}

@@ -208,7 +208,7 @@ def test_a_rule_that_was_changed_shows_its_first_form():
     table = ledger.rules_table().data.set_index("claim")
     assert list(table.index) == NOTES
     changed = {claim.id for claim in claims() if claim.first}
-    assert changed == {"V1", "V5", "P2", "P3", "P4", "M5", "F1"}
+    assert changed == {"V1", "V5", "P2", "P3", "P4", "M5", "F1", "Q3"}
     for claim in claims():
         assert table["at first"][claim.id] == claim.first
         for conditions in claim.rules.values():

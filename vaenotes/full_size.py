@@ -7,7 +7,6 @@ where some replicas were trained on for longer.
 """
 
 import json
-import tomllib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -22,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from pandas.io.formats.style import Styler
 
-from vaenotes import trace
+from vaenotes import ledger, trace
 from vaenotes.data import FACTORS
 from vaenotes.ledger import Findings, Prediction, claims, is_right, text
 from vaenotes.measures import difference, median_of
@@ -126,15 +125,9 @@ def _as_drawn(quantity: str) -> str:
     return {"quantiles": f"{side}_mean", "std_quantiles": f"{side}_std"}.get(rest, "")
 
 
-@cache
 def predictions() -> tuple[Prediction, ...]:
     """What was expected, by epoch."""
-    tables = tomllib.loads((FOLDER / "full_size.toml").read_text())
-    return tuple(
-        Prediction(epoch, finding, **facts)
-        for epoch, table in tables.items()
-        for finding, facts in table.items()
-    )
+    return ledger.predictions("full_size")
 
 
 def finding(prediction: Prediction) -> Interval | None:
@@ -150,7 +143,7 @@ def finding(prediction: Prediction) -> Interval | None:
 
 
 def _at(arm: str, epoch: int) -> xr.Dataset | None:
-    """An arm's replicas that have ended at an epoch, or reached it, cut there."""
+    """An arm's replicas that ended at an epoch."""
     for group in groups():
         if group.split()[0] == arm and runs(group).sizes["epoch"] - 1 == epoch:
             return runs(group)
@@ -208,10 +201,10 @@ def main() -> dict[str, Findings]:
     return {f"full size, {TITLES[group]}": findings(group) for group in MAIN}
 
 
-def groups_table(chosen: Sequence[str] | None = None) -> Styler:
+def groups_table() -> Styler:
     """What was run, how far it got, and what became of the dims."""
     rows = []
-    for group in groups() if chosen is None else chosen:
+    for group in groups():
         found = runs(group)
         rows.append(
             {

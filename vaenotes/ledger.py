@@ -127,9 +127,9 @@ def claims() -> tuple[Claim, ...]:
 
 
 @cache
-def predictions() -> tuple[Prediction, ...]:
-    """Every prediction, experiment by experiment."""
-    tables = tomllib.loads((HERE / "predictions.toml").read_text())
+def predictions(file: str = "predictions") -> tuple[Prediction, ...]:
+    """Every prediction of a file beside this one, experiment by experiment."""
+    tables = tomllib.loads((HERE / f"{file}.toml").read_text())
     return tuple(
         Prediction(experiment, finding, **facts)
         for experiment, table in tables.items()
