@@ -1,5 +1,11 @@
 """The stored runs at the notes' own sizes: what they say of themselves, and what is made of it."""
 
+import importlib.util
+import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -66,3 +72,17 @@ def test_a_prediction_has_a_range_and_a_reason_and_names_a_measure():
         assert row.low < row.high and row.because
         with pytest.raises(KeyError):
             full_size.median_of(row.finding.rpartition(".")[2] + "x", runs(full_size.MAIN[0]))
+
+
+def test_the_script_asks_for_the_configurations_that_were_run():
+    """So that a default that changes later does not change what the script would run again."""
+    path = Path(__file__).parents[1] / "benchmarks" / "full_size.py"
+    spec = importlib.util.spec_from_file_location("benchmark_of_full_size", path)
+    script = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = script  # its dataclasses look there
+    spec.loader.exec_module(script)
+    for one in full_size._kept()[0]["replicas"]:
+        config = replace(
+            script.NOTES, seed=one["config"]["seed"], **script.ARMS[one["arm"]].changes
+        )
+        assert json.loads(json.dumps(asdict(config))) == one["config"], one["group"]
