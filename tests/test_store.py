@@ -161,42 +161,40 @@ def test_every_file_has_a_state(store, monkeypatch):
     assert store.unfinished() == []
 
 
-def test_keys_know_the_question_and_the_code(monkeypatch, tmp_path):
+def test_keys_know_the_question_and_what_the_code_does(monkeypatch, tmp_path):
     assert key({"a": 1, "b": 2}) == key({"b": 2, "a": 1}) != key({"a": 1, "b": 3})
     package = tmp_path / "vaenotes"
-    package.mkdir()
-    for name in ("store.py", "kl.py", "plots.py", "new.py"):
-        (package / name).write_text("x = 1")
-    (package / "runs.py").write_text("from vaenotes import store")
-    (package / "store.py").write_text("from vaenotes.kl import x")
-    monkeypatch.setattr(store_module, "__file__", str(package / "store.py"))
+    (package / "data").mkdir(parents=True)
+    for path in ("kl.py", "data/__init__.py", "data/sets.py", "plots.py", "new.py"):
+        (package / path).write_text("x = 1")
+    answers = "from vaenotes.kl import x\nfrom vaenotes.data import sets"
+    (package / f"{store_module.ANSWERS.replace('.', '/')}.py").write_text(answers)
+    monkeypatch.setattr(store_module, "PACKAGE", package)
 
-    def digest():
+    def changes(path, text):
+        before = store_module.code_digest()
+        (package / path).write_text(text)
         code_digest.cache_clear()
-        return code_digest()
+        return store_module.code_digest() != before
 
+    code_digest.cache_clear()
     try:
-        before = digest()
-        (package / "plots.py").write_text("x = 2")  # figures do not change results
-        assert digest() == before
-        (package / "kl.py").write_text("x = 2")
-        assert digest() != before
-        before = digest()
-        (package / "new.py").write_text("x = 2")  # nothing imports it yet
-        assert digest() == before
-        (package / "kl.py").write_text("def late():\n    from vaenotes import new")
-        assert digest() != before
-        before = digest()
-        (package / "new.py").write_text("x = 3")  # near or far
-        assert digest() != before
-        before = digest()
+        assert not changes("plots.py", "x = 2")  # figures do not change results
+        assert not changes("kl.py", '"""What it is."""\n\nx = 1  # why')
+        assert changes("kl.py", "x = 2")
+        assert changes("data/sets.py", "x = 2")
+        assert not changes("new.py", "x = 2")  # nothing imports it yet
+        assert changes("kl.py", "def late():\n    from vaenotes import new")
+        assert changes("new.py", "x = 3")  # near or far
+        monkeypatch.setattr(store_module, "LAYOUT", 0)
+        assert changes("kl.py", (package / "kl.py").read_text())
         monkeypatch.setattr(store_module, "version", lambda package: "0")
-        assert digest() != before
+        assert changes("kl.py", (package / "kl.py").read_text())
     finally:
         code_digest.cache_clear()
 
 
 def test_everything_that_trains_is_behind_results_and_nothing_that_draws():
-    names = {path.stem for path in sources_behind_results(Path(store_module.__file__).parent)}
-    assert {"runs", "training", "trace", "gauge", "priors", "kl", "data", "config"} <= names
-    assert not {"plots", "charts", "measures", "ledger", "experiments", "summary"} & names
+    names = {name.rpartition(".")[2] for name in sources_behind_results()}
+    assert {"training", "trace", "gauge", "priors", "kl", "data", "config"} <= names
+    assert not {"runs", "store", "progress", "workers", "measures", "experiments"} & names

@@ -28,7 +28,9 @@ from platformdirs import user_cache_path
 
 from vaenotes.errors import StoreError
 
-ANSWERS = "runs"  # the module that makes results; what it imports, near or far, is behind them
+ANSWERS = "training"  # the module that makes results; what it imports, near or far, is behind them
+PACKAGE = Path(__file__).parent
+LAYOUT = 1  # of an entry: raise it where what is written of a result, or how, changes
 PACKAGES_BEHIND_RESULTS = ("torch", "numpy", "mlxtend", "scikit-learn")
 META = "meta.json"
 SEAL = hashlib.sha256().digest_size  # bytes
@@ -61,32 +63,46 @@ class File(NamedTuple):
 
 @cache
 def code_digest() -> str:
-    """sha256 of the sources behind results and the versions of what they compute with, as they
-    were when this module was imported: results of this process are those of that code."""
-    digest = hashlib.sha256()
-    for path in sources_behind_results(Path(__file__).parent):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    """sha256 of the code behind results and the versions of what it computes with, as they were
+    when this module was imported: results of this process are those of that code."""
+    digest = hashlib.sha256(f"layout {LAYOUT}\0".encode())
+    for name, path in sorted(sources_behind_results().items()):
+        digest.update(f"{name}\0{code_of(path)}\0".encode())
     for package in PACKAGES_BEHIND_RESULTS:
         digest.update(f"{package}=={version(package)}\0".encode())
     return digest.hexdigest()
 
 
-def sources_behind_results(package: Path) -> list[Path]:
-    """The package's modules that ANSWERS imports, and those that they import, and itself."""
-    found: set[Path] = set()
-    waiting = [package / f"{ANSWERS}.py"]
+def sources_behind_results() -> dict[str, Path]:
+    """The modules that ANSWERS imports, and those that they import, and itself: by name."""
+    found: dict[str, Path] = {}
+    waiting = [f"{PACKAGE.name}.{ANSWERS}"]
     while waiting:
-        path = waiting.pop()
-        if path in found or not path.is_file():
+        name = waiting.pop()
+        stem = PACKAGE.parent.joinpath(*name.split("."))
+        path = next(
+            (p for p in (stem.with_suffix(".py"), stem / "__init__.py") if p.is_file()), None
+        )
+        if path is None or name in found or name == PACKAGE.name:
             continue
-        found.add(path)
+        found[name] = path
         for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                home, _, module = node.module.partition(".")
-                if home == package.name:
-                    names = [module] if module else [alias.name for alias in node.names]
-                    waiting += [package / f"{name}.py" for name in names]
-    return sorted(found)
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
+
+
+def code_of(path: Path) -> str:
+    """What a module does: its source without comments, docstrings and layout."""
+    tree = ast.parse(path.read_bytes())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            node.body = [part for part in node.body if not _is_text(part)]
+    return ast.dump(tree)
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def key(description: Mapping[str, Any]) -> str:
