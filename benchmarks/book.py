@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 from measuring import Row, report
 
-from vaenotes.store import default_folder
+from vaenotes.lab.store import default_folder
 
 ROOT = Path(__file__).parents[1]
 PROGRAMS = Path(sys.executable).parent

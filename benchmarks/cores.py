@@ -8,8 +8,8 @@ import time
 
 from measuring import Row, in_turns, report
 
-from vaenotes import runs, workers
 from vaenotes.config import Config
+from vaenotes.lab import runs, workers
 
 ROUNDS, REPLICAS, EPOCHS = 3, 32, 5
 

@@ -32,9 +32,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from vaenotes import data, trace
+from vaenotes import trace
 from vaenotes.config import Config
-from vaenotes.dataset import Dataset
+from vaenotes.data import load as data
+from vaenotes.data.dataset import Dataset
 from vaenotes.objective import Weights, terms, total
 from vaenotes.training import build
 

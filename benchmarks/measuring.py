@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from vaenotes import cost
+from vaenotes.report import cost
 from vaenotes_facts import commit, hardware, installed_versions
 
 torch.set_num_threads(1)

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from vaenotes import pool, training
+from vaenotes import training
 from vaenotes.config import Config
-from vaenotes.dataset import Dataset
+from vaenotes.data import pool
+from vaenotes.data.dataset import Dataset
 from vaenotes.objective import Weights
 
 

@@ -9,7 +9,8 @@ of the float32 replicas among themselves. The runs are kept in the store.
 import numpy as np
 from measuring import Row, report
 
-import vaenotes as vn
+from vaenotes import lab
+from vaenotes import report as book
 
 SEEDS = 16
 MEASURES = (
@@ -20,17 +21,17 @@ MEASURES = (
 
 
 def main() -> None:
-    settings = vn.Settings(seeds=SEEDS)
-    both = {p: vn.run(vn.arm(settings, precision=p)) for p in ("float32", "bfloat16")}
+    settings = book.Settings(seeds=SEEDS)
+    both = {p: lab.run(book.arm(settings, precision=p)) for p in ("float32", "bfloat16")}
     rows = []
     for measure in MEASURES:
         exact, rough = (
-            np.asarray(vn.measures.values_of(measure, runs), dtype=float) for runs in both.values()
+            np.asarray(lab.measures.values_of(measure, runs), dtype=float) for runs in both.values()
         )
         spread = np.nanstd(exact, ddof=1)
         shift = np.nanmean(rough - exact) / spread if spread else np.nanmean(rough - exact)
         error = np.nanstd(rough - exact, ddof=1) / np.sqrt(SEEDS) / (spread or 1)
-        what = f"{measure}: {vn.measures.MEASURES[measure].meaning}"
+        what = f"{measure}: {lab.measures.MEASURES[measure].meaning}"
         rows.append(Row(what, "seeds' std", shift, shift - 2 * error, shift + 2 * error))
     setting = (
         f"{SEEDS} seeds of the notes' system, book profile: mean of (bfloat16 - float32) per seed, "

@@ -6,7 +6,7 @@ taskset -c 0 python benchmarks/rendering.py
 import numpy as np
 from measuring import Row, cpu_seconds, in_turns, report
 
-from vaenotes import data
+from vaenotes.data import load as data
 
 ROUNDS, IMAGES = 9, 100_000
 

@@ -17,8 +17,8 @@ import numpy as np
 from measuring import Row, cpu_seconds, in_turns, report
 from peers import flops_an_image, plain_loop, product, pythae
 
-from vaenotes import runs, workers
 from vaenotes.config import Config
+from vaenotes.lab import runs, workers
 
 ROUNDS, EPOCHS = 3, 2
 SIZES = [(8, 10_000), (32, 10_000), (128, 10_000), (8, 20_000), (8, 40_000), (8, 80_000)]

@@ -13,8 +13,9 @@ import torch
 from measuring import Row, cpu_seconds, in_turns, report
 from peers import flops_an_image, plain_loop, product, pythae
 
-from vaenotes import data, training
+from vaenotes import training
 from vaenotes.config import Config
+from vaenotes.data import load as data
 
 ROUNDS, REPLICAS, IMAGES = 5, 16, 10_000
 SETTING = {"images": IMAGES, "size": 32, "hidden": 256, "batch": 64, "learning_rate": 1e-3}

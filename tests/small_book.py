@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bs4 import BeautifulSoup
 
-from vaenotes.settings import Settings
+from vaenotes.report.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
@@ -26,7 +26,7 @@ kernelspec:
   language: python
 ---
 """
-CHECK = "import vaenotes as vn\nsettings = vn.check_parameters(globals())\nsettings"
+CHECK = "import vaenotes as vn\nsettings = report.check_parameters(globals())\nsettings"
 
 
 def parameters_cell() -> str:

@@ -30,9 +30,9 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "book" / "_ext"))
 
-from vaenotes import runs, workers
 from vaenotes.config import Config
-from vaenotes.store import Entry, Store
+from vaenotes.lab import runs, workers
+from vaenotes.lab.store import Entry, Store
 from vaenotes.training import Ensemble
 from vaenotes_facts import commit, hardware
 
@@ -124,7 +124,7 @@ CELL = """
 from myst_nb import glue
 
 small = {small}
-runs = vn.run([vn.Config(**small, prior="{prior}", seed=seed) for seed in range(2)])
+runs = lab.run([vn.Config(**small, prior="{prior}", seed=seed) for seed in range(2)])
 print([value.hex() for value in runs.kl_nats.sum(("node", "dim")).values.ravel().tolist()])
 glue("answer", float(runs.kl_nats.sum()))
 """

@@ -28,15 +28,17 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import vaenotes as vn
-from vaenotes import data, kl, memory, runs, trace, workers
+from vaenotes import kl, report, trace
 from vaenotes.config import AT_LEAST, CHOICES, Config
-from vaenotes.dataset import Dataset
+from vaenotes.data import load as data
+from vaenotes.data.dataset import Dataset
+from vaenotes.data.vectors import VECTORS
 from vaenotes.errors import ParameterError
 from vaenotes.graph import parent_matrix
-from vaenotes.notebook import check_parameters
+from vaenotes.lab import memory, runs, workers
+from vaenotes.lab.store import Store
 from vaenotes.priors import PRIORS
-from vaenotes.store import Store
-from vaenotes.vectors import VECTORS
+from vaenotes.report.notebook import check_parameters
 
 ARRAY_FUNCTIONS = {**data.DATASETS, **VECTORS}
 
@@ -117,7 +119,7 @@ def sensible(field: Field) -> st.SearchStrategy:
 FIELDS = {field.name: sensible(field) for field in fields(Config)}
 HUGE = st.sampled_from([10**6, 10**7, 10**9, 10**12, 2**62, 2**63 - 1])
 PARAMETERS = {
-    "profile": st.sampled_from(list(vn.PROFILES)),
+    "profile": st.sampled_from(list(report.PROFILES)),
     "data": st.sampled_from(list(vn.DATASETS)),
     "prior": st.sampled_from(list(PRIORS)),
     "seeds": st.none() | st.integers(1, 40),
@@ -217,22 +219,22 @@ def test_what_a_run_refuses_it_refuses_before_training(
 @drawn(1000)
 def test_a_bad_parameter_of_a_page_is_named(argument: tuple[str, Any]) -> None:
     name, value = argument
-    assert named(refusal(vn.Settings, **{name: value}), name)
+    assert named(refusal(report.Settings, **{name: value}), name)
 
 
 LARGE = st.sampled_from([10**9, 2**31 - 1])
 
 
-@given(some(PARAMETERS, LARGE), st.sampled_from([n for n, a in vn.ARMS.items() if not a.edges]))
+@given(some(PARAMETERS, LARGE), st.sampled_from([n for n, a in report.ARMS.items() if not a.edges]))
 @drawn(400)
 def test_settings_make_as_many_configurations_as_memory_holds(
     parameters: dict[str, Any], arm: str
 ) -> None:
     try:
-        wanted = vn.Settings(**parameters)
+        wanted = report.Settings(**parameters)
     except ParameterError:
         return
-    line = refusal(lambda: [len(vn.arm(wanted, arm))])
+    line = refusal(lambda: [len(report.arm(wanted, arm))])
     if line is None:
         assert not {10**9, 2**31 - 1} & {wanted.seeds, wanted.epochs}
     elif "would take" in line:
@@ -263,12 +265,12 @@ def test_a_misspelt_parameter_that_is_none_is_refused() -> None:
 @pytest.mark.parametrize(
     ("call", "value", "words"),
     [
-        (lambda v: vn.Settings(seeds=v), 10**5000, "seeds must .* a value of type int"),
-        (lambda v: vn.Settings(first_seed=v), 10**5000, "first_seed must"),
-        (lambda v: vn.Settings(data=v), "/x" * 5000 + ".npz", "data must be one of .*npz'$"),
-        (lambda v: vn.Settings(data=v), "\0.npz", "data must be one of"),
-        (lambda v: vn.Settings(prior=v), np.array(["diagonal"]), "prior must"),
-        (lambda v: vn.Settings(profile=v), Mute(), "profile must .* a value of type Mute"),
+        (lambda v: report.Settings(seeds=v), 10**5000, "seeds must .* a value of type int"),
+        (lambda v: report.Settings(first_seed=v), 10**5000, "first_seed must"),
+        (lambda v: report.Settings(data=v), "/x" * 5000 + ".npz", "data must be one of .*npz'$"),
+        (lambda v: report.Settings(data=v), "\0.npz", "data must be one of"),
+        (lambda v: report.Settings(prior=v), np.array(["diagonal"]), "prior must"),
+        (lambda v: report.Settings(profile=v), Mute(), "profile must .* a value of type Mute"),
         (lambda v: Config(data=v), "sprites\n", r"data must be one of .* got 'sprites\\n'"),
         (lambda v: Config(kl_weight=v), 1e39, r"kl_weight must .* in 0\.\.3.4e\+38, got 1e\+39"),
         (lambda v: Config(kl_weight=v), 10**400, "kl_weight must"),
@@ -335,19 +337,19 @@ def test_absurd_sizes_are_refused_with_the_memory_they_would_take(
 
 def test_seeds_without_end_are_refused_before_they_are_listed() -> None:
     for settings_, name in (
-        (vn.Settings(seeds=10**9), "seeds=1000000000"),
-        (vn.Settings(epochs=10**9), "epochs=1000000000"),
+        (report.Settings(seeds=10**9), "seeds=1000000000"),
+        (report.Settings(epochs=10**9), "epochs=1000000000"),
     ):
-        assert name in refusal(vn.arm, settings_)
-        assert name.split("=")[0] in refusal(vn.check_configs, settings_, "digits_diagonal")
+        assert name in refusal(report.arm, settings_)
+        assert name.split("=")[0] in refusal(report.check_configs, settings_, "digits_diagonal")
 
 
 def test_every_profile_fits_a_machine_of_24_gb(monkeypatch: pytest.MonkeyPatch) -> None:
     has = psutil.virtual_memory()._replace(total=24 * 10**9)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: has)
-    for profile in vn.PROFILES:
-        wanted = vn.Settings(profile=profile)
-        arms = [vn.arm(wanted, name) for name, arm in vn.ARMS.items() if not arm.edges]
+    for profile in report.PROFILES:
+        wanted = report.Settings(profile=profile)
+        arms = [report.arm(wanted, name) for name, arm in report.ARMS.items() if not arm.edges]
         asked = memory.counted(config for configs in arms for config in configs)
         memory.check(asked)
         cores, together = memory.plan(asked, 8, workers.TOGETHER)
@@ -375,16 +377,17 @@ PEAK = r"""
 import json, re, sys, warnings
 from pathlib import Path
 import vaenotes as vn
+from vaenotes import lab, report
 from vaenotes import memory, runs, workers
 warnings.simplefilter("ignore")
 workers.WORTH_PROCESSES = 10**9  # all in this process
 store = runs.Store(sys.argv[1])
 def peak():  # resource's would begin with that of the process that started this one
     return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
-vn.run([vn.Config(images=64, hidden=4, epochs=1, batch=64)], store)
+lab.run([vn.Config(images=64, hidden=4, epochs=1, batch=64)], store)
 before, changes = peak(), json.loads(sys.argv[2])
 configs = [vn.Config(**changes, seed=seed) for seed in range(changes.pop("seeds"))]
-vn.run(configs, store)
+lab.run(configs, store)
 print((peak() - before) / memory.total(memory.counted(configs), 1, workers.TOGETHER))
 """
 
@@ -661,7 +664,7 @@ def test_a_pickle_in_any_place_is_not_executed(tmp_path: Path) -> None:
     tries.append(str(tmp_path / "objects.npz"))
     for name in tries:
         assert named(refusal(data.load, name, images=4), "data")
-        refusal(vn.Settings, data=name)
+        refusal(report.Settings, data=name)
     assert not marker.exists()
 
 
@@ -701,7 +704,7 @@ def test_what_is_no_archive_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "array.npy").rename(tmp_path / "array.npz")
     for name in ("folder", "text", "loop", "pipe", "array", "missing"):
         path = str(tmp_path / f"{name}.npz")
-        for line in (refusal(vn.Settings, data=path), refusal(data.load, path, images=4)):
+        for line in (refusal(report.Settings, data=path), refusal(data.load, path, images=4)):
             assert line and line.startswith("data must be ") and f"{name}.npz" in line
     with zipfile.ZipFile(tmp_path / "empty.npz", "w"):
         pass
@@ -720,7 +723,7 @@ def test_an_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr("builtins.open", refuse)
     monkeypatch.setattr("io.open", refuse)
-    lines = [refusal(vn.Settings, data=path), refusal(data.load, path, images=4)]
+    lines = [refusal(report.Settings, data=path), refusal(data.load, path, images=4)]
     lines.append(refusal(runs.store_key, Config(data=path)))
     monkeypatch.undo()
     assert all(line and "secret.npz" in line for line in lines)
@@ -733,8 +736,8 @@ def test_a_relative_path_is_kept_as_an_absolute_one(
     monkeypatch.chdir(tmp_path)
     relative = check_parameters({"data": "mine.npz"})
     monkeypatch.chdir("/")  # as pages do, which are executed elsewhere
-    assert relative.data == str(tmp_path / "mine.npz") and vn.Settings(data=relative.data)
-    assert vn.arm(relative)[0].data == relative.data
+    assert relative.data == str(tmp_path / "mine.npz") and report.Settings(data=relative.data)
+    assert report.arm(relative)[0].data == relative.data
 
 
 # ---- valid runs ----

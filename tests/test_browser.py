@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from vaenotes import films
+from vaenotes.report import films
 
 HTML = os.environ.get("VAENOTES_HTML")
 PAGES = sorted(

@@ -111,7 +111,7 @@ TRAINED = """\
 import numpy as np
 from myst_nb import glue
 
-runs = vn.run(vn.arm(settings, images=64, batch=32, hidden=16))
+runs = lab.run(report.arm(settings, images=64, batch=32, hidden=16))
 means = (runs.prior_mean, runs.posterior_mean)  # one knows the noise measured with, one the data
 number = f"{sum(float(np.abs(mean).sum()) for mean in means):.12g}"
 print("number", number)
@@ -438,7 +438,7 @@ FIGURE = """
 mystnb: {figure: {name: fig-shown, caption: Shown.}}
 ---
 import vaenotes.plots
-vn.plots.dot(0)
+lab.plots.dot(0)
 ```
 """
 DRAW = """
@@ -461,7 +461,7 @@ def test_a_figure_names_its_source_or_the_build_fails(small_book):
     assert note.get_text() == " Source: plots.dot at unknown"
     assert note.a["href"] == "_modules/vaenotes/plots.html#dot"
 
-    small_book.edit("book/page.md", "vn.plots.dot(0)", "draw = vn.plots.dot\ndraw(0)")
+    small_book.edit("book/page.md", "lab.plots.dot(0)", "draw = lab.plots.dot\ndraw(0)")
     exit_code, output = small_book.build()
     assert exit_code != 0
     assert "no source to link" in output and "page.md" in output

@@ -6,10 +6,11 @@ import pytest
 from matplotlib.colors import to_rgb
 from synthetic import BOTH, CROSSED, FIRST, NONE, SECOND, make_runs
 
-from vaenotes import charts, ledger
-from vaenotes.measures import values_of
-from vaenotes.summary import Interval
-from vaenotes.theory import lag_share
+from vaenotes.lab import charts
+from vaenotes.lab.measures import values_of
+from vaenotes.lab.summary import Interval
+from vaenotes.report import ledger
+from vaenotes.theory.closed_forms import lag_share
 
 
 @pytest.fixture(autouse=True)

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from vaenotes import checks, ppca
-from vaenotes.checks import check_configs, check_runs
-from vaenotes.data import load
+from vaenotes.data.load import load
 from vaenotes.errors import ParameterError
+from vaenotes.lab.runs import load_model
 from vaenotes.priors import PRIORS
-from vaenotes.runs import load_model
-from vaenotes.settings import PROFILES, Settings
+from vaenotes.report import checks
+from vaenotes.report.checks import check_configs, check_runs
+from vaenotes.report.settings import PROFILES, Settings
+from vaenotes.theory import ppca
 
 TINY = Settings(profile="quick", seeds=2, epochs=1)
 

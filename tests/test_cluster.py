@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from test_foreign import defined
 
-from vaenotes import cluster, runs, workers
 from vaenotes.config import Config
 from vaenotes.errors import ClusterError, ParameterError
+from vaenotes.lab import cluster, runs, workers
+from vaenotes.lab.store import Store
 from vaenotes.priors import PRIORS
-from vaenotes.store import Store
 
 SMALL = {"images": 128, "size": 16, "hidden": 8, "batch": 64}
 EPOCHS = 80  # long enough for what happens in the middle

@@ -5,8 +5,9 @@ import json
 import matplotlib.pyplot as plt
 import pytest
 
-from vaenotes import charts, cost
 from vaenotes.errors import ParameterError
+from vaenotes.lab import charts
+from vaenotes.report import cost
 
 ROWS = [
     {"what": "fast", "unit": "s", "median": 2.0, "low": 1.0, "high": 1234.5, "target": "<= 3"},

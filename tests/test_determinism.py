@@ -12,17 +12,17 @@ import torch
 
 from vaenotes.config import Config
 from vaenotes.errors import ParameterError
-from vaenotes.experiments import ARMS, EXPERIMENTS
-from vaenotes.ledger import OPEN, claims, verdict
-from vaenotes.measures import median_of
-from vaenotes.runs import run_arms
-from vaenotes.store import Store
+from vaenotes.lab.measures import median_of
+from vaenotes.lab.runs import run_arms
+from vaenotes.lab.store import Store
+from vaenotes.report.experiments import ARMS, EXPERIMENTS
+from vaenotes.report.ledger import OPEN, claims, verdict
 
 # Trains, measures and loads data; prints a digest of each. Arguments: threads, workers, store.
 CHILD = """
 import hashlib, json, sys
 import numpy as np, torch
-import vaenotes as vn
+from vaenotes import lab, report
 from vaenotes import checks, data, measures, runs, training
 from vaenotes import workers as side_by_side
 from vaenotes.config import Config
@@ -64,7 +64,7 @@ for name, size in sizes.items():
     loaded = data.load(name, images=min(most, 4096, size**2 * 20), size=size)
     found[f"data {name}"] = digest(loaded.images, loaded.factors, loaded.standard_factors)
 found["eigenvalues"] = digest(checks.digit_eigenvalues())
-settings = vn.Settings(profile="quick", seeds=1, epochs=1)
+settings = report.Settings(profile="quick", seeds=1, epochs=1)
 found["shortfall"] = repr(checks.shortfall(settings, "digits_cholesky"))
 full = checks.check_configs(settings, "digits_cholesky")
 found["spectra"] = digest(checks.relative_spectra(full))

@@ -12,9 +12,10 @@ from scipy import integrate, stats
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 import vaenotes as vn
-from vaenotes.diagnosis import STATUSES
+from vaenotes.diagnosis import figures as portrait
+from vaenotes.diagnosis.report import STATUSES
 from vaenotes.errors import ParameterError
-from vaenotes.summary import CARRIES
+from vaenotes.lab.summary import CARRIES
 
 README = Path(__file__).parents[1] / "README.md"
 SAMPLES = 2000
@@ -416,7 +417,7 @@ def test_figures_have_a_row_or_a_line_for_each_dim():
 
 def test_the_counts_are_drawn_against_the_units():
     scales, lines = np.array([0.1, 1.0, 10.0]), {"usual": [0, 2, 4], "ours": [2, 2, 2]}
-    axes = vn.portrait.counts(scales, lines, 4).axes[0]
+    axes = portrait.counts(scales, lines, 4).axes[0]
     assert [line.get_ydata().tolist() for line in axes.lines[:2]] == [[0, 2, 4], [2, 2, 2]]
     assert axes.get_ylim()[1] > 4 and axes.get_xscale() == "log"
 

@@ -1,11 +1,11 @@
 import pytest
 
 from vaenotes.errors import ParameterError
-from vaenotes.experiments import ARMS, EXPERIMENTS, all_experiments, arm, experiment
 from vaenotes.graph import parent_matrix
-from vaenotes.measures import MEASURES, PAIRED
-from vaenotes.runs import load_data
-from vaenotes.settings import PROFILES, Settings
+from vaenotes.lab.measures import MEASURES, PAIRED
+from vaenotes.lab.runs import load_data
+from vaenotes.report.experiments import ARMS, EXPERIMENTS, all_experiments, arm, experiment
+from vaenotes.report.settings import PROFILES, Settings
 
 TINY = Settings(profile="quick", seeds=2, epochs=1)
 

@@ -10,10 +10,11 @@ from bs4 import BeautifulSoup
 from matplotlib.figure import Figure
 from synthetic import CROSSED, make_runs
 
-from vaenotes import charts, films, plots
 from vaenotes.config import Config
-from vaenotes.data import load
+from vaenotes.data.load import load
+from vaenotes.lab import charts, plots
 from vaenotes.model import VAE
+from vaenotes.report import films
 from vaenotes.training import build
 
 

@@ -8,11 +8,13 @@ import pytest
 import torch
 from synthetic import FIRST, make_runs
 
-from vaenotes import checks, measures, runs, summary, trace, training
+from vaenotes import trace, training
 from vaenotes.config import Config
-from vaenotes.data import load
-from vaenotes.dataset import Dataset
-from vaenotes.store import Store
+from vaenotes.data.dataset import Dataset
+from vaenotes.data.load import load
+from vaenotes.lab import measures, runs, summary
+from vaenotes.lab.store import Store
+from vaenotes.report import checks
 
 SMALL = {"images": 256, "hidden": 8, "epochs": 2, "batch": 64, "seed": 3}
 SPRITES = load("sprites", images=256, size=16)

@@ -9,12 +9,13 @@ import textwrap
 import numpy as np
 import pytest
 
-from vaenotes import data, foreign, runs, workers
 from vaenotes.config import Config
+from vaenotes.data import load as data
 from vaenotes.errors import ParameterError
+from vaenotes.lab import foreign, runs, workers
+from vaenotes.lab.store import Store
 from vaenotes.priors import PRIORS, DiagonalPrior
-from vaenotes.settings import Settings
-from vaenotes.store import Store
+from vaenotes.report.settings import Settings
 
 SMALL = {"images": 128, "size": 16, "hidden": 8, "epochs": 2, "batch": 64}
 SOURCE = """

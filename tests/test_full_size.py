@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vaenotes import full_size
-from vaenotes.full_size import groups, losing, predictions, runs
-from vaenotes.summary import alive
+from vaenotes.lab.summary import alive
+from vaenotes.report import full_size
+from vaenotes.report.full_size import groups, losing, predictions, runs
 
 
 def test_every_group_has_the_runs_that_its_name_says():

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from bs4 import BeautifulSoup
 
-import vaenotes as vn
-from vaenotes.ledger import OPEN, VERDICTS, claims, predictions, verdict
-from vaenotes.notebook import read_parameters
+from vaenotes import report
+from vaenotes.report.ledger import OPEN, VERDICTS, claims, predictions, verdict
+from vaenotes.report.notebook import read_parameters
 
 BOOK = Path(__file__).parents[1] / "book"
 HTML = os.environ.get("VAENOTES_HTML")
@@ -25,12 +25,12 @@ pytestmark = pytest.mark.skipif(not HTML, reason="VAENOTES_HTML names no built b
 
 @pytest.fixture(scope="module")
 def settings():
-    return vn.Settings(**read_parameters(os.environ.get("VAENOTES_PARAMETERS", "")))
+    return report.Settings(**read_parameters(os.environ.get("VAENOTES_PARAMETERS", "")))
 
 
 @pytest.fixture(scope="module")
 def findings(settings):
-    return vn.all_experiments(settings).findings
+    return report.all_experiments(settings).findings
 
 
 @cache
@@ -46,7 +46,7 @@ def test_the_ledger_has_every_claim_with_its_verdict_its_numbers_and_a_link_that
         cells = [cell.get_text() for cell in row.find_all("td")]
         assert cells[0] == claim.id
         assert cells[2] == verdict(claim, findings)
-        assert cells[3].startswith(vn.ledger.text(findings[claim.effect]))
+        assert cells[3].startswith(report.ledger.text(findings[claim.effect]))
         page, anchor = row.a["href"].split(".html#")
         assert soup(page).find(id=anchor), row.a["href"]
 
@@ -60,14 +60,14 @@ def test_numbers_in_the_prose_are_the_findings(settings, findings):
     shown = [span.get_text() for span in section.select("span.pasted-text")]
     assert len(keys) == len(shown) > 10
     verdicts = Counter(verdict(claim, findings) for claim in claims())
-    numbers = vn.ledger.numbers(findings)
+    numbers = report.ledger.numbers(findings)
     numbers |= {name.replace(" ", "_"): verdicts[name] for name in (*VERDICTS, OPEN)}
-    digits = vn.all_experiments(replace(settings, data="mnist5k"), main=True).findings
+    digits = report.all_experiments(replace(settings, data="mnist5k"), main=True).findings
     numbers["digits_decided"] = digits["notes.decided"].value
-    for title, found in zip(("off", "on"), vn.full_size.main().values(), strict=True):
+    for title, found in zip(("off", "on"), report.full_size.main().values(), strict=True):
         numbers[f"full_{title}_dims_used"] = found["notes.dims_used"].value
     numbers["claims"] = len(claims())
-    numbers["replicas"] = sum(len(vn.arm(settings, name)) for name in vn.ARMS)
+    numbers["replicas"] = sum(len(report.arm(settings, name)) for name in report.ARMS)
     for (key, form), number in zip(keys, shown, strict=True):
         assert number == format(numbers[key], form), key
 
@@ -78,7 +78,7 @@ def test_a_chapter_shows_its_predictions_beside_what_came_of_them(chapter, findi
     rows = [row for row in predictions() if row.experiment == chapter.stem]
     assert rows
     for row in rows:
-        assert row.finding in text and vn.ledger.text(findings[row.finding]) in text
+        assert row.finding in text and report.ledger.text(findings[row.finding]) in text
 
 
 def test_every_figure_of_a_cell_links_the_source_that_drew_it_and_names_the_commit():

@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from vaenotes import ledger
 from vaenotes.errors import ParameterError
-from vaenotes.experiments import EXPERIMENTS
-from vaenotes.ledger import Claim, claims, holds, is_right, predictions, verdict
-from vaenotes.summary import Interval
+from vaenotes.lab.summary import Interval
+from vaenotes.report import ledger
+from vaenotes.report.experiments import EXPERIMENTS
+from vaenotes.report.ledger import Claim, claims, holds, is_right, predictions, verdict
 
 NOTES = [*(f"V{i}" for i in range(1, 7)), *(f"P{i}" for i in range(1, 5)), "F1", "F2"]
 NOTES += [*(f"M{i}" for i in range(1, 6)), "Q1", "Q2", "Q3"]

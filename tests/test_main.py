@@ -14,11 +14,11 @@ from small_book import PAGE, ROOT, SmallBook
 import vaenotes
 from vaenotes.__main__ import main
 from vaenotes.config import Config
-from vaenotes.experiments import experiment
-from vaenotes.runs import fetch
-from vaenotes.settings import Settings
-from vaenotes.store import Store
-from vaenotes.summary import counts
+from vaenotes.lab.runs import fetch
+from vaenotes.lab.store import Store
+from vaenotes.lab.summary import counts
+from vaenotes.report.experiments import experiment
+from vaenotes.report.settings import Settings
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import xarray as xr
 from synthetic import BOTH, CROSSED, FIRST, IMAGES, MIXED, NONE, SECOND, make_runs
 
 from vaenotes import trace
-from vaenotes.measures import MEASURES, PAIRED, difference, median_of, paired, values_of
-from vaenotes.summary import weaker_first
+from vaenotes.lab.measures import MEASURES, PAIRED, difference, median_of, paired, values_of
+from vaenotes.lab.summary import weaker_first
 
 SMALLEST = 2.0**-20  # the posterior's variance at the end
 

@@ -4,7 +4,7 @@ from torch.distributions import Bernoulli, Normal
 from torch.nn import functional as F
 
 from vaenotes.config import Config
-from vaenotes.data import load
+from vaenotes.data.load import load
 from vaenotes.errors import ParameterError
 from vaenotes.model import ENCODERS, FEATURES, LEAST, VAE
 from vaenotes.objective import Terms, Weights, reconstruction_nats, terms, total

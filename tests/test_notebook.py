@@ -15,8 +15,8 @@ import pytest
 from small_book import FRONT_MATTER
 
 from vaenotes.errors import ParameterError
-from vaenotes.notebook import check_parameters, read_parameters
-from vaenotes.settings import Settings
+from vaenotes.report.notebook import check_parameters, read_parameters
+from vaenotes.report.settings import Settings
 
 PAGE = f"""\
 {FRONT_MATTER}
@@ -30,9 +30,9 @@ data: str = "sprites"
 ```
 
 ```{{code-cell}} python3
-import vaenotes as vn
+from vaenotes import report
 
-print(vn.check_parameters(globals()))
+print(report.check_parameters(globals()))
 ```
 """
 

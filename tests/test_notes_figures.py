@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from vaenotes import notes_figures, trace
-from vaenotes.notes_figures import bands, comparison, digitised, facts, figure, mistaken, notes
+from vaenotes import trace
+from vaenotes.report import notes_figures
+from vaenotes.report.notes_figures import (
+    bands,
+    comparison,
+    digitised,
+    facts,
+    figure,
+    mistaken,
+    notes,
+)
 
 
 def test_every_digitised_series_runs_forward_and_its_quantiles_rise():

@@ -17,19 +17,11 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.pylabtools import select_figure_formats
 from IPython.utils.capture import capture_output
 
-from vaenotes import (
-    checks,
-    data,
-    experiments,
-    films,
-    plots,
-    priors,
-    runs,
-    settings,
-    training,
-    workers,
-)
+from vaenotes import priors, training
 from vaenotes.config import Config
+from vaenotes.data import load as data
+from vaenotes.lab import plots, runs, workers
+from vaenotes.report import checks, experiments, films, settings
 
 BOOK = Path(__file__).parents[1] / "book"
 WILD = 1  # the seed that diverges
@@ -38,7 +30,13 @@ pytestmark = pytest.mark.slow
 
 def trains(page: Path) -> bool:
     """Whether a page asks for replicas."""
-    calls = ("vn.run", "vn.arm(", "vn.experiment(", "vn.all_experiments(", "vn.check_runs(")
+    calls = (
+        "lab.run",
+        "report.arm(",
+        "report.experiment(",
+        "report.all_experiments(",
+        "report.check_runs(",
+    )
     cells = jupytext.reads(page.read_text(), fmt="md").cells
     return any(call in cell.source for cell in cells if cell.cell_type == "code" for call in calls)
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from synthetic import BOTH, FIRST, SECOND, make_runs
 
-from vaenotes import plots, summary
 from vaenotes.config import Config
-from vaenotes.data import load
+from vaenotes.data.load import load
+from vaenotes.lab import plots, summary
 from vaenotes.training import build
 
 

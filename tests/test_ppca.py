@@ -8,12 +8,12 @@ import torch
 from scipy import stats
 from sklearn.decomposition import PCA
 
-from vaenotes.data import load
+from vaenotes.data.load import load
 from vaenotes.errors import ParameterError
 from vaenotes.kl import Diagonal, Full
 from vaenotes.model import VAE
 from vaenotes.objective import Weights, terms, total
-from vaenotes.ppca import (
+from vaenotes.theory.ppca import (
     constant_prior,
     exact_terms,
     install,

@@ -77,19 +77,19 @@ def test_types_are_shipped():
 
 
 USE = """
-configs = vn.arm(settings)
-shape: tuple[int, ...] = vn.load_data(configs[0]).images.shape
-model: vn.VAE = vn.load_model(configs[0])
+configs = report.arm(settings)
+shape: tuple[int, ...] = lab.load_data(configs[0]).images.shape
+model: vn.VAE = lab.load_model(configs[0])
 low: float = outcome.findings["notes.matching"].low
-used: bool = vn.summary.counts(runs)["collapsed"] == 0
+used: bool = lab.summary.counts(runs)["collapsed"] == 0
 priors: list[str] = list(vn.PRIORS)
 """
 MISUSES = {
     "vn.Setings()": "attr-defined",
-    "vn.Settings(seed=3)": "call-arg",
-    "vn.run(settings)": "arg-type",
-    "vn.load_data(configs[0]).image": "attr-defined",
-    "number: int = vn.summary.counts(runs)": "assignment",
+    "report.Settings(seed=3)": "call-arg",
+    "lab.run(settings)": "arg-type",
+    "lab.load_data(configs[0]).image": "attr-defined",
+    "number: int = lab.summary.counts(runs)": "assignment",
 }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from vaenotes import cost
+from vaenotes.report import cost
 
 ROOT = Path(__file__).parents[1]
 WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text())

@@ -10,13 +10,14 @@ import pytest
 import torch
 import xarray as xr
 
-from vaenotes import runs as runs_module
-from vaenotes import trace, workers
+from vaenotes import trace
 from vaenotes.config import Config
-from vaenotes.data import load
+from vaenotes.data.load import load
 from vaenotes.errors import ParameterError, StoreError
-from vaenotes.runs import load_data, load_model, run, run_arms
-from vaenotes.store import Store
+from vaenotes.lab import runs as runs_module
+from vaenotes.lab import workers
+from vaenotes.lab.runs import load_data, load_model, run, run_arms
+from vaenotes.lab.store import Store
 from vaenotes.training import Ensemble, train
 
 SMALL = {"images": 128, "size": 16, "hidden": 8, "epochs": 2, "batch": 64}

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soak
 
-from vaenotes import runs, store
-from vaenotes.store import Store
+from vaenotes.lab import runs, store
+from vaenotes.lab.store import Store
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
 

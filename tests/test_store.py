@@ -4,15 +4,14 @@ import subprocess
 import sys
 import warnings
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 from filelock import FileLock
 
-from vaenotes import store as store_module
 from vaenotes.errors import StoreError
-from vaenotes.store import (
+from vaenotes.lab import store as store_module
+from vaenotes.lab.store import (
     SEAL,
     STATES,
     Store,

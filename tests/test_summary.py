@@ -6,7 +6,7 @@ import xarray as xr
 from scipy import stats
 from synthetic import BOTH, CROSSED, FIRST, MIXED, NONE, SECOND, make_runs
 
-from vaenotes import summary
+from vaenotes.lab import summary
 
 
 def test_fates_are_told_apart_and_all_replicas_are_counted():

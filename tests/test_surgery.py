@@ -6,9 +6,9 @@ import pytest
 import torch
 from scipy import integrate
 
+from vaenotes.diagnosis.surgery import surgery
 from vaenotes.errors import ParameterError
 from vaenotes.kl import Diagonal, Full, kl_nats
-from vaenotes.surgery import surgery
 
 
 def gaussians(images, nodes=2, dims=2, spread=2.0, seed=0):

@@ -10,10 +10,10 @@ import torch
 
 from vaenotes import trace, training
 from vaenotes.config import Config
-from vaenotes.data import load
-from vaenotes.dataset import Pictures
+from vaenotes.data.dataset import Pictures
+from vaenotes.data.load import load
+from vaenotes.data.pool import pixels
 from vaenotes.objective import Weights, terms, total
-from vaenotes.pool import pixels
 from vaenotes.training import build
 
 SMALL = {"images": 256, "size": 16, "hidden": 16, "epochs": 2, "batch": 64, "learning_rate": 1e-3}

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from vaenotes.data import load
+from vaenotes.data.load import load
+from vaenotes.data.pool import pixels
+from vaenotes.data.vectors import CONDITION, VECTORS
 from vaenotes.errors import ParameterError
-from vaenotes.pool import pixels
-from vaenotes.settings import Settings
-from vaenotes.vectors import CONDITION, VECTORS
+from vaenotes.report.settings import Settings
 
 
 def vectors(name, **options):

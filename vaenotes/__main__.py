@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Any
 
 from vaenotes import __version__
 from vaenotes.errors import OneLine, ParameterError
-from vaenotes.notebook import check_parameters, read_parameters
-from vaenotes.store import SERVED, STATES, File, Store
+from vaenotes.lab.store import SERVED, STATES, File, Store
+from vaenotes.report.notebook import check_parameters, read_parameters
 
 # What stands beside torch is imported by the commands that need it: the others answer at once.
 if TYPE_CHECKING:
-    from vaenotes.summary import Interval
+    from vaenotes.lab.summary import Interval
 
 PROGRAM = "python -m vaenotes"
 
@@ -96,7 +96,8 @@ def run_experiment(chosen: argparse.Namespace) -> int:
     """Run an experiment, or take it from the store; print what became of its replicas, and the
     findings."""
     settings = check_parameters(read_parameters(shlex.join(chosen.words)))
-    from vaenotes import experiments, summary
+    from vaenotes.lab import summary
+    from vaenotes.report import experiments
 
     with warnings.catch_warnings(record=True) as caught:
         outcome = experiments.experiment(settings, chosen.experiment)
@@ -124,7 +125,7 @@ def run_experiment(chosen: argparse.Namespace) -> int:
 
 def finding_rows(findings: "Mapping[str, Interval]") -> dict[str, dict[str, Any]]:
     """Findings as JSON has them: value, low, high, replicas and unit; None where there is none."""
-    from vaenotes.ledger import measure_of
+    from vaenotes.report.ledger import measure_of
 
     rows: dict[str, dict[str, Any]] = {}
     for name, interval in findings.items():
@@ -144,7 +145,7 @@ def build_book(chosen: argparse.Namespace) -> int:
         raise OneLine(f"jupyter-book is not in {beside}: pip install -r requirements.txt")
     text = shlex.join(chosen.words) or os.environ.get("VAENOTES_PARAMETERS", "")
     settings = check_parameters(read_parameters(text))
-    from vaenotes.experiments import check_arms
+    from vaenotes.report.experiments import check_arms
 
     check_arms(settings)
     command = [program, "build", chosen.source]

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
-from vaenotes.data import DATASETS, MOST_IMAGES
+from vaenotes.data.load import DATASETS, MOST_IMAGES
+from vaenotes.data.vectors import VECTORS
 from vaenotes.errors import (
     LARGEST,
     ParameterError,
@@ -17,7 +18,6 @@ from vaenotes.errors import (
 from vaenotes.graph import Edges
 from vaenotes.model import ENCODERS, LEAST, LIKELIHOODS, STARTS
 from vaenotes.priors import PRIORS
-from vaenotes.vectors import VECTORS
 
 CHOICES: dict[str, Iterable[str]] = {
     "prior": PRIORS,  # itself, as more may be added

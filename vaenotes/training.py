@@ -23,11 +23,11 @@ from torch.nn import functional as F
 
 from vaenotes import trace
 from vaenotes.config import Config
-from vaenotes.dataset import Dataset
+from vaenotes.data.dataset import Dataset
+from vaenotes.data.pool import Pool
 from vaenotes.gauge import change_units, regauge
 from vaenotes.model import VAE
 from vaenotes.objective import Weights, terms, total
-from vaenotes.pool import Pool
 
 REGISTER = 64  # numbers; a multiple of what any vector register holds
 WORTH_RECORDING = 250  # steps; in fewer, recording one would cost more than it saves

@@ -48,8 +48,8 @@ def checked(text: str) -> dict[str, Any]:
     a page would refuse them."""
     library()
     from vaenotes.errors import ParameterError
-    from vaenotes.experiments import check_arms
-    from vaenotes.notebook import check_parameters, read_parameters
+    from vaenotes.report.experiments import check_arms
+    from vaenotes.report.notebook import check_parameters, read_parameters
 
     try:
         parameters = read_parameters(text)

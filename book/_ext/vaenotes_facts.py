@@ -98,7 +98,7 @@ def soak(file: Path) -> str:
 
 
 def _tell(app: Sphinx, config: Config) -> None:
-    from vaenotes.settings import Settings  # late: it stands beside torch
+    from vaenotes.report.settings import Settings  # late: it stands beside torch
 
     config.vaenotes_commit = revision = commit(app.srcdir)
     rows = [f"| {name} | {number} |" for name, number in installed_versions().items()]

@@ -17,7 +17,7 @@ from joblib import Parallel
 from joblib._dask import DaskDistributedBackend
 
 from vaenotes.errors import ClusterError, ParameterError, check
-from vaenotes.store import code_digest
+from vaenotes.lab.store import code_digest
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -15,8 +15,8 @@ import xarray as xr
 from IPython.display import HTML
 from matplotlib.figure import Figure
 
-from vaenotes import charts, plots
-from vaenotes.dataset import Dataset
+from vaenotes.data.dataset import Dataset
+from vaenotes.lab import charts, plots
 from vaenotes.model import VAE
 
 MOST = 26  # frames of training: each is a picture of its own in the page

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from vaenotes.experiments import ARMS
-from vaenotes.ledger import text
-from vaenotes.summary import Interval
+from vaenotes.lab.summary import Interval
+from vaenotes.report.experiments import ARMS
+from vaenotes.report.ledger import text
 
 
 class Part(NamedTuple):

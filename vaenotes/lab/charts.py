@@ -17,9 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, Patch
 from matplotlib.ticker import NullFormatter
 
-from vaenotes.ledger import NOT_RUN, OPEN, Findings, Prediction, is_right
-from vaenotes.plots import COLOURS, STYLE
-from vaenotes.summary import (
+from vaenotes.lab.plots import COLOURS, STYLE
+from vaenotes.lab.summary import (
     ALIVE_RATIO,
     Interval,
     alive,
@@ -27,7 +26,8 @@ from vaenotes.summary import (
     median_interval,
     most_and_least_used,
 )
-from vaenotes.theory import lag_share
+from vaenotes.report.ledger import NOT_RUN, OPEN, Findings, Prediction, is_right
+from vaenotes.theory.closed_forms import lag_share
 
 DIMS = {"none": "#DDDDDD", "first": "#E69F00", "second": "#56B4E9", "several": "#999999"}
 RIGHT, WRONG = "#009E73", "#CC79A7"

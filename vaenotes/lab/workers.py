@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from joblib import Parallel, cpu_count, delayed
 
-from vaenotes import cluster, foreign, memory
 from vaenotes.config import Config
-from vaenotes.dataset import Dataset
+from vaenotes.data.dataset import Dataset
 from vaenotes.errors import StoreError
+from vaenotes.lab import cluster, foreign, memory
+from vaenotes.lab.progress import progress, say
+from vaenotes.lab.store import Entry, Store, checkpoint_key, code_digest
 from vaenotes.model import LEAST
-from vaenotes.progress import progress, say
-from vaenotes.store import Entry, Store, checkpoint_key, code_digest
 from vaenotes.training import (
     Checkpoint,
     Ensemble,

@@ -21,13 +21,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from pandas.io.formats.style import Styler
 
-from vaenotes import ledger, trace
-from vaenotes.data import FACTORS
-from vaenotes.ledger import Findings, Prediction, claims, is_right, text
-from vaenotes.measures import difference, median_of
-from vaenotes.notes_figures import TAIL, bands, facts, notes
-from vaenotes.plots import COLOURS, STYLE
-from vaenotes.summary import CARRIES, Interval
+from vaenotes import trace
+from vaenotes.data.load import FACTORS
+from vaenotes.lab.measures import difference, median_of
+from vaenotes.lab.plots import COLOURS, STYLE
+from vaenotes.lab.summary import CARRIES, Interval
+from vaenotes.report import ledger
+from vaenotes.report.ledger import Findings, Prediction, claims, is_right, text
+from vaenotes.report.notes_figures import TAIL, bands, facts, notes
 
 FOLDER = Path(__file__).parent
 TITLES = {

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vaenotes.diagnosis import SPREADS
+from vaenotes.diagnosis.report import SPREADS
 from vaenotes.errors import ParameterError, check, check_choice, check_int
 
 Named = Mapping[str, Any]  # "mean", and one of diagnosis.SPREADS

@@ -16,8 +16,8 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from vaenotes.errors import ParameterError
-from vaenotes.measures import MEASURES, PAIRED, UNITS_OF_CODE, Measure
-from vaenotes.summary import Interval
+from vaenotes.lab.measures import MEASURES, PAIRED, UNITS_OF_CODE, Measure
+from vaenotes.lab.summary import Interval
 
 VERDICTS = ("reproduced", "reproduced up to units", "refuted", "answered")
 """What a rule may say of a claim."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaenotes.dataset import Dataset
+from vaenotes.data.dataset import Dataset
 
 SMALL_POOL = 2**24  # numbers; images no more than that are held as float32, larger sets as uint8
 

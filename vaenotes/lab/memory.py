@@ -11,11 +11,11 @@ import psutil
 
 from vaenotes import trace
 from vaenotes.config import Config
-from vaenotes.data import FACTORS, kept_bytes
-from vaenotes.dataset import VECTOR_BYTES, load_bytes
+from vaenotes.data.dataset import VECTOR_BYTES, load_bytes
+from vaenotes.data.load import FACTORS, kept_bytes
+from vaenotes.data.vectors import VECTORS
 from vaenotes.errors import check_memory
 from vaenotes.model import LEAST, weight_bytes
-from vaenotes.vectors import VECTORS
 
 # Weights, gradients twice, Adam's two moments; most of it again in a checkpoint and its file.
 WEIGHT_COPIES = 11

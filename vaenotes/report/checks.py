@@ -17,13 +17,14 @@ import pandas as pd
 import torch
 import xarray as xr
 
-from vaenotes import memory, ppca, runs
 from vaenotes.config import Config
-from vaenotes.data import load
+from vaenotes.data.load import load
+from vaenotes.data.pool import pixels
 from vaenotes.errors import check_choice
-from vaenotes.pool import pixels
-from vaenotes.settings import PROFILES, Settings
-from vaenotes.summary import ALIVE_RATIO, Interval, median_interval, survivors
+from vaenotes.lab import memory, runs
+from vaenotes.lab.summary import ALIVE_RATIO, Interval, median_interval, survivors
+from vaenotes.report.settings import PROFILES, Settings
+from vaenotes.theory import ppca
 from vaenotes.trace import EVALUATION_IMAGES
 
 

@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 
 import xarray as xr
 
-from vaenotes import measures, memory, runs
 from vaenotes.config import Config
-from vaenotes.data import MOST_IMAGES
-from vaenotes.dataset import Dataset
+from vaenotes.data.dataset import Dataset
+from vaenotes.data.load import MOST_IMAGES
 from vaenotes.errors import check_choice
 from vaenotes.graph import Edges
-from vaenotes.settings import PROFILES, Settings
-from vaenotes.summary import Interval
+from vaenotes.lab import measures, memory, runs
+from vaenotes.lab.summary import Interval
+from vaenotes.report.settings import PROFILES, Settings
 
 
 @dataclass(frozen=True)

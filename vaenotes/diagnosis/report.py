@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from vaenotes import portrait
+from vaenotes.diagnosis import figures as portrait
+from vaenotes.diagnosis.surgery import by_dim, estimate, mixture_densities
 from vaenotes.errors import LARGEST, ParameterError, check, check_int, number
 from vaenotes.kl import (
     Diagonal,
@@ -35,8 +36,7 @@ from vaenotes.kl import (
     match,
     sample,
 )
-from vaenotes.summary import ACTIVE_SPREAD, CARRIES
-from vaenotes.surgery import by_dim, estimate, mixture_densities
+from vaenotes.lab.summary import ACTIVE_SPREAD, CARRIES
 from vaenotes.trace import marginal
 
 SHRUNK = 0.5

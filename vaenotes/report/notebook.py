@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from vaenotes.errors import ParameterError, check, meant
 
 if TYPE_CHECKING:
-    from vaenotes.settings import Settings
+    from vaenotes.report.settings import Settings
 
 
 def read_parameters(text: str) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def check_parameters(namespace: Mapping[str, Any]) -> Settings:
     six parameters, a module, IPython's own or taken from `typing` counts as a misspelt parameter.
     Raises ParameterError, in one line.
     """
-    from vaenotes.settings import Settings  # late: it stands beside torch
+    from vaenotes.report.settings import Settings  # late: it stands beside torch
 
     allowed = [field.name for field in fields(Settings)]
     for name, value in namespace.items():

@@ -15,16 +15,18 @@ import numpy as np
 import torch
 import xarray as xr
 
-from vaenotes import data, foreign, memory, trace
+from vaenotes import trace
 from vaenotes.config import Config
-from vaenotes.dataset import Dataset
+from vaenotes.data import load as data
+from vaenotes.data.dataset import Dataset
 from vaenotes.errors import ParameterError, shown
+from vaenotes.lab import foreign, memory
+from vaenotes.lab.progress import say
+from vaenotes.lab.store import Entry, Store, key
+from vaenotes.lab.workers import train_all
 from vaenotes.model import VAE
 from vaenotes.priors import PRIORS
-from vaenotes.progress import say
-from vaenotes.store import Entry, Store, key
 from vaenotes.training import Result, build
-from vaenotes.workers import train_all
 
 
 def run(configs: Sequence[Config], store: Store | None = None) -> xr.Dataset:

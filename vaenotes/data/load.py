@@ -14,7 +14,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import ndimage
 
-from vaenotes.dataset import Dataset, Pairs, Pictures, load_bytes
+from vaenotes.data.dataset import Dataset, Pairs, Pictures, load_bytes
+from vaenotes.data.digits import MNIST5K_IMAGES, OPTDIGITS_IMAGES, digits, mnist5k
+from vaenotes.data.vectors import VECTORS
 from vaenotes.errors import (
     LARGEST,
     ParameterError,
@@ -25,8 +27,6 @@ from vaenotes.errors import (
     number,
     shown,
 )
-from vaenotes.handwritten import MNIST5K_IMAGES, OPTDIGITS_IMAGES, digits, mnist5k
-from vaenotes.vectors import VECTORS
 
 # dSprites' factors and their values (Matthey et al. 2017).
 FACTORS = ("shape", "scale", "orientation", "x", "y")

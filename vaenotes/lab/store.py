@@ -29,7 +29,7 @@ from platformdirs import user_cache_path
 from vaenotes.errors import StoreError
 
 ANSWERS = "training"  # the module that makes results; what it imports, near or far, is behind them
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 LAYOUT = 1  # of an entry: raise it where what is written of a result, or how, changes
 PACKAGES_BEHIND_RESULTS = ("torch", "numpy", "mlxtend", "scikit-learn")
 META = "meta.json"

@@ -22,9 +22,10 @@ from matplotlib.patches import Patch
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from torch import Tensor
 
-from vaenotes import summary, trace
-from vaenotes.dataset import Dataset
+from vaenotes import trace
+from vaenotes.data.dataset import Dataset
 from vaenotes.gauge import change_units
+from vaenotes.lab import summary
 from vaenotes.model import VAE
 
 COLOURS = {"posterior": "#0072B2", "prior": "#D55E00"}

@@ -5,7 +5,7 @@ Both come with packages that are installed anyway, so nothing is fetched.
 
 import numpy as np
 
-from vaenotes.dataset import Dataset
+from vaenotes.data.dataset import Dataset
 from vaenotes.errors import LARGEST, check_int
 
 MNIST5K_IMAGES = 5_000

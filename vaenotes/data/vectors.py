@@ -8,9 +8,9 @@ from functools import partial
 
 import numpy as np
 
-from vaenotes.dataset import VECTOR_BYTES, Dataset, load_bytes
+from vaenotes.data.dataset import VECTOR_BYTES, Dataset, load_bytes
+from vaenotes.data.digits import OPTDIGITS_IMAGES, read_optdigits
 from vaenotes.errors import LARGEST, check_int, check_memory
-from vaenotes.handwritten import OPTDIGITS_IMAGES, read_optdigits
 
 CONDITION = 5  # how many coordinates of a manifold a prior may be shown
 

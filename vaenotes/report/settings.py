@@ -5,7 +5,7 @@ import zipfile
 from dataclasses import dataclass, fields
 from typing import TypeGuard
 
-from vaenotes.data import DATASETS
+from vaenotes.data.load import DATASETS
 from vaenotes.errors import check, check_choice
 from vaenotes.priors import PRIORS
 

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from scipy import spatial, stats
 
-from vaenotes.summary import (
+from vaenotes.lab.summary import (
     Interval,
     alive,
     binomial_interval,

@@ -1,0 +1,6 @@
+from . import adapters as adapters
+from . import figures as figures
+from . import surgery as surgery
+from .report import Recorder as Recorder
+from .report import Report as Report
+from .report import diagnose as diagnose
