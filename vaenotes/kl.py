@@ -137,6 +137,14 @@ def _images(q: Diagonal) -> Diagonal:
     return Diagonal(*torch.broadcast_tensors(*q))
 
 
+def marginal(gaussian: Gaussian) -> Diagonal:
+    """The mean and the log of each dim's own variance, (..., node, dim)."""
+    if isinstance(gaussian, Full):
+        variance = gaussian.cholesky.square().sum(-1)
+        return Diagonal(gaussian.mean, variance.log().reshape(gaussian.mean.shape))
+    return gaussian
+
+
 def log_density(gaussian: Gaussian, z: Tensor) -> Tensor:
     """log N(z) in nats, summed over (node, dim): (...,), for z (..., node, dim)."""
     _shape(gaussian=gaussian, z=z)

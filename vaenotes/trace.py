@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vaenotes.kl import Diagonal, Full, Gaussian, kl_nats, kl_parts
+from vaenotes.kl import Diagonal, kl_nats, kl_parts, marginal
 from vaenotes.model import VAE, Output
 from vaenotes.objective import Weights, reconstruction_nats, terms, total
 from vaenotes.priors import shuffled
@@ -72,14 +72,6 @@ FINAL_QUANTITIES = {
 UNDEFINED_IF_CONSTANT = ("r2", "knockout_r2")
 """NaN where a factor is the same in all images measured: there is no variance to explain. All else
 is finite in a replica that has not diverged."""
-
-
-def marginal(gaussian: Gaussian) -> Diagonal:
-    """The mean and the log of each dim's own variance, (..., node, dim)."""
-    if isinstance(gaussian, Full):
-        variance = gaussian.cholesky.square().sum(-1)
-        return Diagonal(gaussian.mean, variance.log().reshape(gaussian.mean.shape))
-    return gaussian
 
 
 def prior_of_each(output: Output) -> Diagonal:

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from vaenotes.lab.plots import COLOURS, PARTS, STYLE
 from vaenotes.lab.summary import CARRIES
+from vaenotes.style import COLOURS, PARTS, STYLE
 
 TALLEST = 12.0  # inches
 LABELLED = 50  # rows that can be labelled one by one

@@ -33,11 +33,11 @@ from vaenotes.kl import (
     kl_nats,
     kl_parts,
     log_density,
+    marginal,
     match,
     sample,
 )
 from vaenotes.lab.summary import ACTIVE_SPREAD, CARRIES
-from vaenotes.trace import marginal
 
 SHRUNK = 0.5
 """A dead dim whose prior variance is below this share of where it started is free-riding."""

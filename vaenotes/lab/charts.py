@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, Patch
 from matplotlib.ticker import NullFormatter
 
-from vaenotes.lab.plots import COLOURS, STYLE
 from vaenotes.lab.summary import (
     ALIVE_RATIO,
     Interval,
@@ -27,6 +26,7 @@ from vaenotes.lab.summary import (
     most_and_least_used,
 )
 from vaenotes.report.ledger import NOT_RUN, OPEN, Findings, Prediction, is_right
+from vaenotes.style import COLOURS, STYLE
 from vaenotes.theory.closed_forms import lag_share
 
 DIMS = {"none": "#DDDDDD", "first": "#E69F00", "second": "#56B4E9", "several": "#999999"}

@@ -27,24 +27,10 @@ from vaenotes.data.dataset import Dataset
 from vaenotes.gauge import change_units
 from vaenotes.lab import summary
 from vaenotes.model import VAE
+from vaenotes.style import COLOURS, PARTS, STYLE
 
-COLOURS = {"posterior": "#0072B2", "prior": "#D55E00"}
-PARTS = {
-    "kl_variance_nats": ("variances differ", "#009E73"),
-    "kl_mean_nats": ("means vary", "#56B4E9"),
-    "kl_offset_nats": ("constant offset", "#E69F00"),
-}
 SCALES = 3.0 ** np.arange(-2, 2.5, 0.5)  # in which units change: a ninth to nine
 UNITS_IMAGES = 4  # shown beside the numbers of a model in other units
-STYLE: dict[Any, Any] = {
-    "figure.constrained_layout.use": True,
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-}
-
 mpl.rcParams["svg.hashsalt"] = "vaenotes"  # equal figures, equal bytes
 if get_ipython() is not None:  # sharp at any size in a notebook
     set_matplotlib_formats("svg", metadata={"Date": None})

@@ -24,11 +24,11 @@ from pandas.io.formats.style import Styler
 from vaenotes import trace
 from vaenotes.data.load import FACTORS
 from vaenotes.lab.measures import difference, median_of
-from vaenotes.lab.plots import COLOURS, STYLE
 from vaenotes.lab.summary import CARRIES, Interval
 from vaenotes.report import ledger
 from vaenotes.report.ledger import Findings, Prediction, claims, is_right, text
 from vaenotes.report.notes_figures import TAIL, bands, facts, notes
+from vaenotes.style import COLOURS, STYLE
 
 FOLDER = Path(__file__).parent
 TITLES = {

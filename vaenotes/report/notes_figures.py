@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vaenotes.data.load import FACTORS
-from vaenotes.lab.plots import COLOURS, STYLE
+from vaenotes.style import COLOURS, STYLE
 
 FIGURES = {"std": ("std_behaviour", "shape"), "mean": ("mu_behaviour", "y")}
 """By what a figure shows: its name in the notes, and the one node that they show."""
