@@ -3,7 +3,7 @@ three papers, on data whose own dimension is known.
 
     runs = known.run(settings, ["digits_diagonal", "digits_cholesky"])
 
-Data and prior belong to each arm; of the settings the profile's seeds and epochs count.
+Data and prior belong to each arm; of the settings the profile, the seeds and the epochs count.
 """
 
 import math
@@ -16,12 +16,14 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
+from sklearn.decomposition import PCA
 
 from vaenotes.config import Config
 from vaenotes.data.load import load
 from vaenotes.data.pool import pixels
 from vaenotes.errors import check_choice
 from vaenotes.lab import memory, runs
+from vaenotes.lab.measures import values_of
 from vaenotes.lab.summary import ALIVE_RATIO, Interval, median_interval, survivors
 from vaenotes.report.settings import PROFILES, Settings
 from vaenotes.theory import ppca
@@ -43,14 +45,9 @@ class Known:
 
 
 ELBO: dict[str, Any] = {
-    "reconstruction_weight": 1.0,
-    "kl_weight": 1.0,
-    "supervision_weight": 0.0,
-    "kl_warmup": 0,
-    "likelihood": "gaussian_learned",
-    "decoder_start": "uniform",
-    "decay": True,
-}
+    "reconstruction_weight": 1.0, "kl_weight": 1.0, "supervision_weight": 0.0, "kl_warmup": 0,
+    "likelihood": "gaussian_learned", "decoder_start": "uniform", "decay": True,
+}  # fmt: skip
 DIGITS = ELBO | {
     "data": "optdigits", "images": 1797, "size": 8, "encoder": "linear", "dims": 5,
     "noise_logvar": -2.0, "batch": 128, "learning_rate": 0.02,
@@ -68,6 +65,16 @@ MANIFOLD = ELBO | {
     "noise_logvar": -8.0, "batch": 128, "learning_rate": 0.01,
 }  # fmt: skip
 COLUMNS = 8  # dims offered where the noise is swept
+
+# The arms of linear VAEs, in the order of figures: by prior; and by the units that training starts
+# in, on digits, and on data of rank three.
+PRIORS = ("digits_standard", "digits_diagonal", "digits_cholesky")
+UNITS = (
+    "digits_steady", "digits_small", "digits_small_freed", "digits_large", "digits_large_freed",
+)  # fmt: skip
+DEAD = ("rank_3_small", "rank_3_12_20_diagonal", "rank_3_large")
+LINEAR = PRIORS + UNITS + DEAD
+VARIANCE, RATIO = "prior variance (z²)", "posterior std / prior std"  # of figures' axes
 
 
 def noise_between(kept: int) -> float:
@@ -92,55 +99,58 @@ def digits() -> np.ndarray:
 @cache
 def arms() -> dict[str, Known]:
     """All of them, by name."""
+    return _on_digits() | _of_low_rank() | _on_manifolds()
+
+
+def _on_digits() -> dict[str, Known]:
     found = {
-        f"digits_{prior}": Known(title, DIGITS | {"prior": prior}, 6)
-        for prior, title in (
-            ("standard", "fixed N(0, I)"),
-            ("diagonal", "learned diagonal prior"),
-            ("cholesky", "learned full prior"),
-        )
+        "digits_standard": Known("fixed N(0, I)", DIGITS | {"prior": "standard"}, 6),
+        "digits_diagonal": Known("learned diagonal prior", DIGITS | {"prior": "diagonal"}, 6),
+        "digits_cholesky": Known("learned full prior", DIGITS | {"prior": "cholesky"}, 6),
     }
     steady = DIGITS | {"prior": "diagonal", "decay": False}
     found["digits_steady"] = Known("ordinary units", steady, 5, share=0.5)
     for name, title, factor in (
-        ("small", "20 times smaller", 1 / 20),
-        ("large", "100 times larger", 100.0),
+        ("digits_small", "20 times smaller", 1 / 20),
+        ("digits_large", "100 times larger", 100.0),
     ):
         start = steady | {"units": (factor,) * DIGITS["dims"]}
         freed = start | {"regauge": (1 / factor,) * DIGITS["dims"]}
-        found[f"digits_{name}"] = Known(title, start, 5, share=0.5)
-        found[f"digits_{name}_freed"] = Known(f"{title}, changed back", freed, 5, share=0.5)
+        found[name] = Known(title, start, 5, share=0.5)
+        found[f"{name}_freed"] = Known(f"{title}, changed back", freed, 5, share=0.5)
     for kept in range(1, COLUMNS):
         noise = noise_between(kept)
-        changes = DIGITS | {
-            "prior": "diagonal", "dims": COLUMNS, "likelihood": "gaussian",
-            "noise_logvar": math.log(noise),
-        }  # fmt: skip
+        fixed = {"likelihood": "gaussian", "noise_logvar": math.log(noise)}
+        changes = DIGITS | fixed | {"prior": "diagonal", "dims": COLUMNS}
         # halfway, in logs, from the ratio that the last column kept should have to 1
         below = ppca.optimum(digit_eigenvalues(), kept, noise).ratio[-1] ** 0.5
-        title = f"noise below λ{kept}"
-        found[f"columns_{kept}"] = Known(title, changes, 4, kept, below)
+        found[f"columns_{kept}"] = Known(f"noise below λ{kept}", changes, 4, kept, below)
+    return found
+
+
+def _of_low_rank() -> dict[str, Known]:
+    found = {}
     for name, factor in (("small", 1 / 20), ("large", 20.0)):  # of rank_3_12_20_diagonal
-        changes = RANK | {
-            "data": "linear_3", "size": 12, "dims": 20, "prior": "diagonal",
-            "units": (factor,) * 20,
-        }  # fmt: skip
+        start = {"data": "linear_3", "size": 12, "dims": 20, "units": (factor,) * 20}
+        changes = RANK | start | {"prior": "diagonal"}
         found[f"rank_3_{name}"] = Known(f"{name} units at the start", changes, 3, share=0.5)
     for rank, size, latent in LOW_RANK:
         for prior, title in (("standard", "fixed"), ("diagonal", "learned")):
-            changes = RANK | {"data": f"linear_{rank}", "size": size, "dims": latent}
+            own = {"data": f"linear_{rank}", "size": size, "dims": latent, "prior": prior}
             found[f"rank_{rank}_{size}_{latent}_{prior}"] = Known(
-                f"{rank} / {size} / {latent}, {title}",
-                changes | {"prior": prior}, 3, min(rank, latent), share=0.5,
-            )  # fmt: skip
+                f"{rank} / {size} / {latent}, {title}", RANK | own, 3, min(rank, latent), share=0.5
+            )
+    return found
+
+
+def _on_manifolds() -> dict[str, Known]:
+    found = {}
     for rank in (2, 4, 6, 8, 10):
         changes = MANIFOLD | {"data": f"manifold_{rank}", "prior": "standard"}
         title = f"{rank} dims, fixed prior"
         found[f"manifold_{rank}"] = Known(title, changes, 3, rank, share=0.5)
-    found["manifold_10_seen"] = Known(
-        "10 dims, the prior sees 5",
-        MANIFOLD | {"data": "manifold_10", "prior": "factors"}, 3, 5, share=0.5,
-    )  # fmt: skip
+    seen = MANIFOLD | {"data": "manifold_10", "prior": "factors"}
+    found["manifold_10_seen"] = Known("10 dims, the prior sees 5", seen, 3, 5, share=0.5)
     return found
 
 
@@ -162,31 +172,75 @@ def run(settings: Settings, names: Sequence[str]) -> dict[str, xr.Dataset]:
     return runs.run_arms({name: configs(settings, name) for name in names})
 
 
+def literature() -> list[str]:
+    """The arms of which it is known how many dims should be in use."""
+    return [name for name, arm in arms().items() if arm.dims is not None]
+
+
+def titled(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Whatever was found of some arms, by their titles."""
+    return {arms()[name].title: of for name, of in found.items()}
+
+
+# -- linear VAEs on digits: the optimum is a formula
+
+
+def best() -> ppca.Optimum:
+    """The optimum on the digits."""
+    return ppca.optimum(digit_eigenvalues(), DIGITS["dims"])
+
+
 def shortfall(settings: Settings, name: str) -> Interval:
     """Nats per image by which the replicas of a `digits` arm miss the maximum likelihood, at
     their final weights and without sampling: median over replicas."""
     images = torch.from_numpy(digits()).double()
-    best = ppca.optimum(digit_eigenvalues(), DIGITS["dims"])
     missed = []
     for config in configs(settings, name):
         with torch.no_grad():
             nats, kl = ppca.exact_terms(runs.load_model(config).double(), images)
-        missed.append(best.log_likelihood + float(nats + kl.sum()))
+        missed.append(best().log_likelihood + float(nats + kl.sum()))
     return median_interval(np.array(missed))
 
 
-def shortfall_table(short: Mapping[str, Interval]) -> pd.DataFrame:
-    """What `shortfall` gives, a row per arm."""
-    return pd.DataFrame(
-        {
-            arms()[name].title: {
-                "nats short (median)": f"{of.value:.3f}",
-                "95% interval": f"{of.low:.3f} to {of.high:.3f}",
-                "replicas": of.replicas,
-            }
-            for name, of in short.items()
+def shortfall_table(settings: Settings, names: Sequence[str]) -> pd.DataFrame:
+    """`shortfall`, a row per arm."""
+    rows = {}
+    for name in names:
+        short = shortfall(settings, name)
+        rows[arms()[name].title] = {
+            "nats short (median)": f"{short.value:.3f}",
+            "95% interval": f"{short.low:.3f} to {short.high:.3f}",
+            "replicas": short.replicas,
         }
-    ).T
+    return pd.DataFrame(rows).T
+
+
+def score_of_sklearn() -> tuple[float, float]:
+    """What scikit-learn's PCA.score gives for the digits, and what the formula makes of its
+    covariance, which is divided by n - 1 where the likelihood wants n."""
+    x = digits().astype(float)
+    n, size = x.shape
+    theirs = float(PCA(DIGITS["dims"], svd_solver="full").fit(x).score(x))
+    scaled = ppca.optimum(digit_eigenvalues() * n / (n - 1), DIGITS["dims"])
+    return theirs, scaled.log_likelihood + size / 2 / n
+
+
+def ratio_panels(
+    settings: Settings, found: Mapping[str, xr.Dataset]
+) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """Squared ratios by the formula and as trained, a panel per prior: each dim's own, and the
+    spectrum of the posterior in units of the prior; (replica * dim,) each."""
+    expected = np.sort(best().ratio ** 2)
+    panels = {}
+    for name in PRIORS:
+        own = np.sort(found[name].ratio.isel(epoch=-1, node=0).values ** 2)
+        spectra = relative_spectra(configs(settings, name))
+        every = np.tile(expected, len(own))
+        panels[arms()[name].title] = {
+            "each dim's own": (every, own.ravel()),
+            "spectrum": (every, spectra.ravel()),
+        }
+    return panels
 
 
 def relative_spectra(chosen: Sequence[Config]) -> np.ndarray:
@@ -202,24 +256,85 @@ def relative_spectra(chosen: Sequence[Config]) -> np.ndarray:
     return np.array(found)
 
 
+def dead_panels(found: Mapping[str, xr.Dataset]) -> dict[str, dict[str, xr.DataArray]]:
+    """Of dims not in use, the variance of the prior and the ratio, by the units at the start."""
+    of = {
+        title: found[name]
+        for title, name in zip(("small units", "ordinary units", "large units"), DEAD, strict=True)
+    }
+    return {
+        VARIANCE: {t: values_of("prior_variance_unused", r) for t, r in of.items()},
+        RATIO: {t: values_of("ratio_unused", r) for t, r in of.items()},
+    }
+
+
+def linear_numbers(settings: Settings, found: Mapping[str, xr.Dataset]) -> dict[str, float]:
+    """What the page on linear VAEs says: short_ARM, by how many nats an arm misses the optimum;
+    best, the optimum; theirs and apart, scikit-learn's score and how far it is below; and of dims
+    not in use, in three units at the start, apart_in_size, the largest median variance over the
+    smallest, dead_ratio, the smallest median ratio; large_used, how many are in use in the largest.
+    """
+    numbers = {
+        name.replace("digits", "short"): shortfall(settings, name).value for name in PRIORS + UNITS
+    }
+    theirs, _ = score_of_sklearn()
+    dead = dead_panels(found)
+    small, _, large = (float(values.median()) for values in dead[VARIANCE].values())
+    return numbers | {
+        "best": best().log_likelihood,
+        "theirs": theirs,
+        "apart": best().log_likelihood - theirs,
+        "apart_in_size": large / small,
+        "dead_ratio": min(float(values.median()) for values in dead[RATIO].values()),
+        "large_used": float(np.median(used(DEAD[-1], found[DEAD[-1]]))),
+    }
+
+
+# -- three papers: the number of dims in use is known
+
+
+def used(name: str, of: xr.Dataset) -> np.ndarray:
+    """How many dims of each replica of an arm are in use, of those that did not diverge."""
+    of = survivors(of)
+    return (of.ratio.isel(epoch=-1) < arms()[name].below).sum(("node", "dim")).values
+
+
+def of_kind(found: Mapping[str, xr.Dataset], kind: str, end: str = "") -> dict[str, xr.Dataset]:
+    """The runs of the arms of a kind: "rank", "manifold" or "columns"."""
+    return {name: of for name, of in found.items() if name.startswith(kind) and name.endswith(end)}
+
+
 def expected_and_used(found: Mapping[str, xr.Dataset]) -> tuple[np.ndarray, np.ndarray]:
     """How many dims should be in use, and how many are: of every replica that did not diverge,
     (replica,) each."""
-    used = [_used(name, of) for name, of in found.items()]
-    expected = [np.full(len(u), arms()[name].dims) for name, u in zip(found, used, strict=True)]
-    return np.concatenate(expected), np.concatenate(used)
+    counted = [used(name, of) for name, of in found.items()]
+    expected = [np.full(len(u), arms()[name].dims) for name, u in zip(found, counted, strict=True)]
+    return np.concatenate(expected), np.concatenate(counted)
 
 
-def _used(name: str, of: xr.Dataset) -> np.ndarray:
-    of = survivors(of)
-    return (of.ratio.isel(epoch=-1) < arms()[name].below).sum(("node", "dim")).values
+def dims_panels(
+    found: Mapping[str, xr.Dataset],
+) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """`expected_and_used`, for linear data by prior, and for manifolds by what the prior sees."""
+    curved = of_kind(found, "manifold")
+    seen = of_kind(found, "manifold", "seen")
+    return {
+        "linear data (a)": {
+            "learned prior": expected_and_used(of_kind(found, "rank", "diagonal")),
+            "fixed prior": expected_and_used(of_kind(found, "rank", "standard")),
+        },
+        "curved manifolds (b)": {
+            "prior sees 5 dims": expected_and_used(seen),
+            "fixed prior": expected_and_used({n: of for n, of in curved.items() if n not in seen}),
+        },
+    }
 
 
 def columns_by_formula(found: Mapping[str, xr.Dataset]) -> tuple[np.ndarray, np.ndarray]:
     """Ratios s/t of all dims of the `columns` arms, by the formula and as trained, both sorted:
     (replica * dim,) each, of replicas that did not diverge."""
     expected, measured = [], []
-    for name, of in found.items():
+    for name, of in of_kind(found, "columns").items():
         noise = math.exp(arms()[name].changes["noise_logvar"])
         formula = ppca.optimum(digit_eigenvalues(), COLUMNS, noise).ratio
         for replica in np.sort(survivors(of).ratio.isel(epoch=-1).values.reshape(-1, COLUMNS)):
@@ -228,18 +343,39 @@ def columns_by_formula(found: Mapping[str, xr.Dataset]) -> tuple[np.ndarray, np.
     return np.ravel(expected), np.ravel(measured)
 
 
-def dims_table(found: Mapping[str, xr.Dataset]) -> pd.DataFrame:
-    """Dims in use beside how many there should be, a row per arm; of replicas that did not
-    diverge."""
+def dims_table(found: Mapping[str, xr.Dataset], kind: str) -> pd.DataFrame:
+    """Dims in use beside how many there should be, a row per arm of a kind; of replicas that did
+    not diverge."""
     rows = {}
-    for name, of in found.items():
-        arm = arms()[name]
-        used = _used(name, of)
-        interval = median_interval(used)
+    for name, of in of_kind(found, kind).items():
+        arm, counted = arms()[name], used(name, of)
+        interval = median_interval(counted)
         rows[arm.title] = {
             "expected": arm.dims,
             "median": f"{interval.value:g}",
             "95% interval": f"{interval.low:g} to {interval.high:g}",
-            "exactly so": f"{(used == arm.dims).sum()} of {len(used)}",
+            "exactly so": f"{(counted == arm.dims).sum()} of {len(counted)}",
         }
     return pd.DataFrame(rows).T
+
+
+def literature_numbers(settings: Settings, found: Mapping[str, xr.Dataset]) -> dict[str, float]:
+    """What the page on papers says: of settings in all and of each kind, how many there are and how
+    many have the expected number of dims as their median; steps of training; the medians that miss
+    most; and how far neighbouring eigenvalues of the digits are apart at most."""
+    medians = {name: float(np.median(used(name, of))) for name, of in found.items()}
+    right = {name: median == arms()[name].dims for name, median in medians.items()}
+    numbers: dict[str, float] = {"settings_all": len(right), "settings_right": sum(right.values())}
+    for kind in ("rank", "manifold", "columns"):
+        chosen = of_kind(found, kind)
+        numbers[f"{kind}_all"] = len(chosen)
+        numbers[f"{kind}_right"] = sum(right[name] for name in chosen)
+    for kind, name in (("rank", "rank_3_12_20_standard"), ("manifold", "manifold_2")):
+        one = configs(settings, name)[0]
+        numbers[f"{kind}_steps"] = one.epochs * (one.images // one.batch)
+    values = digit_eigenvalues()[:COLUMNS]
+    return numbers | {
+        "found_8": medians["manifold_8"],
+        "found_10": medians["manifold_10"],
+        "widest": float((values[:-1] / values[1:]).max()),
+    }
