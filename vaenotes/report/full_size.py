@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 from pandas.io.formats.style import Styler
 
 from vaenotes import trace
-from vaenotes.data.load import FACTORS
+from vaenotes.data.sprites import FACTORS
 from vaenotes.lab.measures import difference, median_of
 from vaenotes.lab.summary import CARRIES, Interval
 from vaenotes.report import ledger

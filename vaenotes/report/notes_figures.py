@@ -17,7 +17,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vaenotes.data.load import FACTORS
+from vaenotes.data.sprites import FACTORS
 from vaenotes.style import COLOURS, STYLE
 
 FIGURES = {"std": ("std_behaviour", "shape"), "mean": ("mu_behaviour", "y")}
