@@ -142,7 +142,7 @@ class Ensemble:
             for term in Weights._fields
         )
         self.weights = Weights(reconstruction, kl, supervision)  # (replica,) each
-        self.kl_weight = kl.clone()  # that of `weights` is 0 during a warm-up
+        self.kl_now, self.kl_weight = kl, kl.clone()  # the first is 0 during a warm-up
         self.pool = Pool(datasets, device)
         self.batches = self.pool.count // self.config.batch
         self.epoch_steps = self.config.epoch_steps or self.batches * self.config.repeats
@@ -167,7 +167,7 @@ class Ensemble:
         order = torch.stack([self.order(generator) for generator in self.generators])
         order = order.to(self.device)  # (replica, image)
         batches = order.shape[1] // config.batch
-        self.weights.kl.copy_(self.kl_weight * kl_counts(number, config.kl_warmup))
+        self.kl_now.copy_(self.kl_weight * kl_counts(number, config.kl_warmup))
         for step in range(steps):
             if config.decay:
                 self.optimizer.leave(rate_left((number - 1) * steps + step, config.epochs * steps))

@@ -1,4 +1,4 @@
-"""Every data set by its name. Adding one is a function that makes a `Dataset`, a line in DATASETS."""
+"""Every data set by its name. To add one: a function that makes a `Dataset`, a line in DATASETS."""
 
 from collections.abc import Callable
 from typing import Any
