@@ -22,7 +22,7 @@ from vaenotes.lab.summary import (
     median_interval,
     survivors,
 )
-from vaenotes.training import halfway
+from vaenotes.schedule import halfway
 
 SHARE = "share of replicas"  # the unit of what is true or false of a replica
 # A number in these units changes when a dim is rescaled, which the loss cannot feel.

@@ -19,10 +19,10 @@ import xarray as xr
 from sklearn.decomposition import PCA
 
 from vaenotes.config import Config
+from vaenotes.data.dataset import pixels
 from vaenotes.data.load import load
-from vaenotes.data.pool import pixels
 from vaenotes.errors import check_choice
-from vaenotes.lab import memory, runs
+from vaenotes.lab import runs
 from vaenotes.lab.measures import values_of
 from vaenotes.lab.summary import ALIVE_RATIO, Interval, median_interval, survivors
 from vaenotes.report.settings import PROFILES, Settings
@@ -155,14 +155,12 @@ def _on_manifolds() -> dict[str, Known]:
 
 
 def configs(settings: Settings, name: str) -> list[Config]:
-    """One configuration of an arm per seed. Raises ParameterError for an unknown name, or more
-    than this machine's memory holds."""
+    """One configuration of an arm per seed. Raises ParameterError for an unknown name."""
     check_choice("arm", name, arms())
     profile, chosen = PROFILES[settings.profile], arms()[name]
     epochs = chosen.rounds * (settings.epochs or profile.epochs)
     seeds = settings.all_seeds(math.ceil(chosen.share * profile.seeds))
     base = Config(**chosen.changes, epochs=epochs)
-    memory.check({base: len(seeds)})
     return [replace(base, seed=seed) for seed in seeds]
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 import xarray as xr
 
 from vaenotes import trace
-from vaenotes.data.load import FACTORS
+from vaenotes.data.sprites import FACTORS
 from vaenotes.errors import check_choice
 from vaenotes.lab.measures import difference, median_of
 from vaenotes.lab.summary import Interval
