@@ -1,9 +1,10 @@
 from . import checks as checks
 from . import cost as cost
-from . import films as films
+from . import figures as figures
 from . import full_size as full_size
 from . import ledger as ledger
 from . import notes_figures as notes_figures
+from . import sliders as sliders
 from . import system as system
 from .checks import check_configs as check_configs
 from .checks import check_runs as check_runs

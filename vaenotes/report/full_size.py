@@ -12,23 +12,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import xarray as xr
 from IPython.display import Markdown
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from pandas.io.formats.style import Styler
 
 from vaenotes import trace
 from vaenotes.data.load import FACTORS
 from vaenotes.lab.measures import difference, median_of
-from vaenotes.lab.summary import CARRIES, Interval
+from vaenotes.lab.summary import Interval
 from vaenotes.report import ledger
 from vaenotes.report.ledger import Findings, Prediction, claims, is_right, text
 from vaenotes.report.notes_figures import TAIL, bands, facts, notes
-from vaenotes.style import COLOURS, STYLE
 
 FOLDER = Path(__file__).parent
 TITLES = {
@@ -236,28 +232,6 @@ def provenance() -> Markdown:
         f"commit {commit()}. On a GPU convolutions round their inputs (TF32), on a CPU they are in "
         "bfloat16. Weights are not kept.*"
     )
-
-
-def weaker(chosen: Sequence[str]) -> Figure:
-    """KL of the weaker dim of a node over epochs, median over nodes: a line for each replica, a
-    colour for the supervised term on or off, dashed where images are fresh."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 3.2))
-        ax = figure.subplots()
-        drawn: dict[str, Line2D] = {}
-        for group in chosen:
-            title = TITLES[group].partition(",")[0]
-            colour = COLOURS["posterior" if title == "term on" else "prior"]
-            kl = runs(group).kl_nats.min("dim").median("node").isel(epoch=slice(1, None))
-            for replica in kl.transpose("replica", "epoch"):
-                style = "--" if "fresh" in group else "-"
-                (line,) = ax.plot(kl.epoch - 1, replica, color=colour, ls=style, lw=1.2)
-                drawn.setdefault(title, line)
-        ax.axhline(CARRIES, color="grey", lw=0.8, ls=":")
-        ax.set(xlabel="epoch, from 0 as in the notes", ylabel="KL of the weaker dim (nats)")
-        ax.set_ylim(bottom=0)
-        ax.legend(drawn.values(), drawn.keys(), loc="upper left", bbox_to_anchor=(1, 1))
-        return figure
 
 
 def losing(found: xr.Dataset, epochs: int = 3) -> tuple[int, int]:

@@ -10,15 +10,12 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import xarray as xr
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from vaenotes.data.load import FACTORS
-from vaenotes.style import COLOURS, STYLE
+from vaenotes.style import COLOURS
 
 FIGURES = {"std": ("std_behaviour", "shape"), "mean": ("mu_behaviour", "y")}
 """By what a figure shows: its name in the notes, and the one node that they show."""
@@ -69,86 +66,19 @@ def bands(runs: xr.Dataset, what: str, node: str | None = None) -> xr.Dataset:
     Epochs count from 0, as each shows what its end has left. Places order the dims of the node:
     first the one whose ratio ends nearer to 1, as the notes' run gave up their first.
     """
-    one = runs.isel(replica=0).sel(node=_shown(runs, what, node))
+    one = runs.isel(replica=0).sel(node=shown_node(runs, what, node))
     order = one.ratio.isel(epoch=-1).argsort().values[::-1]
     kept = one[[NAMES[what, side] for side in COLOURS]].isel(epoch=slice(1, None), dim=order)
     numbered = kept.assign_coords(epoch=kept.epoch - 1)
     return numbered.drop_vars("dim").rename({"dim": "place"})
 
 
-def _shown(runs: xr.Dataset, what: str, node: str | None) -> str:
+def shown_node(runs: xr.Dataset, what: str, node: str | None) -> str:
     """The node asked for, else the notes' own; of other data's nodes the one in its place."""
     nodes = runs.node.values.tolist()
     place = FACTORS.index(FIGURES[what][1]) if len(nodes) == len(FACTORS) else 0
     own = FIGURES[what][1] if FIGURES[what][1] in nodes else nodes[place]
     return str(node or own)
-
-
-def figure(runs: xr.Dataset, what: str, node: str | None = None) -> Figure:
-    """The notes' figure of one replica: a row per dim, posterior and prior side by side; the notes'
-    own curves on top, dashed between 7 and 93 %, dotted at the extremes, for the node that they
-    show. `what`: "std" or "mean"."""
-    shown = bands(runs, what, node)
-    theirs = notes(what) if _shown(runs, what, node) == FIGURES[what][1] else None
-    with mpl.rc_context(STYLE):
-        drawn = Figure(figsize=(7.2, 4.2))
-        axes = drawn.subplots(2, 2, sharex=True)
-        for place, row in enumerate(axes):
-            for ax, side in zip(row, COLOURS, strict=True):
-                name = NAMES[what, side]
-                _bands(ax, shown[name].isel(place=place), COLOURS[side])
-                if theirs is not None:
-                    _curves(ax, theirs[name].isel(place=place).dropna("epoch"))
-                ax.set_title(f"{side} {what}, {('dim given up', 'other dim')[place]}", loc="left")
-        for ax in axes[-1]:
-            ax.set_xlabel("epoch, from 0 as in the notes")
-        return drawn
-
-
-def _bands(ax: Axes, values: xr.DataArray, colour: str) -> None:
-    """Nested bands from the extremes inwards, and the median: values (epoch, quantile)."""
-    levels = values["quantile"].values
-    for outer in range(len(levels) // 2):
-        low, high = values.isel(quantile=outer), values.isel(quantile=-1 - outer)
-        ax.fill_between(values.epoch, low, high, color=colour, alpha=0.12 + 0.08 * outer, lw=0)
-    ax.plot(values.epoch, values.isel(quantile=len(levels) // 2), color=colour, lw=1.2)
-
-
-def _curves(ax: Axes, values: xr.DataArray) -> None:
-    for level, style in zip(READ.values(), (":", "--", "--", ":"), strict=True):
-        line = values.sel(quantile=level)
-        ax.plot(line.epoch, line, color="black", ls=style, lw=0.9)
-
-
-def mistaken(runs: xr.Dataset) -> Figure:
-    """Averages of the stds of one replica in the node of std_behaviour: on the left as the notes'
-    first panel drew them, with the prior's average taken of the posterior's numbers, on the right
-    as they are. Black: the notes' own curves."""
-    one = runs.isel(replica=0, epoch=slice(1, None)).sel(node=_shown(runs, "std", None))
-    order = one.ratio.isel(epoch=-1).argsort().values[::-1]
-    average = {side: one[f"{side}_variance"].isel(dim=order) ** 0.5 for side in COLOURS}
-    theirs = digitised().query("figure == 'scalars of 22 July'")
-    with mpl.rc_context(STYLE):
-        drawn = Figure(figsize=(7.2, 2.8))
-        left, right = drawn.subplots(1, 2, sharex=True)
-        for ax, prior in ((left, average["posterior"]), (right, average["prior"])):
-            for side, values in (("posterior", average["posterior"]), ("prior", prior)):
-                for place, style in enumerate(("-", "--")):
-                    name = ("given up", "other")[place]
-                    ax.plot(one.epoch - 1, values.isel(dim=place), color=COLOURS[side], ls=style,
-                            lw=3 if side == "posterior" else 1.2, alpha=0.9,
-                            label=f"{side}, {name}")  # fmt: skip
-            ax.set_xlabel("epoch, from 0 as in the notes")
-        for dim, style in ((0, "-"), (1, "--")):
-            line = theirs[theirs.dim == dim]
-            left.plot(line.epoch, line["max"], color="black", ls=style, lw=0.9)
-        if np.isfinite(top := float(average["posterior"].max())):  # else it diverged
-            left.set_ylim(0, 1.2 * top)
-        left.set_title("as they were drawn", loc="left")
-        right.set_title("as they are", loc="left")
-        left.set_ylabel("average std (z)")
-        right.legend(loc="upper left", bbox_to_anchor=(1, 1))
-        return drawn
 
 
 def facts(std: xr.Dataset, mean: xr.Dataset) -> dict[str, float]:
