@@ -6,8 +6,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 from vaenotes.errors import ParameterError
-from vaenotes.lab import charts
-from vaenotes.report import cost
+from vaenotes.report import cost, figures
 
 ROWS = [
     {"what": "fast", "unit": "s", "median": 2.0, "low": 1.0, "high": 1234.5, "target": "<= 3"},
@@ -57,7 +56,7 @@ def test_the_figure_of_cost_has_each_size_where_it_belongs():
         "a loop": row(30.0),
         "8 replicas, 10,000 images: memory": row(1.0) | {"unit": "GB"},
     }
-    figure = charts.cost(rows)
+    figure = figures.cost(rows)
     drawn = [ax.lines[0].get_xydata().tolist() for ax in figure.axes]
     assert drawn == [[[8, 10], [32, 11]], [[10_000, 10], [20_000, 12]]]
     assert "a loop" in [text.get_text() for text in figure.axes[1].texts]

@@ -6,15 +6,8 @@ import xarray as xr
 
 from vaenotes import trace
 from vaenotes.report import notes_figures
-from vaenotes.report.notes_figures import (
-    bands,
-    comparison,
-    digitised,
-    facts,
-    figure,
-    mistaken,
-    notes,
-)
+from vaenotes.report.figures import mistaken, notes_figure
+from vaenotes.report.notes_figures import bands, comparison, digitised, facts, notes
 
 
 def test_every_digitised_series_runs_forward_and_its_quantiles_rise():
@@ -94,7 +87,7 @@ def test_facts_of_a_figure_whose_answers_are_known():
 
 def test_the_notes_curves_are_drawn_where_they_belong_and_nowhere_else():
     def black(node):
-        axes = figure(made_up(), "std", node).axes
+        axes = notes_figure(made_up(), "std", node).axes
         return [sum(line.get_color() == "black" for line in ax.lines) for ax in axes]
 
     assert black(None) == black("shape") == [4, 4, 4, 4]
@@ -121,14 +114,14 @@ def test_other_data_are_drawn_in_the_node_of_the_same_place_without_the_notes_cu
     other = made_up().assign_coords(node=["digit", "ink", "slant", "width", "height"])
     for what, node in (("std", "digit"), ("mean", "height")):
         xr.testing.assert_equal(bands(other, what), bands(other, what, node))
-        axes = figure(other, what).axes
+        axes = notes_figure(other, what).axes
         assert not any(line.get_color() == "black" for ax in axes for line in ax.lines)
     few = other.isel(node=[0])
-    assert figure(few, "mean").axes
+    assert notes_figure(few, "mean").axes
 
 
 def test_a_replica_that_diverged_is_drawn_empty_and_has_no_facts():
     gone = made_up()
     gone = gone.where(gone.epoch < 0)
     assert all(np.isnan(value) for value in facts(bands(gone, "std"), bands(gone, "mean")).values())
-    assert figure(gone, "std").axes and mistaken(gone).axes
+    assert notes_figure(gone, "std").axes and mistaken(gone).axes

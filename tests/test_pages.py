@@ -20,8 +20,8 @@ from IPython.utils.capture import capture_output
 from vaenotes import priors, training
 from vaenotes.config import Config
 from vaenotes.data import load as data
-from vaenotes.lab import plots, runs, workers
-from vaenotes.report import checks, experiments, films, settings
+from vaenotes.lab import pictures, runs, workers
+from vaenotes.report import checks, experiments, settings, sliders
 
 BOOK = Path(__file__).parents[1] / "book"
 WILD = 1  # the seed that diverges
@@ -62,8 +62,8 @@ def used(tmp_path_factory):
         for name, check in checks.checks().items()
     }
     patch.setattr(checks, "checks", lambda: few)
-    patch.setattr(films, "MOST", 2)
-    patch.setattr(plots, "SCALES", plots.SCALES[[0, 4, -1]])
+    patch.setattr(sliders, "MOST", 2)
+    patch.setattr(pictures, "SCALES", pictures.SCALES[[0, 4, -1]])
     patch.setattr(workers, "WORTH_PROCESSES", float("inf"))  # in this process, where patches hold
     epoch, train, fetch = training.Ensemble.epoch, workers.train, runs.fetch
 

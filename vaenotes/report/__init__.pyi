@@ -2,6 +2,7 @@ from . import claims as claims
 from . import figures as figures
 from . import known as known
 from . import results as results
+from . import sliders as sliders
 from . import tables as tables
 from .arms import ARMS as ARMS
 from .arms import Arm as Arm
