@@ -24,7 +24,8 @@ from pandas.io.formats.style import Styler
 from vaenotes import trace
 from vaenotes.data.load import FACTORS
 from vaenotes.lab.measures import difference, median_of
-from vaenotes.lab.summary import CARRIES, Interval
+from vaenotes.diagnosis.status import ALIVE_NATS
+from vaenotes.lab.summary import Interval
 from vaenotes.report import ledger
 from vaenotes.report.ledger import Findings, Prediction, claims, is_right, text
 from vaenotes.report.notes_figures import TAIL, bands, facts, notes
@@ -253,7 +254,7 @@ def weaker(chosen: Sequence[str]) -> Figure:
                 style = "--" if "fresh" in group else "-"
                 (line,) = ax.plot(kl.epoch - 1, replica, color=colour, ls=style, lw=1.2)
                 drawn.setdefault(title, line)
-        ax.axhline(CARRIES, color="grey", lw=0.8, ls=":")
+        ax.axhline(ALIVE_NATS, color="grey", lw=0.8, ls=":")
         ax.set(xlabel="epoch, from 0 as in the notes", ylabel="KL of the weaker dim (nats)")
         ax.set_ylim(bottom=0)
         ax.legend(drawn.values(), drawn.keys(), loc="upper left", bbox_to_anchor=(1, 1))
