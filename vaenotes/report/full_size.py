@@ -23,8 +23,8 @@ from pandas.io.formats.style import Styler
 
 from vaenotes import trace
 from vaenotes.data.load import FACTORS
-from vaenotes.lab.measures import difference, median_of
 from vaenotes.diagnosis.status import ALIVE_NATS
+from vaenotes.lab.measures import difference, median_of
 from vaenotes.lab.summary import Interval
 from vaenotes.report import ledger
 from vaenotes.report.ledger import Findings, Prediction, claims, is_right, text
