@@ -21,7 +21,6 @@ from vaenotes.lab.summary import (
     outcome,
     survivors,
 )
-from vaenotes.schedule import halfway
 from vaenotes.trace import FINAL_QUANTITIES, QUANTITIES
 
 SHARE = "share of replicas"
