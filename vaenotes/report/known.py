@@ -73,9 +73,9 @@ UNITS = (
     "digits_steady", "digits_small", "digits_small_freed", "digits_large", "digits_large_freed",
 )  # fmt: skip
 DEAD = {
-    "small units at the start": "rank_3_small",
-    "ordinary units": "rank_3_12_20_diagonal",
-    "large units at the start": "rank_3_large",
+    "rank three, small units": "rank_3_small",
+    "rank three, ordinary units": "rank_3_12_20_diagonal",
+    "rank three, large units": "rank_3_large",
 }
 """By title: arms of which most dims have nothing to do."""
 LINEAR = (*PRIORS, *UNITS, *DEAD.values())
