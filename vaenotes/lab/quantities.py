@@ -185,7 +185,7 @@ def jump(name: str) -> Callable[[xr.Dataset, xr.Dataset], xr.DataArray]:
     """Largest change of a quantity, over dims, at the epoch in which the twin's units stay."""
 
     def of(runs: xr.Dataset, twins: xr.Dataset) -> xr.DataArray:
-        from vaenotes.training import halfway
+        from vaenotes.schedule import halfway
 
         epoch = halfway(runs.sizes["epoch"] - 1)
         apart = abs(runs[name].isel(epoch=epoch).values - twins[name].isel(epoch=epoch).values)

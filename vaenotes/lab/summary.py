@@ -9,18 +9,14 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from vaenotes.diagnosis.status import ACTIVE_VARIANCE
+
 ALIVE_RATIO = 0.5
 """A dim is in use if its ratio, std_q / std_p, ends below this: more than three quarters of the
 code's variance under the prior is then settled by the image. In the end ratios gather near 0 and 1.
 """
-CARRIES = 0.1
-"""Nats: by `diagnose` a dim is alive if it says more of the sample than this, and an offset that
-costs more is a waste. Where a prior matches its codes, a ratio of 0.9 says about so much.
-"""
 SMALL = 0.05
 """What "falls to zero" means: below this share of where it started."""
-ACTIVE_SPREAD = 0.01
-"""A unit is called active if its means vary by more (Burda et al. 2016)."""
 OUTCOMES = ("collapsed", "one per node", "mixed", "all", "diverged")
 """What may become of a replica; `outcome` says what each means."""
 
@@ -109,11 +105,11 @@ def dims_table(measured: Mapping[str, ArrayLike], nodes: Sequence[str]) -> pd.Da
         "s²": of["posterior_variance"],
         "t²": of["prior_variance"],
         "spread": spread,
-        "active": spread**2 > ACTIVE_SPREAD,
+        "active": spread**2 > ACTIVE_VARIANCE,
         "s/t": ratio,
         "spread/t": in_prior_units,
         "KL": of["kl_nats"],
-        "active by t": in_prior_units**2 > ACTIVE_SPREAD,
+        "active by t": in_prior_units**2 > ACTIVE_VARIANCE,
         "in use": ratio < ALIVE_RATIO,
     }
     rows = [f"{node} {dim + 1}" for node in nodes for dim in range(ratio.shape[-1])]

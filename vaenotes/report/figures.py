@@ -17,7 +17,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-from vaenotes.lab.summary import CARRIES, Interval
+from vaenotes.diagnosis.status import ALIVE_NATS
+from vaenotes.lab.summary import Interval
 from vaenotes.report import results
 from vaenotes.report.claims import NOT_RUN, OPEN, Findings, Prediction, is_right
 from vaenotes.report.results import (
@@ -312,7 +313,7 @@ def weaker(chosen: Sequence[str]) -> Figure:
             style = "--" if "fresh" in group else "-"
             (line,) = ax.plot(kl.epoch - 1, replica, color=colour, ls=style, lw=1.2)
             lines.setdefault(title, line)
-    ax.axhline(CARRIES, color="grey", lw=0.8, ls=":")
+    ax.axhline(ALIVE_NATS, color="grey", lw=0.8, ls=":")
     ax.set(xlabel="epoch, from 0 as in the notes", ylabel="KL of the weaker dim (nats)")
     ax.set_ylim(bottom=0)
     ax.legend(lines.values(), lines.keys(), loc="upper left", bbox_to_anchor=(1, 1))

@@ -16,18 +16,20 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
-from sklearn.decomposition import PCA
 
 from vaenotes.config import Config
 from vaenotes.data.dataset import pixels
 from vaenotes.data.load import load
 from vaenotes.errors import check_choice
 from vaenotes.lab import runs
-from vaenotes.lab.measures import values_of
+from vaenotes.lab.measures import median_of
 from vaenotes.lab.summary import ALIVE_RATIO, Interval, median_interval, survivors
 from vaenotes.report.settings import PROFILES, Settings
 from vaenotes.theory import ppca
 from vaenotes.trace import EVALUATION_IMAGES
+
+Panels = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
+"""What figures.against draws: expected and measured numbers, by panel and series."""
 
 
 @dataclass(frozen=True)
@@ -66,21 +68,17 @@ MANIFOLD = ELBO | {
 }  # fmt: skip
 COLUMNS = 8  # dims offered where the noise is swept
 
-# The arms of linear VAEs, in the order of figures: by prior; and by the units that training starts
-# in, on digits, and on data of rank three.
 PRIORS = ("digits_standard", "digits_diagonal", "digits_cholesky")
 UNITS = (
     "digits_steady", "digits_small", "digits_small_freed", "digits_large", "digits_large_freed",
 )  # fmt: skip
-DEAD = ("rank_3_small", "rank_3_12_20_diagonal", "rank_3_large")
-LINEAR = PRIORS + UNITS + DEAD
-VARIANCE, RATIO = "prior variance (z²)", "posterior std / prior std"  # of figures' axes
-
-
-def noise_between(kept: int) -> float:
-    """A noise variance that `kept` of the digits' eigenvalues exceed: between two neighbours."""
-    eigenvalues = digit_eigenvalues()
-    return float(np.sqrt(eigenvalues[kept - 1] * eigenvalues[kept]))
+DEAD = {
+    "rank three, small units": "rank_3_small",
+    "rank three, ordinary units": "rank_3_12_20_diagonal",
+    "rank three, large units": "rank_3_large",
+}
+"""By title: arms of which most dims have nothing to do."""
+LINEAR = (*PRIORS, *UNITS, *DEAD.values())
 
 
 @cache
@@ -118,12 +116,13 @@ def _on_digits() -> dict[str, Known]:
         freed = start | {"regauge": (1 / factor,) * DIGITS["dims"]}
         found[name] = Known(title, start, 5, share=0.5)
         found[f"{name}_freed"] = Known(f"{title}, changed back", freed, 5, share=0.5)
+    values = digit_eigenvalues()
     for kept in range(1, COLUMNS):
-        noise = noise_between(kept)
+        noise = float(np.sqrt(values[kept - 1] * values[kept]))  # between two neighbours
         fixed = {"likelihood": "gaussian", "noise_logvar": math.log(noise)}
         changes = DIGITS | fixed | {"prior": "diagonal", "dims": COLUMNS}
         # halfway, in logs, from the ratio that the last column kept should have to 1
-        below = ppca.optimum(digit_eigenvalues(), kept, noise).ratio[-1] ** 0.5
+        below = ppca.optimum(values, kept, noise).ratio[-1] ** 0.5
         found[f"columns_{kept}"] = Known(f"noise below λ{kept}", changes, 4, kept, below)
     return found
 
@@ -175,9 +174,9 @@ def literature() -> list[str]:
     return [name for name, arm in arms().items() if arm.dims is not None]
 
 
-def titled(found: Mapping[str, Any]) -> dict[str, Any]:
+def titled(found: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """Whatever was found of some arms, by their titles."""
-    return {arms()[name].title: of for name, of in found.items()}
+    return {arms()[name].title: found[name] for name in names}
 
 
 # -- linear VAEs on digits: the optimum is a formula
@@ -213,19 +212,7 @@ def shortfall_table(settings: Settings, names: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
-def score_of_sklearn() -> tuple[float, float]:
-    """What scikit-learn's PCA.score gives for the digits, and what the formula makes of its
-    covariance, which is divided by n - 1 where the likelihood wants n."""
-    x = digits().astype(float)
-    n, size = x.shape
-    theirs = float(PCA(DIGITS["dims"], svd_solver="full").fit(x).score(x))
-    scaled = ppca.optimum(digit_eigenvalues() * n / (n - 1), DIGITS["dims"])
-    return theirs, scaled.log_likelihood + size / 2 / n
-
-
-def ratio_panels(
-    settings: Settings, found: Mapping[str, xr.Dataset]
-) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
+def ratio_panels(settings: Settings, found: Mapping[str, xr.Dataset]) -> Panels:
     """Squared ratios by the formula and as trained, a panel per prior: each dim's own, and the
     spectrum of the posterior in units of the prior; (replica * dim,) each."""
     expected = np.sort(best().ratio ** 2)
@@ -254,37 +241,19 @@ def relative_spectra(chosen: Sequence[Config]) -> np.ndarray:
     return np.array(found)
 
 
-def dead_panels(found: Mapping[str, xr.Dataset]) -> dict[str, dict[str, xr.DataArray]]:
-    """Of dims not in use, the variance of the prior and the ratio, by the units at the start."""
-    of = {
-        title: found[name]
-        for title, name in zip(("small units", "ordinary units", "large units"), DEAD, strict=True)
-    }
-    return {
-        VARIANCE: {t: values_of("prior_variance_unused", r) for t, r in of.items()},
-        RATIO: {t: values_of("ratio_unused", r) for t, r in of.items()},
-    }
-
-
 def linear_numbers(settings: Settings, found: Mapping[str, xr.Dataset]) -> dict[str, float]:
     """What the page on linear VAEs says: short_ARM, by how many nats an arm misses the optimum;
-    best, the optimum; theirs and apart, scikit-learn's score and how far it is below; and of dims
-    not in use, in three units at the start, apart_in_size, the largest median variance over the
-    smallest, dead_ratio, the smallest median ratio; large_used, how many are in use in the largest.
-    """
-    numbers = {
-        name.replace("digits", "short"): shortfall(settings, name).value for name in PRIORS + UNITS
-    }
-    theirs, _ = score_of_sklearn()
-    dead = dead_panels(found)
-    small, _, large = (float(values.median()) for values in dead[VARIANCE].values())
-    return numbers | {
+    best, the optimum; and of DEAD apart_in_size, the median variance in large units over that in
+    small ones, dead_ratio, the smallest median ratio, and large_used, how many dims are in use in
+    large units."""
+    short = {name.replace("digits", "short"): shortfall(settings, name) for name in PRIORS + UNITS}
+    dead = [found[name] for name in DEAD.values()]
+    small, _, large = (median_of("prior_variance_unused", one).value for one in dead)
+    return {name: interval.value for name, interval in short.items()} | {
         "best": best().log_likelihood,
-        "theirs": theirs,
-        "apart": best().log_likelihood - theirs,
         "apart_in_size": large / small,
-        "dead_ratio": min(float(values.median()) for values in dead[RATIO].values()),
-        "large_used": float(np.median(used(DEAD[-1], found[DEAD[-1]]))),
+        "dead_ratio": min(median_of("ratio_unused", one).value for one in dead),
+        "large_used": median_interval(used("rank_3_large", found["rank_3_large"])).value,
     }
 
 
@@ -297,9 +266,9 @@ def used(name: str, of: xr.Dataset) -> np.ndarray:
     return (of.ratio.isel(epoch=-1) < arms()[name].below).sum(("node", "dim")).values
 
 
-def of_kind(found: Mapping[str, xr.Dataset], kind: str, end: str = "") -> dict[str, xr.Dataset]:
-    """The runs of the arms of a kind: "rank", "manifold" or "columns"."""
-    return {name: of for name, of in found.items() if name.startswith(kind) and name.endswith(end)}
+def of_kind(found: Mapping[str, xr.Dataset], start: str, end: str = "") -> dict[str, xr.Dataset]:
+    """The runs of the arms whose names start and end so: "rank", "manifold" or "columns"."""
+    return {name: of for name, of in found.items() if name.startswith(start) and name.endswith(end)}
 
 
 def expected_and_used(found: Mapping[str, xr.Dataset]) -> tuple[np.ndarray, np.ndarray]:
@@ -310,12 +279,10 @@ def expected_and_used(found: Mapping[str, xr.Dataset]) -> tuple[np.ndarray, np.n
     return np.concatenate(expected), np.concatenate(counted)
 
 
-def dims_panels(
-    found: Mapping[str, xr.Dataset],
-) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
+def dims_panels(found: Mapping[str, xr.Dataset]) -> Panels:
     """`expected_and_used`, for linear data by prior, and for manifolds by what the prior sees."""
-    curved = of_kind(found, "manifold")
     seen = of_kind(found, "manifold", "seen")
+    blind = {name: of for name, of in of_kind(found, "manifold").items() if name not in seen}
     return {
         "linear data (a)": {
             "learned prior": expected_and_used(of_kind(found, "rank", "diagonal")),
@@ -323,7 +290,7 @@ def dims_panels(
         },
         "curved manifolds (b)": {
             "prior sees 5 dims": expected_and_used(seen),
-            "fixed prior": expected_and_used({n: of for n, of in curved.items() if n not in seen}),
+            "fixed prior": expected_and_used(blind),
         },
     }
 

@@ -94,13 +94,15 @@ class Page:
         return load_data(self.config)
 
     def glue(self, **values: Any) -> None:
-        """Make values available to the prose, by name; a notebook that is read elsewhere than in
-        the book, where nothing can be glued, goes without."""
+        """Make values available to the prose, by name, numbers as Python's own; a notebook that is
+        read elsewhere than in the book, where nothing can be glued, goes without."""
         try:
             from myst_nb import glue
         except ImportError:
             return
         for name, value in values.items():
+            if hasattr(value, "item"):  # numpy's, xarray's and torch's
+                value = value.item()
             glue(name, value, display=False)
 
     def _repr_markdown_(self) -> str:
