@@ -65,13 +65,6 @@ def test_a_prediction_of_an_epoch_that_was_not_reached_is_not_judged():
     assert min(results.prediction_counts().values()) > 0
 
 
-def test_claims_are_judged_on_the_two_runs_that_may_be_the_notes():
-    off, on = results.full_size_findings().values()
-    used = alive(full_size(results.MAIN[0])).sum("dim").mean("node")
-    assert off["notes.dims_used"].value == used.median()
-    assert off.keys() == on.keys() and all(name.startswith("notes.") for name in on)
-
-
 def test_the_script_asks_for_the_configurations_that_were_run():
     """So that a default that changes later does not change what the script would run again."""
     path = Path(__file__).parents[1] / "benchmarks" / "full_size.py"
@@ -147,13 +140,8 @@ def facts(runs):
     return facts_of(bands(runs, "std"), bands(runs, "mean"))
 
 
-def test_the_dim_given_up_comes_first_and_epochs_count_from_zero():
-    shown = bands(made_up(), "std")
-    assert shown.epoch.values.tolist() == list(range(10))
-    assert shown.prior_std_quantiles.isel(epoch=-1, quantile=0).values.tolist() == [0.5, 2.0]
-
-
 def test_facts_of_a_figure_whose_answers_are_known():
+    assert bands(made_up(), "std").epoch.values.tolist() == list(range(10))  # counted from 0
     found = facts(made_up())
     assert found["prior std, dim given up: epoch in which it falls below half"] == 5
     assert found["prior std, dim given up, at the end"] == 0.5
@@ -167,16 +155,16 @@ def test_facts_of_a_figure_whose_answers_are_known():
     assert np.isnan(list(facts(gone.where(gone.epoch < 0)).values())).all()
 
 
-def test_a_comparison_has_the_notes_first_and_tails_a_row_for_each_group():
-    assert list(results.comparison({"made up": made_up()})) == ["the notes", "made up"]
+def test_tails_are_of_the_dim_that_carries_more_in_each_replica():
     table = results.tails(results.MAIN)
     assert list(table.index) == ["the notes", *(results.TITLES[group] for group in results.MAIN)]
     y = full_size(results.MAIN[0]).sel(node="y").isel(epoch=-1)
     used = y.posterior_quantiles.isel(dim=y.ratio.argmin("dim"))
-    low, p7, p93, high = (used.sel(quantile=q, method="nearest").values for q in (0, 0.07, 0.93, 1))
+    low, p7, p93, high = (
+        used.sel(quantile=q, method="nearest").values for q in results.READ.values()
+    )
     tails = (high - low) / (p93 - p7)
-    row = table.iloc[1]
-    assert row.tolist() == pytest.approx([tails.min(), tails.max(), len(tails)])
+    assert table.iloc[1].tolist() == pytest.approx([tails.min(), tails.max(), len(tails)])
 
 
 def test_other_data_are_shown_in_the_node_of_the_same_place():
@@ -184,20 +172,17 @@ def test_other_data_are_shown_in_the_node_of_the_same_place():
     for what, node in (("std", "digit"), ("mean", "height")):
         assert results.shown_node(other, what, None) == node
         xr.testing.assert_equal(bands(other, what), bands(other, what, node))
-    assert results.shown_node(other.isel(node=[0]), "mean", None) == "digit"
+    few = other.isel(node=[0])
+    assert results.shown_node(few, "mean", None) == "digit"
+    assert list(results.comparison({"few": few})) == ["the notes", "few"]
 
 
 # Costs
 
 
-@pytest.mark.parametrize("name", results.COSTS)
-def test_a_cost_was_measured_at_a_clean_commit(name):
-    kept = results.cost(name)
-    assert kept["commit"].isalnum() and kept["hardware"] and kept["rows"]
-    for row in kept["rows"]:
-        assert row["low"] <= row["median"] <= row["high"]
-
-
-def test_an_unknown_cost_is_one_clear_line():
+def test_every_cost_was_measured_at_a_clean_commit_and_another_is_one_clear_line():
+    for kept in map(results.cost, results.COSTS):
+        assert kept["commit"].isalnum() and kept["hardware"] and kept["rows"]
+        assert all(row["low"] <= row["median"] <= row["high"] for row in kept["rows"])
     with pytest.raises(ParameterError, match="name must be one of training"):
         results.cost("trainings")
