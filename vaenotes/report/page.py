@@ -7,13 +7,11 @@ by papermill and by the build. Starting either stays quick: torch is imported by
 from __future__ import annotations
 
 import shlex
-import typing
 import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from vaenotes.errors import ParameterError, check, meant
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from vaenotes.report.experiments import Outcome
 
 CELL = "```{code-cell}"
+PLAIN = (bool, int, float, str, list, tuple, dict, type(None))  # what papermill passes on
 
 
 class Page:
@@ -195,29 +194,19 @@ def _literal(text: str) -> bool | int | float | str | None:
 def check_parameters(namespace: Mapping[str, Any]) -> Settings:
     """Turn a notebook's globals, right after its imports, into checked Settings.
 
-    papermill passes on any name with any value. So every public name here that is not one of the
-    six parameters, a module, IPython's own or taken from `typing` counts as a misspelt parameter.
+    papermill passes on any name with any plain value. So every public name with such a value that
+    is not one of the six parameters counts as a misspelt one; `In` and `Out` are IPython's.
     Raises ParameterError, in one line.
     """
     allowed = [one.name for one in fields(Settings)]
     for name, value in namespace.items():
-        if name not in allowed and _looks_like_parameter(name, value, namespace):
+        own = name.startswith("_") or name in ("In", "Out", *allowed)
+        if isinstance(value, PLAIN) and not own:
             hint = meant(name, allowed)
             raise ParameterError(
                 f"unknown parameter {name!r}{hint} (allowed: {', '.join(allowed)})"
             )
     return Settings(**{name: namespace[name] for name in allowed if name in namespace})
-
-
-def _looks_like_parameter(name: str, value: object, namespace: Mapping[str, Any]) -> bool:
-    if name.startswith("_") or isinstance(value, ModuleType):
-        return False
-    if name in typing.__all__ and value is getattr(typing, name):
-        return False
-    get_ipython = namespace.get("get_ipython")
-    hidden = get_ipython().user_ns_hidden if callable(get_ipython) else {}
-    # By identity, as IPython's own %who does it: a parameter may be called `exit`.
-    return not (name in hidden and hidden[name] is value)
 
 
 def _make_papermill_handler() -> Any:
