@@ -27,6 +27,18 @@ from vaenotes.report.claims import (
     wrong,
 )
 
+QUOTED = {
+    "cost.replicas": ("book", "replicas trained"),
+    "cost.cold": ("book", "from an empty store"),
+    "cost.cores": ("cores", "two over one"),
+    "cost.loop": ("training", "float32 over DataLoader"),
+    "cost.pythae": ("training", "float32 over pythae"),
+    "cost.share": ("training", "float32, of the peak"),
+    "cost.half": ("training", "bfloat16, of the float32 peak"),
+    "cost.offset": ("precision", "offset_unused"),
+}
+"""The costs that the prose quotes: benchmark and row."""
+
 
 def notes_figures() -> dict[str, float]:
     """Of the notes' own figures. theirs_first: the epoch in which the average std of the posterior
@@ -186,3 +198,8 @@ def generality(found: Mapping[str, Mapping[str, str]]) -> dict[str, int | str]:
         "n_as_expected": tested - len(otherwise(found)),
         "digits_images": MOST_IMAGES["digits"],
     }
+
+
+def costs() -> dict[str, float]:
+    """The costs of QUOTED."""
+    return {name: results.cost_of(*where) for name, where in QUOTED.items()}

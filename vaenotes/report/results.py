@@ -337,24 +337,6 @@ def cost(name: str) -> dict[str, Any]:
     return json.loads((FOLDER / f"cost_{name}.json").read_text())
 
 
-QUOTED = {
-    "cost.replicas": ("book", "replicas trained"),
-    "cost.cold": ("book", "from an empty store"),
-    "cost.cores": ("cores", "two over one"),
-    "cost.loop": ("training", "float32 over DataLoader"),
-    "cost.pythae": ("training", "float32 over pythae"),
-    "cost.share": ("training", "float32, of the peak"),
-    "cost.half": ("training", "bfloat16, of the float32 peak"),
-    "cost.offset": ("precision", "offset_unused"),
-}
-"""The costs that the prose quotes: benchmark and row."""
-
-
-def cost_numbers() -> dict[str, float]:
-    """The costs of QUOTED, by name."""
-    return {name: cost_of(*where) for name, where in QUOTED.items()}
-
-
 def cost_of(name: str, what: str) -> float:
     """The median of the row whose name starts like this."""
     return next(row["median"] for row in cost(name)["rows"] if row["what"].startswith(what))
