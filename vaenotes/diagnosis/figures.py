@@ -8,13 +8,11 @@ from collections.abc import Mapping, Sequence
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from vaenotes.lab.summary import CARRIES
-from vaenotes.style import COLOURS, PARTS, STYLE
+from vaenotes.style import COLOURS, PARTS, STYLE, plain_numbers
 
 TALLEST = 12.0  # inches
 LABELLED = 50  # rows that can be labelled one by one
@@ -56,8 +54,8 @@ def report(dims: pd.DataFrame) -> Figure:
         costs.margins(x=0.08)
         ratio.set(xlabel="posterior std / prior std", xscale="log")
         variance.set(xlabel="variances (z²)", xscale="log")
-        _plain_numbers(ratio.xaxis)
-        _plain_numbers(variance.xaxis)
+        plain_numbers(ratio.xaxis)
+        plain_numbers(variance.xaxis)
         step = -(-len(rows) // LABELLED)
         says.set(yticks=rows[::step], ylim=(len(rows) - 0.4, -0.6))
         says.set_yticklabels(dims.index[::step], fontsize=7)
@@ -96,7 +94,7 @@ def history(table: pd.DataFrame) -> Figure:
             ax.set(xlabel="epoch", title=label)
             if name != "information_nats":
                 ax.set_yscale("log")
-                _plain_numbers(ax.yaxis)
+                plain_numbers(ax.yaxis)
         axes[-1].axhline(CARRIES, color="grey", lw=0.8, ls=":")
         handles = [
             Line2D([], [], color="black", label="alive at the end"),
@@ -121,13 +119,6 @@ def counts(scales: np.ndarray, lines: Mapping[str, Sequence[int]], dims: int) ->
         ax.set(ylim=(-0.5, 1.15 * dims))
         ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
         return figure
-
-
-def _plain_numbers(axis: Axis) -> None:
-    """On a logarithmic axis, a few numbers as people write them, however short it is."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=5))
-    axis.set_major_formatter("{x:g}")
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _dot(edge: str, face: str, label: str) -> Line2D:

@@ -61,7 +61,13 @@ def check_parameters(namespace: Mapping[str, Any]) -> Settings:
     six parameters, a module, IPython's own or taken from `typing` counts as a misspelt parameter.
     Raises ParameterError, in one line.
     """
-    from vaenotes.report.settings import Settings  # late: it stands beside torch
+    import pandas as pd
+
+    from vaenotes.report.figures import use_svg  # late: these stand beside torch
+    from vaenotes.report.settings import Settings
+
+    use_svg()
+    pd.set_option("display.max_rows", None, "display.max_colwidth", None)  # who diverged, all
 
     allowed = [field.name for field in fields(Settings)]
     for name, value in namespace.items():
