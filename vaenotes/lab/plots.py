@@ -250,6 +250,7 @@ def _rows_of_dots(panels: Mapping[Measure, Mapping[str, xr.DataArray]]) -> Figur
             plain_numbers(ax.xaxis)
         elif measure.scale == "symlog":
             ax.set_xscale("symlog", linthresh=1)  # straight within +-1
+            ax.xaxis.set_major_formatter("{x:g}")
     axes[0].invert_yaxis()
     return drawn
 
