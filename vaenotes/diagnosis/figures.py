@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from vaenotes.diagnosis.status import ALIVE_NATS
-from vaenotes.style import COLOURS, PARTS, figure
+from vaenotes.style import COLOURS, PARTS, figure, plain_numbers
 
 TALLEST = 12.0  # inches
 LABELLED = 50  # rows that can be labelled one by one
@@ -51,7 +49,7 @@ def report(dims: pd.DataFrame) -> Figure:
     variance.set(xlabel="variances (z²)")
     for ax in (ratio, variance):
         ax.set_xscale("log")
-        _plain_numbers(ax.xaxis)
+        plain_numbers(ax.xaxis)
     handles = [Line2D([], [], lw=5, color=c, label=f"KL: {title}") for title, c in PARTS.values()]
     for edge, face, label in (
         ("black", "black", "alive"), ("black", "white", "not alive"),
@@ -85,7 +83,7 @@ def history(table: pd.DataFrame) -> Figure:
         ax.set(xlabel="epoch", title=title)
         if name != "information_nats":
             ax.set_yscale("log")
-            _plain_numbers(ax.yaxis)
+            plain_numbers(ax.yaxis)
     axes[-1].axhline(ALIVE_NATS, color="grey", lw=0.8, ls=":")
     handles = [
         Line2D([], [], color="black", label="alive at the end"),
@@ -127,10 +125,3 @@ def _stacked_parts(ax: Axes, dims: pd.DataFrame) -> None:
     ax.plot(dims["kl_nats"], rows, "|", color="black", ms=6)
     ax.set(xlabel="KL (nats)")
     ax.margins(x=0.08)
-
-
-def _plain_numbers(axis: Axis) -> None:
-    """On a logarithmic axis, a few numbers as people write them, however short it is."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=5))
-    axis.set_major_formatter("{x:g}")
-    axis.set_minor_formatter(NullFormatter())

@@ -17,7 +17,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, Patch
-from matplotlib.ticker import NullFormatter
 
 from vaenotes.lab.measures import MEASURES, Measure, values_of
 from vaenotes.lab.summary import (
@@ -27,7 +26,7 @@ from vaenotes.lab.summary import (
     most_and_least_used,
     outcome,
 )
-from vaenotes.style import COLOURS, PARTS, figure
+from vaenotes.style import COLOURS, PARTS, figure, plain_numbers
 
 DIMS = {"none": "#DDDDDD", "first": "#E69F00", "second": "#56B4E9", "several": "#999999"}
 """Colours of the dim that a node uses."""
@@ -248,9 +247,10 @@ def _rows_of_dots(panels: Mapping[Measure, Mapping[str, xr.DataArray]]) -> Figur
         ax.set(xlabel=label, yticks=range(len(rows)), yticklabels=rows)
         if measure.scale == "log":
             ax.set_xscale("log")
-            ax.xaxis.set_minor_formatter(NullFormatter())
+            plain_numbers(ax.xaxis)
         elif measure.scale == "symlog":
             ax.set_xscale("symlog", linthresh=1)  # straight within +-1
+            ax.xaxis.set_major_formatter("{x:g}")
     axes[0].invert_yaxis()
     return drawn
 
