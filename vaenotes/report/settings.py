@@ -5,11 +5,13 @@ import zipfile
 from dataclasses import dataclass, fields
 from typing import TypeGuard
 
+from vaenotes.config import BOUNDS
 from vaenotes.data.load import DATASETS
 from vaenotes.errors import check, check_choice
 from vaenotes.priors import PRIORS
 
 LAST_SEED = 2**31 - 1
+MOST_SEEDS = 10_000  # all their configurations are listed before any is trained
 
 
 @dataclass(frozen=True)
@@ -87,15 +89,15 @@ class Settings:
             # Pages, papermill and scripts may each stand in another folder.
             object.__setattr__(self, "data", os.path.abspath(self.data))
         check_choice("prior", self.prior, PRIORS)
-        _check_count("seeds", self.seeds)
+        _check_count("seeds", self.seeds, MOST_SEEDS)
         fits = _is_whole(self.first_seed) and 0 <= self.first_seed <= LAST_SEED
         check(fits, f"first_seed must be a whole number from 0 to {LAST_SEED}", self.first_seed)
-        _check_count("epochs", self.epochs)
+        _check_count("epochs", self.epochs, BOUNDS["epochs"][1])
 
 
-def _check_count(argument: str, value: object) -> None:
-    fits = value is None or (_is_whole(value) and 1 <= value <= LAST_SEED)
-    check(fits, f"{argument} must be a whole number from 1 to {LAST_SEED} or None", value)
+def _check_count(argument: str, value: object, most: int) -> None:
+    fits = value is None or (_is_whole(value) and 1 <= value <= most)
+    check(fits, f"{argument} must be a whole number from 1 to {most} or None", value)
 
 
 def _is_whole(value: object) -> TypeGuard[int]:
