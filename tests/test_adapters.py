@@ -5,6 +5,7 @@ import inspect
 import numpy as np
 import pytest
 import torch
+from made_up import blank
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -105,7 +106,7 @@ def test_what_does_not_fit_is_named(changes, rule):
 
 
 def test_the_books_own_model():
-    model = vn.VAE(nodes=("a", "b"), edges=(("a", "b"),), pixels=12, prior="diagonal")
+    model = vn.VAE(vn.Config(prior="diagonal"), blank(("a", "b"), 12))
     prior = model.prior(torch.zeros(1, 2, 2), torch.zeros(1, 2), torch.zeros(1, 2, 2))
 
     def encode(images):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from bs4 import BeautifulSoup
+from made_up import blank
 from matplotlib.figure import Figure
 from synthetic import CROSSED, make_runs
 
@@ -15,7 +16,6 @@ from vaenotes.data.load import load
 from vaenotes.lab import charts, plots
 from vaenotes.model import VAE
 from vaenotes.report import films
-from vaenotes.training import build
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def dataset():
 
 @pytest.fixture(scope="module")
 def model(dataset):
-    return build(Config(size=16, hidden=8), dataset).initialise(torch.Generator().manual_seed(0))
+    return VAE(Config(size=16, hidden=8), dataset).initialise(torch.Generator().manual_seed(0))
 
 
 def parsed(film):
@@ -118,7 +118,7 @@ def test_units_move_variances_and_spread_and_nothing_else(model, dataset):
 def test_traversal_moves_one_dim_and_leaves_the_rest(dataset):
     runs = make_runs([CROSSED])  # two nodes; the first uses its first dim, the second its second
     nodes = tuple(runs.node.values)
-    model = VAE(nodes=nodes, edges=(), pixels=256)
+    model = VAE(Config(), blank(nodes, 256))
     model.initialise(torch.Generator().manual_seed(0))
     runs["posterior_mean"] = runs.prior_mean
     figure = plots.traversal(model, runs, dataset, image=5)

@@ -7,7 +7,7 @@ from synthetic import BOTH, FIRST, SECOND, make_runs
 from vaenotes.config import Config
 from vaenotes.data.load import load
 from vaenotes.lab import plots, summary
-from vaenotes.training import build
+from vaenotes.model import VAE
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_bands_show_the_median_over_replicas(runs):
 
 def test_every_figure_can_be_drawn_and_none_stays_open(runs, tmp_path):
     dataset = load("sprites", images=64, size=16)
-    model = build(Config(size=16, hidden=8), dataset).initialise(torch.Generator())
+    model = VAE(Config(size=16, hidden=8), dataset).initialise(torch.Generator())
     figures = [
         plots.images(dataset),
         plots.dag(dataset),
