@@ -1,10 +1,9 @@
-"""Runs made up so that every summary of them is known; data of which nothing is to be learned."""
+"""Runs made up so that every summary of them is known."""
 
 import numpy as np
 import xarray as xr
 
 from vaenotes import trace
-from vaenotes.data.dataset import Dataset
 
 NODES = ["shape", "x"]
 IMAGES = 64
@@ -82,12 +81,3 @@ def make_runs(used, epochs=20, seed=0) -> xr.Dataset:
 
 BOTH, FIRST, SECOND, NONE = [[1, 1]] * 2, [[1, 0]] * 2, [[0, 1]] * 2, [[0, 0]] * 2
 MIXED, CROSSED = [[1, 1], [1, 0]], [[1, 0], [0, 1]]
-
-
-def blank(nodes, pixels, edges=()) -> Dataset:
-    """A data set that says no more than what the nodes are called and how many pixels there are;
-    its factors' moments leave targets as they are."""
-    side = round(pixels**0.5)
-    shape = (1, side, side) if side**2 == pixels else (1, 1, pixels)
-    factors = np.zeros((1, len(nodes)), np.float32)
-    return Dataset("blank", np.zeros(shape, np.uint8), factors, tuple(nodes), edges)

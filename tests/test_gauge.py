@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from synthetic import blank
+from made_up import blank
 
 from vaenotes.config import Config
 from vaenotes.errors import ParameterError

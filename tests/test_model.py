@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from synthetic import blank
+from made_up import blank
 from torch.distributions import Bernoulli, Normal
 from torch.nn import functional as F
 

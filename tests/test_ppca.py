@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from made_up import blank
 from scipy import stats
 from sklearn.decomposition import PCA
-from synthetic import blank
 
 from vaenotes.config import Config
 from vaenotes.errors import ParameterError
