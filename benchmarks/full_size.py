@@ -14,7 +14,7 @@ notes' figures.
 
     python benchmarks/full_size.py pack COMMIT TITLE OUT [TITLE OUT ...]
 
-then makes vaenotes/results/full_size.npz of what such runs have left; a title tells runs of one arm
+then makes vaenotes/report/results/full_size.npz of what such runs have left; a title tells runs of one arm
 apart that ended at different epochs ("" for none).
 """
 
@@ -377,7 +377,7 @@ def pack(commit: str, *parts: str) -> None:
                 owner, _, what = name.partition("/")
                 if int(owner) == number and kept_name(what):
                     arrays[f"{len(facts) - 1}/{what}"] = shortened(value)
-    folder = Path(__file__).parents[1] / "vaenotes" / "results"
+    folder = Path(__file__).parents[1] / "vaenotes" / "report" / "results"
     about = json.dumps({"commit": commit, "replicas": facts})
     drawn = sprites.draw_indices(sprites.COUNTS, trace.EVALUATION_IMAGES, [HELD_OUT_SEED])
     factors = drawn[: trace.KEPT_IMAGES].astype(np.float32)

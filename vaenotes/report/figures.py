@@ -123,7 +123,7 @@ def verdicts(rows: Mapping[str, Mapping[str, str]]) -> Figure:
 @figure
 def cost(rows: Mapping[str, Mapping[str, Any]]) -> Figure:
     """What an image and a replica cost, against the number of replicas and of images: the rows of
-    cost.stored("scaling") by their names. Others' costs, which do neither, are level lines."""
+    results.cost("scaling") by their names. Others' costs, which do neither, are level lines."""
     unit = "µs an image and replica"
     ours: dict[tuple[int, int], Mapping[str, Any]] = {}
     others: dict[str, float] = {}

@@ -8,7 +8,7 @@ distributed over all draws of an epoch, for one node; epochs count from 0.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -154,6 +154,24 @@ def _as_drawn(quantity: str) -> str:
     return {"quantiles": f"{side}_mean", "std_quantiles": f"{side}_std"}.get(rest, "")
 
 
+def ends() -> dict[str, xr.Dataset]:
+    """The replicas of every group as they ended: those that were trained on are in the longer group
+    alone."""
+    found = {}
+    for group in groups():
+        runs, longer = full_size(group), f"{group} long"
+        gone = full_size(longer).seed.values if longer in groups() else []
+        kept = runs.isel(replica=~np.isin(runs.seed, gone))
+        if kept.sizes["replica"]:
+            found[group] = kept
+    return found
+
+
+def closest() -> xr.Dataset:
+    """The replica that comes closest to the notes' figures: chosen after looking."""
+    return full_size("unsupervised_repeated").isel(replica=[1])
+
+
 def finding(prediction: Prediction) -> Interval | None:
     """What came of it, at the epoch that it names; None if no run has got there."""
     arms, _, measure = prediction.finding.rpartition(".")
@@ -293,21 +311,23 @@ def comparison(runs: Mapping[str, xr.Dataset]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def tails(chosen: Sequence[str]) -> pd.DataFrame:
+@cache
+def tails() -> pd.DataFrame:
     """How far the extremes of the posterior means of the node y reach, as a multiple of the range
-    from 7 to 93 %, in the dim that carries more; in the notes' figure, and in each replica of some
-    groups. A code that is linear in an evenly spread factor has 1.2."""
+    from 7 to 93 %, in the dim that carries more: in the notes' figure, and in each replica of the
+    groups at the notes' rate. A code that is linear in an evenly spread factor has 1.2."""
     rows = {"the notes": [facts_of(notes_bands("std"), notes_bands("mean"))[TAIL]]}
-    for group in chosen:
-        found = full_size(group)
-        rows[TITLES[group]] = [
-            facts_of(bands(one, "std", "y"), bands(one, "mean", "y"))[TAIL]
-            for _, one in found.groupby("seed")
-        ]
-    return pd.DataFrame(
-        {title: {"least": min(row), "most": max(row), "replicas": len(row)}
-         for title, row in rows.items()}
-    ).T  # fmt: skip
+    for group in groups():
+        if "long" not in group and "slow" not in group:
+            rows[TITLES[group]] = [
+                facts_of(bands(one, "std", "y"), bands(one, "mean", "y"))[TAIL]
+                for _, one in full_size(group).groupby("seed")
+            ]
+    found = {
+        title: {"least": min(row), "most": max(row), "replicas": len(row)}
+        for title, row in rows.items()
+    }
+    return pd.DataFrame(found).T
 
 
 def cost(name: str) -> dict[str, Any]:
@@ -315,24 +335,6 @@ def cost(name: str) -> dict[str, Any]:
     ParameterError for an unknown name."""
     check_choice("name", name, COSTS)
     return json.loads((FOLDER / f"cost_{name}.json").read_text())
-
-
-QUOTED = {
-    "cost.replicas": ("book", "replicas trained"),
-    "cost.cold": ("book", "from an empty store"),
-    "cost.cores": ("cores", "two over one"),
-    "cost.loop": ("training", "float32 over DataLoader"),
-    "cost.pythae": ("training", "float32 over pythae"),
-    "cost.share": ("training", "float32, of the peak"),
-    "cost.half": ("training", "bfloat16, of the float32 peak"),
-    "cost.offset": ("precision", "offset_unused"),
-}
-"""The costs that the prose quotes: benchmark and row."""
-
-
-def cost_numbers() -> dict[str, float]:
-    """The costs of QUOTED, by name."""
-    return {name: cost_of(*where) for name, where in QUOTED.items()}
 
 
 def cost_of(name: str, what: str) -> float:
