@@ -144,22 +144,24 @@ def test_search_quotes_what_it_finds_when_served(context):
 
 
 def test_a_film_follows_its_slider_and_plays_to_its_end(context, tmp_path):
-    film = sliders.film({str(epoch): Figure((1, 1)) for epoch in range(4)}, "3", "epoch", "a blank")
-    script = (ROOT / "book" / "assets" / "vaenotes.js").read_text()
-    (tmp_path / "page.html").write_text(
-        f"{film.data}<script>const DOCUMENTATION_OPTIONS = {{}}</script><script>{script}</script>"
-    )
+    frames = {str(epoch): Figure((1, 1)) for epoch in range(4)}
+    script = ROOT / "book" / "assets" / "vaenotes.js"
+    film = sliders.film(frames, "3", "epoch", "a blank").data
+    both = "<script>DOCUMENTATION_OPTIONS = {}</script>" + film + film.replace("epoch", "other")
+    (tmp_path / "page.html").write_text(f"{both}<script>{script.read_text()}</script>")
     own = context.browser.new_context()  # a clock is all its pages': here it is made to stand still
     page = visit(own, tmp_path / "page.html").page
 
-    def shown():
-        (image,) = [image for image in page.locator("img").all() if image.is_visible()]
-        return image.get_attribute("alt"), page.locator("output").inner_text()
+    one, other = page.locator(".film").all()
+
+    def shown(film=one):
+        (image,) = [image for image in film.locator("img").all() if image.is_visible()]
+        return image.get_attribute("alt"), film.locator("output").inner_text()
 
     assert shown() == ("epoch 3: a blank", "3")
-    slider, button = page.get_by_label("epoch"), page.get_by_role("button")
+    slider, button = one.get_by_label("epoch"), one.get_by_role("button")
     slider.press("ArrowLeft")
-    assert shown() == ("epoch 2: a blank", "2")
+    assert shown() == ("epoch 2: a blank", "2") and shown(other) == ("other 3: a blank", "3")
     assert slider.get_attribute("aria-valuetext") == "2"
     slider.press("End")
     page.clock.install(time=0)

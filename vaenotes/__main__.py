@@ -111,7 +111,7 @@ def run_experiment(chosen: argparse.Namespace) -> int:
         print(json.dumps(about, indent=1, allow_nan=False))
         return 0
     print(f"{chosen.experiment}: {settings.changed or 'the default parameters'}\n")
-    print(summary.table(outcome.runs).data.to_string(), end="\n\n")
+    print(summary.outcomes_table(outcome.runs).to_string(), end="\n\n")
     width = max(map(len, rows))
     print(f"{'finding':{width}}  {'median or share':>15}  {'95% interval':24}  {'n':>3}  unit")
     for name, row in rows.items():

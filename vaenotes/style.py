@@ -25,7 +25,6 @@ STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
-    "svg.hashsalt": "vaenotes",  # equal figures, equal bytes
 }
 
 P = ParamSpec("P")

@@ -20,13 +20,13 @@ from vaenotes.config import Config
 from vaenotes.data import load as data
 from vaenotes.data.dataset import Dataset
 from vaenotes.errors import ParameterError, shown
-from vaenotes.lab import foreign, memory
+from vaenotes.lab import foreign
 from vaenotes.lab.progress import say
 from vaenotes.lab.store import Entry, Store, key
 from vaenotes.lab.workers import train_all
 from vaenotes.model import VAE
 from vaenotes.priors import PRIORS
-from vaenotes.training import Result, build
+from vaenotes.training import Result
 
 
 def run(configs: Sequence[Config], store: Store | None = None) -> xr.Dataset:
@@ -73,7 +73,6 @@ def fetch(configs: Sequence[Config], store: Store) -> dict[Config, Entry]:
     entries = {config: store.load(keys[config]) for config in keys}
     missing = [config for config, entry in entries.items() if entry is None]
     if missing:
-        memory.check(memory.counted(configs))
         message = f"waiting for another process that trains into {store.folder}"
         with store.locked(partial(say, message)):  # which may train some of what is missing
             entries |= {config: store.load(keys[config]) for config in missing}
@@ -137,7 +136,7 @@ def load_model(config: Config, store: Store | None = None) -> VAE:
         for name, array in fetch([config], store or Store())[config].arrays.items()
         if name.startswith("weights/")
     }
-    model = build(config, load_data(config))
+    model = VAE(config, load_data(config))
     model.load_state_dict(weights)
     return model.eval()
 

@@ -18,19 +18,13 @@ from joblib import Parallel, cpu_count, delayed
 from vaenotes.config import Config
 from vaenotes.data.dataset import Dataset
 from vaenotes.errors import StoreError
-from vaenotes.lab import cluster, foreign, memory
+from vaenotes.lab import cluster, foreign
 from vaenotes.lab.progress import progress, say
 from vaenotes.lab.store import Entry, Store, checkpoint_key, code_digest
-from vaenotes.model import LEAST
-from vaenotes.training import (
-    Checkpoint,
-    Ensemble,
-    Result,
-    build,
-    company,
-    freed_memory_kept,
-    train,
-)
+from vaenotes.model import VAE
+from vaenotes.nets import LEAST
+from vaenotes.speed import freed_memory_kept
+from vaenotes.training import Checkpoint, Ensemble, Result, batch_key, train
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -60,7 +54,7 @@ def train_all(
     store: Store | None = None,
 ) -> Iterator[Result]:
     """Train replicas in ensembles, one per core at a time, each core with a process of its own;
-    yields results as they come. A replica does not depend on its company, so how they are divided
+    yields results as they come. A replica does not depend on those beside it: how they are divided
     changes nothing.
 
     wanted: each replica's key in the store, which holds a checkpoint of every ensemble after each
@@ -71,7 +65,7 @@ def train_all(
         return
     with torch.device("meta"):  # a model that cannot be is refused before any is trained
         for config in {replace(config, seed=0): config for config in wanted}.values():
-            build(config, datasets[config])
+            VAE(config, datasets[config])
     with cluster.connected(device) as client, ExitStack() as held:
         tasks, workers = _divided(wanted, datasets, device, store, client)
         images = sum(map(_images_left, tasks))
@@ -117,9 +111,9 @@ def _divided(
     groups: dict[tuple[Any, ...], list[Config]] = {}
     for config in wanted:
         if config not in stopped:
-            # Convolutions gain nothing from company, and would be rounded otherwise in it.
+            # Convolutions gain nothing from others beside them, and would be rounded otherwise.
             alone = config if config.encoder in LEAST else None
-            groups.setdefault((company(config, datasets[config]), alone), []).append(config)
+            groups.setdefault((batch_key(config, datasets[config]), alone), []).append(config)
     images = sum(map(_images_left, tasks))
     images += sum(
         config.epochs * config.epoch_images for group in groups.values() for config in group
@@ -127,13 +121,12 @@ def _divided(
     steps = sum(one.epochs * one.epoch_images // one.batch for one, *_ in groups.values())
     seconds = 0.01 * steps + images / 60_000  # about
     workers = cpu_count() if device == "cpu" and seconds >= WORTH_PROCESSES else 1
-    workers, together = memory.plan(memory.counted(wanted), 1 if client else workers, TOGETHER)
     if client:
         workers = len(client.nthreads())
     # As few ensembles as keep every core busy: each step of each has a price of its own.
     share = -(-workers // max(len(groups), 1))
     for group in groups.values():
-        count = max(-(-len(group) // together), min(share, len(group)))
+        count = max(-(-len(group) // TOGETHER), min(share, len(group)))
         for some in (group[i::count] for i in range(count)):
             keys = [wanted[config] for config in some]
             tasks.append(Task(some, keys, checkpoint_key(keys), _priors(some)))

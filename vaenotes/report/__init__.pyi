@@ -1,7 +1,9 @@
 from . import claims as claims
 from . import figures as figures
 from . import known as known
+from . import prose as prose
 from . import results as results
+from . import sliders as sliders
 from . import tables as tables
 from .arms import ARMS as ARMS
 from .arms import Arm as Arm
@@ -10,6 +12,7 @@ from .arms import run_arms as run_arms
 from .experiments import EXPERIMENTS as EXPERIMENTS
 from .experiments import Experiment as Experiment
 from .experiments import experiment as experiment
+from .experiments import on_data as on_data
 from .page import Page as Page
 from .settings import PROFILES as PROFILES
 from .settings import Settings as Settings

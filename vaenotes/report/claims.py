@@ -142,6 +142,11 @@ def predictions(file: str = "predictions") -> tuple[Prediction, ...]:
     )
 
 
+def wrong(findings: Findings) -> list[Prediction]:
+    """The predictions that did not come out."""
+    return [row for row in predictions() if not is_right(row, findings)]
+
+
 class Expected(NamedTuple):
     """The verdict that was expected of a claim in a run, by the run's title."""
 
@@ -162,17 +167,17 @@ def expected() -> tuple[Expected, ...]:
     )
 
 
+def put_to_the_test(found: Mapping[str, Mapping[str, str]]) -> list[Expected]:
+    """The expected verdicts of claims that were run, by what `verdicts` gives."""
+    return [row for row in expected() if found[row.claim].get(row.title, NOT_RUN) != NOT_RUN]
+
+
+def otherwise(found: Mapping[str, Mapping[str, str]]) -> list[Expected]:
+    """Those of them that came out otherwise."""
+    return [row for row in put_to_the_test(found) if found[row.claim][row.title] != row.verdict]
+
+
 def measure_of(finding: str) -> Measure:
     """The measure behind a finding's name."""
     name = finding.rpartition(".")[2]
     return MEASURES[name] if name in MEASURES else PAIRED[name]
-
-
-def numbers(findings: Findings) -> dict[str, float]:
-    """Findings as single numbers for prose: name, and name with _low, _high and _n."""
-    found: dict[str, float] = {}
-    for name, interval in findings.items():
-        found[name] = interval.value
-        found[f"{name}_low"], found[f"{name}_high"] = interval.low, interval.high
-        found[f"{name}_n"] = interval.replicas
-    return found

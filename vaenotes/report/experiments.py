@@ -9,16 +9,17 @@ To add one: its arms in ARMS, and a line for each thing to be measured in EXPERI
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import xarray as xr
 
+from vaenotes.data.load import DATASETS
 from vaenotes.errors import check_choice
 from vaenotes.lab import measures
 from vaenotes.lab.summary import Interval
-from vaenotes.report.arms import run_arms
-from vaenotes.report.settings import Settings
+from vaenotes.report.arms import ARMS, run_arms
+from vaenotes.report.settings import PROFILES, Settings
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,10 @@ class Outcome(NamedTuple):
 
     runs: dict[str, xr.Dataset]
     findings: dict[str, Interval]
+
+    def titled(self, *arms: str) -> dict[str, xr.Dataset]:
+        """The runs of some arms, or of all, by their titles."""
+        return {ARMS[name].title: self.runs[name] for name in arms or self.runs}
 
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -87,7 +92,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     "is_the_dead_dim_used": Experiment(
         ["notes", "supervised"], ["notes", "supervised"],
-        ["ratio_used", "ratio_unused", "knockout_used", "knockout_unused", "knockout_r2_used",
+        ["posterior_variance_used", "posterior_variance_unused", "ratio_used", "ratio_unused",
+         "knockout_used", "knockout_unused", "knockout_r2_used",
          "knockout_r2_unused", "kl_used", "kl_unused", "kl_share_used", "offset_unused",
          "dims_used"],
     ),
@@ -179,6 +185,18 @@ def experiment(settings: Settings, *names: str, main: bool = False, **changes: A
     for one, arms in zip(chosen, arms_of, strict=True):
         findings |= findings_of(one, {name: runs[name] for name in arms})
     return Outcome(runs, findings)
+
+
+def on_data(settings: Settings, *names: str) -> dict[str, Outcome]:
+    """The main arms of all experiments on several data sets, by title: the data's name, or dSprites
+    for its file, and the encoder's."""
+    encoder = PROFILES[settings.profile].encoder
+    return {
+        f"{name if name in DATASETS else 'dSprites'}, {encoder}": experiment(
+            replace(settings, data=name), main=True
+        )
+        for name in dict.fromkeys(names)
+    }
 
 
 def findings_of(experiment: Experiment, arms: Mapping[str, xr.Dataset]) -> dict[str, Interval]:

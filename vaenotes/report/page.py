@@ -10,6 +10,7 @@ import shlex
 import warnings
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ from vaenotes.report.settings import Settings
 if TYPE_CHECKING:
     import xarray as xr
 
+    from vaenotes.config import Config
+    from vaenotes.data.dataset import Dataset
+    from vaenotes.model import VAE
     from vaenotes.report.experiments import Outcome
 
 CELL = "```{code-cell}"
@@ -34,13 +38,11 @@ class Page:
         page.runs["notes"]              # xarray, over (replica, epoch, node, dim), by arm
         page.findings["notes.within"]   # an Interval
 
-    `main` and `changes`: as for `experiment`. Raises ParameterError, in one line, for a parameter
-    that there is not or a value that is not allowed.
+    Raises ParameterError, in one line, for a parameter that there is not or a value that is not
+    allowed.
     """
 
-    def __init__(
-        self, namespace: Mapping[str, Any], *experiments: str, main: bool = False, **changes: Any
-    ):
+    def __init__(self, namespace: Mapping[str, Any], *experiments: str):
         from vaenotes.report.experiments import Outcome, experiment
         from vaenotes.report.figures import use_svg
 
@@ -48,7 +50,7 @@ class Page:
         self.settings = check_parameters(namespace)
         self.outcome = Outcome({}, {})
         if experiments:
-            self.outcome = experiment(self.settings, *experiments, main=main, **changes)
+            self.outcome = experiment(self.settings, *experiments)
             self.glue(**numbers(self.outcome))
 
     @property
@@ -59,28 +61,47 @@ class Page:
     def findings(self) -> dict[str, Any]:
         return self.outcome.findings
 
+    def titled(self, *arms: str) -> dict[str, xr.Dataset]:
+        """The runs of some arms, or of all, by their titles."""
+        return self.outcome.titled(*arms)
+
     @property
     def shown(self) -> xr.Dataset:
         """The replica of the notes' arm that figures show, of a replica axis of length one."""
-        from vaenotes.lab.summary import representative
+        return _shown(self.runs["notes"])
 
-        runs = self.runs["notes"]
-        return runs.isel(replica=[representative(runs)])
+    @cached_property
+    def config(self) -> Config:
+        """The configuration of that replica."""
+        from vaenotes.report.arms import arm
 
-    def titled(self, *arms: str) -> dict[str, xr.Dataset]:
-        """The runs of some arms, or of all, by their titles."""
-        from vaenotes.report.arms import ARMS
+        seed = int(self.shown.seed[0])
+        return next(config for config in arm(self.settings) if config.seed == seed)
 
-        return {ARMS[name].title: self.runs[name] for name in arms or self.runs}
+    @cached_property
+    def model(self) -> VAE:
+        """The model of that replica, as trained."""
+        from vaenotes.lab import load_model
+
+        return load_model(self.config)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data that it was trained on."""
+        from vaenotes.lab import load_data
+
+        return load_data(self.config)
 
     def glue(self, **values: Any) -> None:
-        """Make values available to the prose, by name; a notebook that is read elsewhere than in
-        the book, where nothing can be glued, goes without."""
+        """Make values available to the prose, by name, numbers as Python's own; a notebook that is
+        read elsewhere than in the book, where nothing can be glued, goes without."""
         try:
             from myst_nb import glue
         except ImportError:
             return
         for name, value in values.items():
+            if hasattr(value, "item"):  # numpy's, xarray's and torch's
+                value = value.item()
             glue(name, value, display=False)
 
     def _repr_markdown_(self) -> str:
@@ -89,11 +110,18 @@ class Page:
         return f"*Computed with {self.settings.changed}; the text describes the defaults.*"
 
 
+def _shown(runs: xr.Dataset) -> xr.Dataset:
+    from vaenotes.lab.summary import representative
+
+    return runs.isel(replica=[representative(runs)])
+
+
 def numbers(outcome: Outcome) -> dict[str, Any]:
     """All that the prose may ask of an outcome. Of a finding: its value by its name, its ends by
     NAME_low and NAME_high, the replicas behind it by NAME_n, and NAME_ci, a text of value and ends.
-    Of an arm: ARM.count and ARM.count_OUTCOME, replicas in all and of that outcome."""
-    from vaenotes.lab.summary import counts, representative
+    Of an arm: ARM.count and ARM.count_OUTCOME, replicas in all and of that outcome, and ARM.images,
+    of how many images the codes at the end are kept. And shown_seed, of the replica shown."""
+    from vaenotes.lab.summary import counts
     from vaenotes.report.tables import text
 
     found: dict[str, Any] = {}
@@ -101,12 +129,12 @@ def numbers(outcome: Outcome) -> dict[str, Any]:
         found[name], found[f"{name}_low"], found[f"{name}_high"], found[f"{name}_n"] = interval
         found[f"{name}_ci"] = text(interval).partition(", n")[0]
     for name, runs in outcome.runs.items():
+        found[f"{name}.images"] = runs.sizes["image"]
         found[f"{name}.count"] = runs.sizes["replica"]
         for kind, count in counts(runs).items():
             found[f"{name}.count_{kind.replace(' ', '_')}"] = count
     if "notes" in outcome.runs:
-        runs = outcome.runs["notes"]
-        found["shown_seed"] = int(runs.seed[representative(runs)])
+        found["shown_seed"] = int(_shown(outcome.runs["notes"]).seed[0])
     return found
 
 

@@ -13,7 +13,7 @@ from pandas.io.formats.style import Styler
 
 from vaenotes.lab import summary
 from vaenotes.lab.measures import UNITS_OF_CODE, median_of
-from vaenotes.lab.summary import Interval
+from vaenotes.lab.summary import Interval, median_interval
 from vaenotes.report import results
 from vaenotes.report.arms import ARMS
 from vaenotes.report.claims import (
@@ -43,6 +43,16 @@ def totals_table(runs: Mapping[str, xr.Dataset]) -> Styler:
 def plain_table(frame: pd.DataFrame) -> Styler:
     """Any numbers, to three digits."""
     return _styled(frame, index=True).format("{:.3g}", na_rep="never")
+
+
+def fit_table(supervised: xr.Dataset, unsupervised: xr.Dataset) -> Styler:
+    """How well they reconstruct, and how much of each factor the regressions explain."""
+    final = supervised.isel(epoch=-1)
+    fit = {f"R² of {node}, term on": final.r2.sel(node=node) for node in final.node.values}
+    fit["reconstruction, term on (nats per image)"] = final.reconstruction_nats
+    fit["reconstruction, term off"] = unsupervised.reconstruction_nats.isel(epoch=-1)
+    rows = {name: text(median_interval(values)) for name, values in fit.items()}
+    return _styled(pd.Series(rows).to_frame("median, 95% interval"), index=True)
 
 
 def text(interval: Interval | None) -> str:
@@ -83,14 +93,16 @@ def _stack(*lines: str) -> str:
     return "".join([lines[0], *(f"<br><small>{line}</small>" for line in lines[1:])])
 
 
-def predictions_table(experiment: str, here: Findings, other: Mapping[str, Findings]) -> Styler:
+def predictions_table(
+    experiment: str, here: Findings, other: Mapping[str, Findings] = {}
+) -> Styler:
     """An experiment's predictions beside what came of them, here and in `other` runs."""
     rows = [row for row in predictions() if row.experiment == experiment]
     return table_of_predictions(rows, here, other)
 
 
 def table_of_predictions(
-    chosen: Sequence[Prediction], here: Findings, other: Mapping[str, Findings]
+    chosen: Sequence[Prediction], here: Findings, other: Mapping[str, Findings] = {}
 ) -> Styler:
     """The same for some predictions."""
     rows = []
