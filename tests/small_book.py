@@ -68,6 +68,7 @@ def fetch():
 from IPython.display import SVG
 
 def dot(x):
+    'A circle at x.'
     circle = f'<circle cx="{x}" cy="9" r="5"/>'
     return SVG(f'<svg xmlns="http://www.w3.org/2000/svg">\\n{circle}\\n</svg>')
 """,

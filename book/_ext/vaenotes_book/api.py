@@ -27,18 +27,21 @@ import vaenotes
 
 HOME = Path(vaenotes.__file__).parent
 OUTER = ("vaenotes.lab", "vaenotes.report")
-CODE = re.compile(r"(`+)(.+?)\1")
+MARKUP = re.compile(r"(`+)((?:.|\n(?!\n))+?)\1|[\\*|_`]")
+"""Code, or what reStructuredText would take for more than itself."""
+BLOCK = re.compile(r"(^ .*(?:\n+ .*)*\n?)", re.MULTILINE)
 
 
-def modules(circle: str) -> list[str]:
+def modules(circle: str) -> dict[str, Path]:
     """The modules of a circle, each after all that it imports; of `vaenotes`, the science's."""
     paths = {}
     for path in sorted(HOME.rglob("*.py")):
-        name = ".".join(["vaenotes", *path.relative_to(HOME).with_suffix("").parts])
-        if circle == next((one for one in OUTER if name.startswith(one)), "vaenotes"):
-            paths[name.removesuffix(".__init__")] = path
-    known = {name: imports(path) & paths.keys() for name, path in paths.items() if name != circle}
-    return list(TopologicalSorter(known).static_order())
+        parts = ["vaenotes", *path.relative_to(HOME).with_suffix("").parts]
+        name = ".".join(parts).removesuffix(".__init__")
+        if circle == next((one for one in OUTER if name.startswith(one)), "vaenotes") != name:
+            paths[name] = path
+    order = TopologicalSorter({name: imports(path) & paths.keys() for name, path in paths.items()})
+    return {name: paths[name] for name in order.static_order()}
 
 
 def imports(path: Path) -> set[str]:
@@ -54,9 +57,7 @@ def face(package: str) -> dict[str, str]:
     """What a package gives: its names, and where each is at home, from its stub."""
     stub = Path(importlib.import_module(package).__file__ or "").with_suffix(".pyi")
     return {
-        alias.name: f"{package}.{node.module}.{alias.name}"
-        if node.module
-        else f"{package}.{alias.name}"
+        alias.name: ".".join(filter(None, (package, node.module, alias.name)))
         for node in ast.parse(stub.read_text()).body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
@@ -82,34 +83,30 @@ class Circle(SphinxDirective):
         for name, home in face(circle).items():
             thing = getattr(package, name)
             shown = f"``{name}``" if isinstance(thing, dict) else f":py:obj:`{name} <{home}>`"
-            lines += [f"   * - {shown}", f"     - {_escaped(in_a_line(thing))}"]
-        for module in modules(circle):
+            lines += [f"   * - {shown}", f"     - {_prose(in_a_line(thing))}"]
+        for module, path in modules(circle).items():
             title = module.removeprefix(f"{circle}.")
             lines += ["", title, "-" * len(title), "", f".. automodule:: {module}"]
+            lines += ["   :no-members:"] * (path.stem == "__init__")
         section = nodes.section()
         section.document = self.state.document
         nested_parse_with_titles(self.state, StringList(lines, "circle"), section)
         return section.children
 
 
-def as_rst(lines: list[str]) -> list[str]:
+def as_rst(text: str) -> str:
     """Plain prose as reStructuredText."""
-    found: list[str] = []
-    in_block = False
-    for line in lines:
-        if line and line.startswith(" ") != in_block:
-            in_block = not in_block
-            found += ["", "::", ""] if in_block else [""]
-        found.append(line if in_block else _escaped(line))
-    return found
+    pieces = BLOCK.split(text)  # prose and blocks take turns
+    pieces[::2] = map(_prose, pieces[::2])
+    pieces[1::2] = [f"\n::\n\n{block}\n" for block in pieces[1::2]]
+    return "".join(pieces)
 
 
-def _escaped(line: str) -> str:
-    pieces, start = [], 0
-    for match in CODE.finditer(line):
-        pieces += [re.sub(r"([\\*|_`])", r"\\\1", line[start : match.start()]), f"``{match[2]}``"]
-        start = match.end()
-    return "".join([*pieces, re.sub(r"([\\*|_`])", r"\\\1", line[start:])])
+def _prose(text: str) -> str:
+    def as_markup(found: re.Match[str]) -> str:
+        return f"``{' '.join(found[2].split())}``" if found[2] else f"\\{found[0]}"
+
+    return MARKUP.sub(as_markup, text)
 
 
 def _read_as_prose(
@@ -117,7 +114,7 @@ def _read_as_prose(
 ) -> None:
     if lines and lines[0].startswith(f"{name.rpartition('.')[2]}("):
         lines.clear()  # Python's own, of a class that has none: it repeats the signature
-    lines[:] = as_rst(lines)
+    lines[:] = as_rst("\n".join(lines)).split("\n")
 
 
 def _is_field(app: Sphinx, what: str, name: str, obj: object, skip: bool, options: Any) -> bool:
