@@ -270,14 +270,14 @@ def test_pages_are_executed_side_by_side_and_every_failure_is_said(small_book):
     for name, cell in cells.items():
         code = (NOTE + cell).replace("{root}", str(root)).replace("{name}", name)
         small_book.add(name, code)
-    config = root / "book" / "_config.yml"
-    config.write_text(re.sub(r"timeout: \d+", "timeout: 25", config.read_text()))
+    own = "mystnb: {execution_timeout: 3}\nkernelspec:"
+    small_book.edit("book/hangs.md", "kernelspec:", own)
     exit_code, output = small_book.build(LOKY_MAX_CPU_COUNT="3")
     assert exit_code == 1
     book = re.escape(str(root / "book"))
     for found in (
         rf"^{book}/raises\.md: [^$]*?\n1 / 0\n[^$]*?Traceback[^$]*?^ZeroDivisionError: division",
-        rf"^{book}/hangs\.md: CellTimeoutError: [^$]*?after 25 seconds[^$]*?^time\.sleep\(500\)",
+        rf"^{book}/hangs\.md: CellTimeoutError: [^$]*?after 3 seconds[^$]*?^time\.sleep\(500\)",
         rf"^{book}/dies\.md: DeadKernelError: Kernel died\n\nIn this cell:\n[^$]*?^os\.kill",
         rf"^{book}/greedy\.md: [^$]*?\nbytearray\(1 << 60\)\n[^$]*?Traceback[^$]*?^MemoryError",
     ):

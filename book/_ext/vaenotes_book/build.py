@@ -57,6 +57,17 @@ def state(data: str) -> tuple[str, list[int]]:
     return digest[:16], [path.stat().st_ctime_ns for path in files]
 
 
+def cache_of(digest: str, folder: Path) -> Path:
+    """The notebook cache for this state, beside those of the last few states."""
+    caches = folder / ".jupyter_cache"
+    cache = caches / digest
+    cache.mkdir(parents=True, exist_ok=True)
+    os.utime(cache)
+    for old in sorted(caches.iterdir(), key=lambda path: path.stat().st_mtime)[:-KEPT]:
+        rmtree(old, ignore_errors=True)
+    return cache
+
+
 class Build:
     """One build: what it began with, which has to hold to its end, and its executed pages."""
 
@@ -105,13 +116,7 @@ class Build:
             raise SystemExit(f"{what} changed while the book was being built: build again")
 
     def _choose_cache(self, app: Sphinx, config: Config) -> None:
-        caches = self.folder / ".jupyter_cache"
-        cache = caches / self.state[0]
-        cache.mkdir(parents=True, exist_ok=True)
-        os.utime(cache)
-        for old in sorted(caches.iterdir(), key=lambda path: path.stat().st_mtime)[:-KEPT]:
-            rmtree(old, ignore_errors=True)
-        config.nb_execution_cache_path = str(cache)
+        config.nb_execution_cache_path = str(cache_of(self.state[0], self.folder))
 
     def _execute_pages(self, app: Sphinx, env: BuildEnvironment, names: list[str]) -> None:
         """The first page goes first, alone: it trains what the others show. The rest is executed

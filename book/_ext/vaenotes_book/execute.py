@@ -54,7 +54,8 @@ def side_by_side(
 
 def execute(notebook: NotebookNode, path: Path, timeout: int, kernels: set[int]) -> dict[str, Any]:
     """Execute in place, and tell what that took. timeout: seconds that a cell may take, -1 for no
-    end. kernels: has the kernel's group of processes in it while it runs. Raises PageError."""
+    end, unless the page sets its own. kernels: the groups of processes of those that run. Raises
+    PageError."""
     start, kernel, source = monotonic(), 0, ""
 
     def note_kernel(notebook: NotebookNode) -> None:
@@ -68,7 +69,7 @@ def execute(notebook: NotebookNode, path: Path, timeout: int, kernels: set[int])
 
     client = NotebookClient(
         notebook,
-        timeout=timeout,
+        timeout=notebook.metadata.get("mystnb", {}).get("execution_timeout", timeout),
         resources={"metadata": {"path": str(path.parent)}},
         record_timing=False,  # into the cells' metadata, which the cache's key has in it
         on_notebook_start=note_kernel,
