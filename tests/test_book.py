@@ -12,6 +12,8 @@ import pytest
 import yaml
 from small_book import BOOK, FRONT_MATTER, ROOT
 
+from vaenotes_book.pages import calls_in
+
 
 def toc_names() -> list[str]:
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
@@ -55,10 +57,17 @@ def test_executed_page_opens_with_the_contract(page):
     assert text.startswith(FRONT_MATTER)
     cells = [cell for cell in jupytext.reads(text, fmt="md").cells if cell.cell_type == "code"]
     assert not any("parameters" in cell.metadata.get("tags", []) for cell in cells)
-    *imports, made, shown = ast.parse(cells[0].source).body
-    assert all(isinstance(line, ast.Import | ast.ImportFrom) for line in imports)
+    body = ast.parse(cells[0].source).body
+    made, *_, shown = [line for line in body if not isinstance(line, ast.Import | ast.ImportFrom)]
     assert ast.unparse(made).startswith("page = report.Page(globals()")
     assert ast.unparse(shown) == "page"
+
+
+@pytest.mark.parametrize("page", executed_pages(), ids=lambda page: page.stem)
+def test_a_cell_that_makes_a_figure_calls_by_name_who_draws_it(page):
+    for cell in jupytext.reads(page.read_text(), fmt="md").cells:
+        if "figure" in cell.metadata.get("mystnb", {}):
+            assert calls_in(cell.source), cell.source
 
 
 def test_each_thing_of_your_own_is_a_cell_of_under_30_lines():

@@ -28,11 +28,11 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
-from vaenotes.report.arms import check_arms
-from vaenotes.report.page import check_parameters, read_parameters, with_parameters
 
 import vaenotes
 from vaenotes.errors import ParameterError
+from vaenotes.report.arms import check_arms
+from vaenotes.report.page import check_parameters, read_parameters, with_parameters
 from vaenotes_book.execute import PageError, Pages, side_by_side, warnings_in
 from vaenotes_book.facts import commit
 
