@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from vaenotes.report import cost
-from vaenotes_facts import commit, hardware, installed_versions
+from vaenotes_book.facts import commit, hardware, installed_versions
 
 torch.set_num_threads(1)
 

@@ -34,7 +34,7 @@ from vaenotes.config import Config
 from vaenotes.lab import runs, workers
 from vaenotes.lab.store import Entry, Store
 from vaenotes.training import Ensemble
-from vaenotes_facts import commit, hardware
+from vaenotes_book.facts import commit, hardware
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
