@@ -12,7 +12,7 @@ import nbformat
 import numpy as np
 import pytest
 from bs4 import BeautifulSoup
-from joblib import cpu_count
+from loky import cpu_count
 from small_book import PAGE, SmallBook
 from test_data import replaced
 

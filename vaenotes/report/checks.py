@@ -21,7 +21,7 @@ from vaenotes.config import Config
 from vaenotes.data.load import load
 from vaenotes.data.pool import pixels
 from vaenotes.errors import check_choice
-from vaenotes.lab import memory, runs
+from vaenotes.lab import runs
 from vaenotes.lab.summary import ALIVE_RATIO, Interval, median_interval, survivors
 from vaenotes.report.settings import PROFILES, Settings
 from vaenotes.theory import ppca
@@ -152,7 +152,6 @@ def check_configs(settings: Settings, name: str) -> list[Config]:
     epochs = chosen.rounds * (settings.epochs or profile.epochs)
     seeds = settings.all_seeds(math.ceil(chosen.share * profile.seeds))
     base = Config(**chosen.changes, epochs=epochs)
-    memory.check({base: len(seeds)})
     return [replace(base, seed=seed) for seed in seeds]
 
 

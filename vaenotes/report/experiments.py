@@ -20,7 +20,7 @@ from vaenotes.data.dataset import Dataset
 from vaenotes.data.load import MOST_IMAGES
 from vaenotes.errors import check_choice
 from vaenotes.graph import Edges
-from vaenotes.lab import measures, memory, runs
+from vaenotes.lab import measures, runs
 from vaenotes.lab.summary import Interval
 from vaenotes.report.settings import PROFILES, Settings
 
@@ -199,7 +199,6 @@ def arm(settings: Settings, name: str = "notes", **changes: Any) -> list[Config]
     own = chosen.changes(base) if callable(chosen.changes) else chosen.changes
     base = replace(base, **{**own, **changes})
     seeds = settings.all_seeds(profile.many if chosen.many else profile.seeds)
-    memory.check({base: len(seeds)})
     if chosen.edges is not None:
         base = replace(base, edges=chosen.edges(runs.load_data(base)))
     return [replace(base, seed=seed) for seed in seeds]
