@@ -112,23 +112,29 @@ def train_all(
             yield from results
             if task.name:
                 store.remove(task.name)
+        _forget_finished(store)
 
 
 def _stopped(wanted: Mapping[Config, str | None], store: Store) -> Iterator[Task]:
     """Those of these replicas whose training was stopped, with their checkpoints."""
     waiting = {key: config for config, key in wanted.items()}
     for name in store.unfinished():
-        if (entry := store.load(name)) is None:
-            continue
-        keys = entry.meta["keys"]
+        entry = store.load(name)
+        keys = entry.meta["keys"] if entry else []
         places = [place for place, key in enumerate(keys) if key in waiting]
-        if places:
+        if entry and places:
             checkpoint = _checkpoint(entry).of(places)
             found = [waiting.pop(keys[place]) for place in places]
             done = f"{checkpoint.epoch} of {found[0].epochs}"
             say(f"going on with {len(found)} replicas after epoch {done}")
             yield Task(found, [keys[place] for place in places], checkpoint)
-        elif all(store.path(key).exists() for key in keys):  # stopped after its last result
+
+
+def _forget_finished(store: Store) -> None:
+    """Remove checkpoints all of whose results are there: some were asked for with others."""
+    for name in store.unfinished():
+        entry = store.load(name)
+        if entry and all(store.path(key).exists() for key in entry.meta["keys"]):
             store.remove(name)
 
 
