@@ -21,11 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
-import nbformat
 import numpy as np
 import psutil
-from bs4 import BeautifulSoup
-from small_book import SmallBook
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "book" / "_ext"))
@@ -33,21 +30,20 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "book" / "_ext"))
 from vaenotes.config import Config
 from vaenotes.lab import runs, workers
 from vaenotes.lab.store import Entry, Store
-from vaenotes.training import Ensemble
-from vaenotes_book.facts import commit, hardware
+from vaenotes_facts import commit, hardware
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent
-RESULT = HERE / "soak.json"
+RESULT = Path(__file__).with_name("soak.json")
 PATIENCE = 300  # seconds, for work that takes a few
-SMALL = {"images": 2048, "hidden": 16, "batch": 64, "epochs": 12}
-ENSEMBLES = [
-    [Config(**SMALL, prior=prior, seed=seed) for seed in range(2)]
+SMALL = {"images": 512, "hidden": 16, "batch": 64, "epochs": 12}
+CONFIGS = [
+    Config(**SMALL, prior=prior, seed=seed)
     for prior in ("exogenous", "diagonal")
+    for seed in range(2)
 ]
-CONFIGS = [config for together in ENSEMBLES for config in together]
 TINY = Config(images=64, hidden=4, batch=64, epochs=1)
 ENTRIES = range(20)
+FORK = multiprocessing.get_context("fork")
+Change = Callable[[bytes, np.random.Generator], bytes]
 
 
 @dataclass
@@ -71,8 +67,8 @@ class Row:
 def digest(entries: dict[Config, Entry]) -> str:
     """Of all numbers of some replicas."""
     total = hashlib.sha256()
-    for config, entry in entries.items():
-        for name, values in sorted(entry.arrays.items()):
+    for config in sorted(entries, key=str):
+        for name, values in sorted(entries[config].arrays.items()):
             total.update(f"{config} {name}".encode() + values.tobytes())
     return total.hexdigest()
 
@@ -80,32 +76,15 @@ def digest(entries: dict[Config, Entry]) -> str:
 # Work to be killed: each piece has a folder of its own, with a store, and leaves its answer there
 
 
-def train(folder: Path) -> None:
-    """Train two ensembles one after the other, and note every epoch."""
-    original = Ensemble.epoch
-
-    def epoch(self: Ensemble, number: int) -> None:
-        with (folder / "epochs").open("a") as file:
-            file.write(f"{number}\n")
-        original(self, number)
-
-    Ensemble.epoch = epoch  # this is a process of its own
-    workers.WORTH_PROCESSES = 10**9
+def train(folder: Path, seconds_worth_processes: float = 1e9) -> None:
+    """Train two ensembles one after the other."""
+    workers.WORTH_PROCESSES = seconds_worth_processes  # this is a process of its own
     (folder / "answer").write_text(digest(runs.fetch(CONFIGS, Store(folder / "store"))))
 
 
-def train_in_workers(folder: Path) -> list[str]:
-    """The command that trains both at once, in two processes more."""
-    lines = [
-        "import sys",
-        "from pathlib import Path",
-        f"sys.path.insert(0, {str(HERE)!r})",
-        "import soak",
-        "soak.workers.WORTH_PROCESSES = 0",
-        "answer = soak.digest(soak.runs.fetch(soak.CONFIGS, soak.Store()))",
-        "Path('answer').write_text(answer)",
-    ]
-    return [sys.executable, "-c", "\n".join(lines)]
+def train_in_workers(folder: Path) -> None:
+    """Train both at once, in two processes more."""
+    train(folder, 0)
 
 
 def write(folder: Path) -> None:
@@ -120,105 +99,32 @@ def write(folder: Path) -> None:
     (folder / "answer").write_text(answer.hexdigest())
 
 
-CELL = """
-from myst_nb import glue
-
-small = {small}
-runs = lab.run([vn.Config(**small, prior="{prior}", seed=seed) for seed in range(2)])
-print([value.hex() for value in runs.kl_nats.sum(("node", "dim")).values.ravel().tolist()])
-glue("answer", float(runs.kl_nats.sum()))
-"""
-
-
-def make_book(folder: Path) -> None:
-    """A small book with the real settings, extensions and library, if it is not there yet."""
-    if not (folder / "book").exists():
-        book = SmallBook(folder, real=True)
-        book.add("page", CELL.format(small=SMALL, prior="exogenous"))
-        book.add("other", CELL.format(small=SMALL, prior="diagonal"))
-        book.edit("book/index.md", "answer:d", "answer:.12f")
-
-
-def run_page(folder: Path) -> list[str]:
-    """The command that runs a page by papermill."""
-    make_book(folder)
-    return [sys.executable, "-m", "papermill", "book/page.md", "out.ipynb"]
-
-
-def read_page(folder: Path) -> str:
-    cells = nbformat.read(folder / "out.ipynb", 4).cells
-    return "".join(o.text for c in cells for o in c.get("outputs", ()) if o.get("name") == "stdout")
-
-
-def build_book(folder: Path) -> list[str]:
-    """The command that builds a book of two such pages, and one that shows a number of theirs."""
-    make_book(folder)
-    jupyter_book = Path(sys.executable).with_name("jupyter-book")
-    return [str(jupyter_book), "build", "book", "-W", "-n", "--keep-going"]
-
-
-def read_book(folder: Path) -> str:
-    html = folder / "book" / "_build" / "html"
-    pages = [(html / f"{name}.html").read_text() for name in ("index", "page", "other")]
-    return "".join(BeautifulSoup(page, "html.parser").article.get_text() for page in pages)
-
-
-def read_answer(folder: Path) -> str:
-    return (folder / "answer").read_text()
-
-
-@dataclass
-class Work:
-    what: str
-    do: Callable[[Path], None] | None = None  # in a child of this process, or
-    command: Callable[[Path], list[str]] | None = None
-    read: Callable[[Path], str] = read_answer
-
-    def start(self, folder: Path) -> psutil.Process:
-        """What it says, and the library's progress, are in the file log."""
-        log = folder / "log"
-        log.write_text("")
-        told = {"VAENOTES_STORE": str(folder / "store"), "VAENOTES_PROGRESS": str(log)}
-        if self.do is not None:
-            fork = multiprocessing.get_context("fork")
-            child = fork.Process(target=_in_child, args=(self.do, folder, told))
-            child.start()
-            return psutil.Process(child.pid)
-        told |= {"VAENOTES_PARAMETERS": "", "LOKY_MAX_CPU_COUNT": "2", "PYTHONPATH": str(ROOT)}
-        with log.open("a") as out:
-            return psutil.Popen(
-                self.command(folder), cwd=folder, env=os.environ | told, stdout=out, stderr=out
-            )
-
-
-def _in_child(do: Callable[[Path], None], folder: Path, told: dict[str, str]) -> None:
-    os.environ.update(told)
-    do(folder)
-
-
 WORKS = {
-    "training": Work("training", train),
-    "workers": Work("training in worker processes", command=train_in_workers),
-    "writing": Work("writing into the store", write),
-    "page": Work("a page run by papermill", command=run_page, read=read_page),
-    "book": Work("a book being built", command=build_book, read=read_book),
+    "training": train,
+    "training in worker processes": train_in_workers,
+    "writing into the store": write,
 }
 
 
-def epochs_written(store: Store) -> int:
-    """How many epochs of the two ensembles need not be trained again."""
-    total, checkpoints = 0, [store.load(name).meta for name in store.unfinished()]
-    for together in ENSEMBLES:
-        keys = [runs.store_key(config) for config in together]
-        if all(store.path(key).exists() for key in keys):
-            total += SMALL["epochs"]
-        else:
-            total += max((c["epoch"] for c in checkpoints if set(keys) & set(c["keys"])), default=0)
-    return total
+def start(name: str, folder: Path) -> multiprocessing.Process:
+    """What the library says is in the file log."""
+    (folder / "log").write_text("")
+    child = FORK.Process(target=_in_child, args=(WORKS[name], folder))
+    child.start()
+    return child
 
 
-def lines(path: Path) -> list[str]:
-    return path.read_text().split() if path.exists() else []
+def _in_child(do: Callable[[Path], None], folder: Path) -> None:
+    os.environ |= {"VAENOTES_PROGRESS": str(folder / "log"), "LOKY_MAX_CPU_COUNT": "2"}
+    with (folder / "errors").open("a") as errors:
+        os.dup2(errors.fileno(), 2)
+        do(folder)
+
+
+def ended(child: multiprocessing.Process) -> bool:
+    """Whether it ends well."""
+    child.join(PATIENCE)
+    return child.exitcode == 0
 
 
 # Trials
@@ -227,35 +133,31 @@ def lines(path: Path) -> list[str]:
 def kill(name: str, trials: int, generator: np.random.Generator) -> Row:
     """Start a piece of work, kill it (that process alone) at a moment drawn from its whole time,
     and start it again in the same folder, which stays if that does not go well."""
-    work = WORKS[name]
-    row, went_on = Row(f"killed: {work.what}"), 0
-    folder = new_folder()
-    start = time.perf_counter()
-    assert work.start(folder).wait(PATIENCE) == 0, (folder / "log").read_text()
-    seconds, answer = time.perf_counter() - start, work.read(folder)
+    row, went_on = Row(f"killed: {name}"), 0
+    folder, begin = new_folder(), time.perf_counter()
+    assert ended(start(name, folder)), (folder / "errors").read_text()
+    seconds, answer = time.perf_counter() - begin, (folder / "answer").read_text()
     with tqdm(total=trials, desc=row.what) as bar:
         while row.tried < trials:
             shutil.rmtree(folder, ignore_errors=True)
             folder = new_folder()
-            process = work.start(folder)
+            child = start(name, folder)
             time.sleep(seconds * (row.tried + generator.random()) / trials)
-            if process.status() == psutil.STATUS_ZOMBIE:  # it was faster than the first
-                process.wait()
+            helpers = psutil.Process(child.pid).children(recursive=True)
+            if not child.is_alive():  # it was faster than the first
                 seconds *= 0.98
                 continue
-            helpers = process.children(recursive=True)
-            process.kill()
-            process.wait()
-            well = start_again(work, folder) and not psutil.wait_procs(helpers, timeout=10)[1]
-            row.judge(well, well and work.read(folder) == answer)
+            child.kill()
+            child.join()
+            well = goes_on(name, folder) and not psutil.wait_procs(helpers, timeout=10)[1]
+            row.judge(well, well and (folder / "answer").read_text() == answer)
             went_on += "going on with" in (folder / "log").read_text()
             bar.update()
             if row.survived < row.tried:
                 print(f"not survived, {row.what}: {folder}", file=sys.stderr)
                 folder = new_folder()
     shutil.rmtree(folder, ignore_errors=True)
-    if work.do is not write:
-        row.note = f"{went_on} went on from a checkpoint"
+    row.note = f"{went_on} went on from a checkpoint" if went_on else ""
     return row
 
 
@@ -263,26 +165,24 @@ def new_folder() -> Path:
     return Path(mkdtemp(prefix="soak-"))
 
 
-def start_again(work: Work, folder: Path) -> bool:
-    """Whether work that was killed ends well, none of what was written is missing, and no epoch of
-    which there is a checkpoint is trained again."""
-    store = Store(folder / "store")
-    well = all(store.load(number) for number in lines(folder / "written"))
-    well &= {file.state for file in store.files()} <= {"whole", "unfinished", "temporary"}
-    epochs = len(ENSEMBLES) * SMALL["epochs"] - epochs_written(store)
-    (folder / "epochs").unlink(missing_ok=True)
-    well &= work.start(folder).wait(PATIENCE) == 0
-    if work.do is train:
-        well &= len(lines(folder / "epochs")) == epochs
-    return well and not store.unfinished()
+def goes_on(name: str, folder: Path) -> bool:
+    """Whether work that was killed ends well, nothing that was written is missing, and training
+    goes on from every checkpoint of replicas that are not done."""
+    store, written = Store(folder / "store"), folder / "written"
+    numbers = written.read_text().split() if written.exists() else []
+    well = all(store.load(number) for number in numbers)
+    checkpoints = [store.load(name).meta for name in store.unfinished()]
+    expected = [
+        f"after epoch {checkpoint['epoch']} of {SMALL['epochs']}\n"
+        for checkpoint in checkpoints
+        if not all(store.path(key).exists() for key in checkpoint["keys"])
+    ]
+    well &= ended(start(name, folder))
+    said = (folder / "log").read_text()
+    return well and all(line in said for line in expected) and not store.unfinished()
 
 
-def damage(
-    what: str,
-    change: Callable[[bytes, np.random.Generator], bytes],
-    trials: int,
-    generator: np.random.Generator,
-) -> Row:
+def damage(what: str, change: Change, trials: int, generator: np.random.Generator) -> Row:
     """Change the bytes of a stored replica: that must be said, and the replica computed again."""
     row, store = Row(f"damaged: {what}"), Store(new_folder())
     key = runs.store_key(TINY)
@@ -319,31 +219,25 @@ def half_written(data: bytes, generator: np.random.Generator) -> bytes:
 
 def together(rounds: int, generator: np.random.Generator) -> Row:
     """Eight processes want overlapping sets of replicas at once, and one of them is killed."""
-    row = Row("eight processes at once, one of them killed")
-    fork = multiprocessing.get_context("fork")
+    row, trained_twice = Row("eight processes at once, one of them killed"), 0
     answers = runs.fetch(CONFIGS, Store(new_folder()))
-    trained_twice = 0
     for _ in tqdm(range(rounds), desc=row.what):
         folder = new_folder()
         wanted = [[c for c in CONFIGS if generator.random() < 0.7] or CONFIGS for _ in range(8)]
-        children = [
-            fork.Process(target=ask, args=(folder, number, configs))
-            for number, configs in enumerate(wanted)
-        ]
+        children = [FORK.Process(target=ask, args=(folder, *each)) for each in enumerate(wanted)]
         for child in children:
             child.start()
         time.sleep(generator.random())
         victim = int(generator.integers(8))
         children[victim].kill()
-        for child in children:
-            child.join(PATIENCE)
+        well = [ended(child) for child in children]
         trained = [line for line in (folder / "used").read_text().splitlines() if "trained" in line]
         trained_twice += len(trained) - len(set(trained))
         for number, configs in enumerate(wanted):
             if number != victim:
-                well = children[number].exitcode == 0
                 expected = digest({config: answers[config] for config in configs})
-                row.judge(well, well and (folder / f"answer{number}").read_text() == expected)
+                same = well[number] and (folder / f"answer{number}").read_text() == expected
+                row.judge(well[number], same)
         shutil.rmtree(folder)
     row.lost += trained_twice
     row.note = f"{rounds} rounds, {trained_twice} replicas trained twice"
@@ -364,8 +258,9 @@ def soak(scale: float = 1.0) -> list[Row]:
     def count(full: int) -> int:
         return max(round(full * scale), 1)
 
+    runs.fetch([TINY], Store(new_folder()))  # imports once what each child would import first
     generator = np.random.default_rng(0)
-    kills = {"book": 10, "page": 15, "workers": 15, "training": 40, "writing": 20}
+    kills = {"training in worker processes": 20, "training": 60, "writing into the store": 20}
     rows = [kill(name, count(trials), generator) for name, trials in kills.items()]
     rows.append(damage("one bit flipped", flip, count(1000), generator))
     rows.append(damage("cut short", cut, count(200), generator))
@@ -375,12 +270,12 @@ def soak(scale: float = 1.0) -> list[Row]:
 
 
 def main() -> None:
-    start = time.perf_counter()
+    begin = time.perf_counter()
     rows = soak()
     kept = {
-        "commit": commit(ROOT),
+        "commit": commit(Path(__file__).parents[1]),
         "hardware": hardware(),
-        "minutes": (time.perf_counter() - start) / 60,
+        "minutes": (time.perf_counter() - begin) / 60,
         "rows": [asdict(row) for row in rows],
     }
     RESULT.write_text(json.dumps(kept, indent=1) + "\n")

@@ -3,6 +3,9 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import psutil
@@ -13,7 +16,7 @@ import xarray as xr
 from vaenotes import trace
 from vaenotes.config import Config
 from vaenotes.data.load import load
-from vaenotes.errors import ParameterError, StoreError
+from vaenotes.errors import ClusterError, ParameterError
 from vaenotes.lab import runs as runs_module
 from vaenotes.lab import workers
 from vaenotes.lab.runs import load_data, load_model, run, run_arms
@@ -38,6 +41,8 @@ def test_a_run_has_named_axes(store):
     assert set(runs.data_vars) == {*trace.QUANTITIES, *trace.FINAL_QUANTITIES}
     assert runs.factors.dims == ("image", "node") and runs.kl_weight.dims == ("replica",)
     assert runs.kl_nats.attrs["units"] == "nats"
+    one = run([Config(**SMALL, seed=2)], store)
+    assert one.drop_vars("factors").equals(runs.isel(replica=[1]).drop_vars("factors"))
 
 
 def test_nothing_is_trained_twice(store, monkeypatch):
@@ -100,7 +105,7 @@ def test_a_run_goes_on_from_the_last_epoch_or_result_that_was_written(
     if writes == 5:  # all results are there, and a checkpoint of them
         assert store.unfinished()
         run([Config(**SMALL, seed=9)], store)
-    assert {file.state for file in store.files()} == {"whole"}
+    assert not store.unfinished() and store.prune() == (0, 0)
 
 
 def test_a_damaged_checkpoint_is_named_and_training_starts_anew(store, monkeypatch, epochs_trained):
@@ -124,89 +129,108 @@ def test_a_result_is_not_kept_under_data_that_changed_meanwhile(store, tmp_path,
     monkeypatch.setattr(workers, "train", lambda *rest: path.write_bytes(b"two") and train(*rest))
     with pytest.raises(ParameterError, match=r"data changed while it was used, got .*d\.npz"):
         run([Config(**SMALL, data=str(path))], store)
-    assert not [file for file in store.files() if file.state == "whole"]
+    kept = {file.stem for file in store.folder.glob("*.npz")} - {path.stem}
+    assert kept == set(store.unfinished())
 
 
-def test_a_worker_of_another_library_refuses_to_train(tmp_path):
-    task = workers.Task([Config(**SMALL)], ["k"], "n", {})
-    with pytest.raises(StoreError, match="the library was changed while it was running"):
-        workers._train(task, [], "cpu", print, tmp_path, None, "another digest")
+@pytest.fixture
+def two_workers(monkeypatch):
+    monkeypatch.setattr(workers, "WORTH_PROCESSES", 0)
+    monkeypatch.setattr(workers, "cpu_count", lambda: 2)
 
 
-ASK = """
-import os, sys
-import numpy as np
-from vaenotes import runs, workers
-from vaenotes.config import Config
-workers.WORTH_PROCESSES = 10**9 if len(sys.argv) == 2 else 0
-small = dict(images=128, size=16, hidden=8, epochs=2, batch=64)
-found = runs.run([Config(**small, seed=seed) for seed in eval(sys.argv[1])])
-print(float(found.kl_nats.sum()))
-"""
+LONG = [Config(**SMALL | {"epochs": 100}, seed=seed) for seed in range(4)]
+
+
+def children(process):
+    """The processes that train for another."""
+    found = psutil.Process(process).children(recursive=True)
+    return [child for child in found if "loky.backend.popen" in " ".join(child.cmdline())]
+
+
+def wait_until(happens, seconds=120):
+    end = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def assert_same(found, configs, folder):
+    """As of a run that was left alone, in this process."""
+    alone = runs_module.fetch(configs, Store(folder))
+    for config in configs:
+        one, other = found[config].arrays, alone[config].arrays
+        assert {name for name in one if one[name].tobytes() != other[name].tobytes()} == set()
 
 
 @pytest.mark.slow
-def test_eight_processes_that_want_the_same_train_each_replica_once(store, tmp_path):
-    wanted = [
-        range(6),
-        range(3, 9),
-        range(6),
-        range(4),
-        range(2, 8),
-        range(6),
-        range(9),
-        range(5, 7),
-    ]
-    used = [tmp_path / f"used{number}" for number in range(8)]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", ASK, repr(seeds)],
-            env=os.environ | {"VAENOTES_STORE": str(store.folder), "VAENOTES_USED": str(path)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for seeds, path in zip(wanted, used, strict=True)
-    ]
-    answers = [process.communicate() for process in processes]
-    assert [process.returncode for process in processes] == [0] * 8, answers
-    noted = [line.split() for path in used for line in path.read_text().splitlines()]
-    assert len([key for how, key in noted if how == "trained"]) == 9
-    assert len({key for how, key in noted if how == "trained"}) == 9
-    assert len([key for how, key in noted if how == "found"]) == sum(map(len, wanted))
-    configs = {seed: Config(**SMALL, seed=seed) for seed in range(9)}
-    for seeds, (answer, _) in zip(wanted, answers, strict=True):
-        alone = run([configs[seed] for seed in seeds], Store(tmp_path / "alone"))
-        assert float(answer) == float(alone.kl_nats.sum())
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
+def test_a_worker_that_is_killed_is_one_line_and_the_next_run_goes_on(
+    store, tmp_path, monkeypatch, two_workers
+):
+    monkeypatch.setenv("VAENOTES_PROGRESS", str(tmp_path / "progress"))
+    (tmp_path / "progress").touch()
+
+    def kill():
+        wait_until(lambda: len(store.unfinished()) == 2)
+        children(os.getpid())[0].kill()
+
+    killer = Thread(target=kill)
+    killer.start()
+    with pytest.raises(ClusterError, match=r"a worker process was killed.* next run goes on"):
+        runs_module.fetch(LONG, store)
+    killer.join()
+    assert not children(os.getpid()) and not list(store.folder.glob("mark-*"))
+    found = runs_module.fetch(LONG, store)
+    assert (tmp_path / "progress").read_text().count("going on with 2 replicas after epoch") == 2
+    monkeypatch.setattr(workers, "WORTH_PROCESSES", 10**9)
+    assert_same(found, LONG, tmp_path / "alone")
+
+
+ASK = """
+from test_runs import LONG, workers
+from vaenotes.lab import runs, store
+workers.WORTH_PROCESSES = 0
+runs.fetch(LONG, store.Store())
+"""
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
 def test_who_waits_goes_on_when_the_one_that_trains_is_killed(store, tmp_path):
-    """With workers: they end as well, though nobody told them."""
+    """Its workers end as well, though nobody told them."""
     environment = os.environ | {"VAENOTES_STORE": str(store.folder), "LOKY_MAX_CPU_COUNT": "2"}
-    command = [sys.executable, "-c", ASK.replace("epochs=2", "epochs=100"), "range(4)", "workers"]
-    first = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    while len(store.unfinished()) < 2:
-        assert first.poll() is None
-        time.sleep(0.1)
-    workers = psutil.Process(first.pid).children(recursive=True)
-    for worker in workers:
-        worker.suspend()  # or they might be done too early
-    second = subprocess.Popen(
-        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+
+    def start():
+        command = [sys.executable, "-c", ASK]
+        return subprocess.Popen(
+            command, cwd=Path(__file__).parent, env=environment, text=True, stderr=subprocess.PIPE
+        )
+
+    first = start()
+    wait_until(lambda: len(store.unfinished()) == 2)
+    trainers = children(first.pid)
+    for trainer in trainers:
+        trainer.suspend()  # or they might be done too early
+    second = start()
     assert "waiting for another process" in second.stderr.readline()
     first.kill()
-    first.wait()
-    for worker in workers:
-        worker.resume()
-    _, alive = psutil.wait_procs(workers, timeout=10)
-    assert not alive
-    answer, said = second.communicate()
+    first.communicate()
+    for trainer in trainers:
+        trainer.resume()
+    assert len(trainers) == 2 and not psutil.wait_procs(trainers, timeout=10)[1]
+    _, said = second.communicate()
     assert second.returncode == 0 and said.count("going on with 2 replicas after epoch") == 2
-    configs = [Config(**SMALL | {"epochs": 100}, seed=seed) for seed in range(4)]
-    assert float(answer) == float(run(configs, Store(tmp_path / "alone")).kl_nats.sum())
+    assert_same(runs_module.fetch(LONG, store), LONG, tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_a_worker_with_other_code_is_refused(store, monkeypatch, two_workers):
+    """As if the library had been changed while it ran: workers import it as it is now."""
+    monkeypatch.setattr(workers, "code_digest", lambda: "of before")
+    with pytest.raises(ClusterError, match=r"a worker on .* has other code") as caught:
+        run(LONG, store)
+    assert "\n" not in str(caught.value) and not children(os.getpid())
 
 
 def test_several_arms_are_the_same_as_each_alone(store, tmp_path):
@@ -220,28 +244,37 @@ def test_several_arms_are_the_same_as_each_alone(store, tmp_path):
         xr.testing.assert_identical(together[name].drop_vars("seconds"), alone.drop_vars("seconds"))
 
 
-def test_results_do_not_depend_on_how_replicas_are_divided(tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_results_do_not_depend_on_how_replicas_are_divided(tmp_path, monkeypatch, two_workers):
     configs = [Config(**SMALL, seed=seed) for seed in range(5)]
     configs += [Config(**SMALL | {"hidden": 4}, seed=9)]
-    cnns = [Config(**SMALL | {"encoder": "cnn"}, seed=seed) for seed in range(2)]
-    runs = []
-    for together, cores in ((16, 1), (2, 2)):
-        monkeypatch.setattr(workers, "TOGETHER", together)
-        monkeypatch.setattr(workers, "WORTH_PROCESSES", 0)
-        monkeypatch.setattr(workers, "cpu_count", lambda cores=cores: cores)
-        runs.append(run(configs, Store(tmp_path / str(together))).drop_vars("seconds"))
-        beside = run(cnns, Store(tmp_path / f"cnn {together}")).drop_vars("seconds")
-        alone = run(cnns[1:], Store(tmp_path / f"alone {together}")).drop_vars("seconds")
-        xr.testing.assert_identical(beside.isel(replica=[1]), alone)
-    xr.testing.assert_identical(*runs)
+    configs += [Config(**SMALL, encoder="cnn", seed=seed) for seed in range(2)]
+    monkeypatch.setattr(workers, "TOGETHER", 2)
+    found = runs_module.fetch(configs, Store(tmp_path / "divided"))
+    monkeypatch.setattr(workers, "TOGETHER", 16)
+    monkeypatch.setattr(workers, "WORTH_PROCESSES", 10**9)
+    assert_same(found, configs, tmp_path / "together")
+    assert_same(found, configs[-1:], tmp_path / "alone")
 
 
 def test_convolutions_of_any_encoder_are_the_same_alone_and_beside_others(tmp_path):
     small = SMALL | {"encoder": "multiscale", "size": 32, "images": 64, "epochs": 1}
     configs = [Config(**small, seed=seed) for seed in range(2)]
-    beside = run(configs, Store(tmp_path / "beside")).drop_vars("seconds")
-    alone = run(configs[1:], Store(tmp_path / "alone")).drop_vars("seconds")
-    xr.testing.assert_identical(beside.isel(replica=[1]), alone)
+    beside = runs_module.fetch(configs, Store(tmp_path / "beside"))
+    assert_same(beside, configs[1:], tmp_path / "alone")
+
+
+def test_large_replicas_are_divided_and_small_ones_are_not(monkeypatch, store):
+    sizes = []
+    original = workers.train
+    monkeypatch.setattr(
+        workers, "train", lambda some, *rest: sizes.append(len(some)) or original(some, *rest)
+    )
+    configs = [Config(**SMALL | {"epochs": 0}, seed=seed) for seed in range(6)]
+    run(configs, store)
+    monkeypatch.setattr(workers, "ENSEMBLE_BYTES", 30 * 10**6)
+    run([replace(config, hidden=200) for config in configs], store)
+    assert sizes == [6, 2, 2, 2]
 
 
 def test_a_trained_model_comes_back_as_a_plain_module(store):
@@ -279,11 +312,6 @@ def test_a_data_files_content_is_part_of_the_key(tmp_path):
     path.rename(tmp_path / "e.npz")
     keys.add(runs_module.store_key(Config(data=str(tmp_path / "e.npz"))))
     assert len(keys) == 2
-
-
-def test_one_replica_has_the_same_axes_as_many(store):
-    runs = run([Config(**SMALL)], store)
-    assert runs.seed.dims == runs.diverged.dims == runs.ratio.dims[:1] == ("replica",)
 
 
 def test_bad_requests_are_one_clear_line(store):
@@ -327,15 +355,3 @@ def test_what_was_trained_and_what_was_found_is_noted(store, monkeypatch, tmp_pa
     first, second = (runs_module.store_key(config) for config in configs)
     noted = (tmp_path / "used").read_text().splitlines()
     assert noted == [f"trained {second}", f"found {first}", f"found {second}"]
-
-
-def test_waiting_for_another_process_is_said(store, monkeypatch, tmp_path):
-    monkeypatch.setenv("VAENOTES_PROGRESS", str(tmp_path / "progress"))
-    (tmp_path / "progress").touch()
-    hold = "import filelock, sys, time; l = filelock.FileLock(sys.argv[1]); l.acquire(); "
-    hold += "print('held', flush=True); time.sleep(3)"
-    path = str(store.folder / "training.lock")
-    with subprocess.Popen([sys.executable, "-c", hold, path], stdout=subprocess.PIPE) as other:
-        other.stdout.readline()
-        run([Config(**SMALL)], store)
-    assert "waiting for another process" in (tmp_path / "progress").read_text()

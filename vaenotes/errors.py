@@ -34,7 +34,7 @@ class StoreError(OneLine, RuntimeError):
 
 
 class ClusterError(OneLine, RuntimeError):
-    """Other machines cannot train: which, and why."""
+    """Workers, of this machine or others, cannot train: which, and why."""
 
 
 def shown(value: Any) -> str:

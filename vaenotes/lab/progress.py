@@ -5,41 +5,46 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Event, Thread
 from typing import TextIO
 
 from tqdm import tqdm
 
+from vaenotes.errors import ClusterError
+
 
 @contextmanager
-def progress(what: str, images: int) -> Iterator[tuple[Path, tqdm]]:
-    """A file to which workers append how many images they have just trained on, one number a
-    line, and the bar that shows their sum."""
+def progress(what: str, images: int, path: Path) -> Iterator[tqdm]:
+    """A bar that shows the sum of what workers `add` to the file at this path."""
+    over = Event()
     with (
-        TemporaryDirectory() as folder,
         _shown_in() as file,
         tqdm(desc=what, total=images, unit="img", unit_scale=True, file=file) as bar,
+        path.open() as lines,
     ):
-        path = Path(folder) / "images"
-        path.touch()
-        over = Event()
 
         def follow() -> None:
-            with path.open() as lines:
-                while True:
-                    last = over.wait(0.5)
-                    bar.update(sum(map(int, lines.read().split())))
-                    if last:
-                        return
+            last = False
+            while not last:
+                last = over.wait(0.5)
+                bar.update(sum(map(int, lines.read().split())))
 
         follower = Thread(target=follow)
         follower.start()
         try:
-            yield path, bar
+            yield bar
         finally:
             over.set()
             follower.join()
+
+
+def add(path: Path, images: int) -> None:
+    """Say that so many images more were trained on. Raises ClusterError once the run has ended."""
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_APPEND), "w") as file:  # not made if gone
+            file.write(f"{images}\n")
+    except FileNotFoundError:
+        raise ClusterError("the run that this worker trains for has ended") from None
 
 
 @contextmanager

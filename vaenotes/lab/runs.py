@@ -9,7 +9,8 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
-from functools import lru_cache, partial
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,14 +20,15 @@ from vaenotes import trace
 from vaenotes.config import Config
 from vaenotes.data import load as data
 from vaenotes.data.dataset import Dataset
-from vaenotes.errors import ParameterError, shown
-from vaenotes.lab import foreign
+from vaenotes.errors import ParameterError, check, shown
 from vaenotes.lab.progress import say
 from vaenotes.lab.store import Entry, Store, key
 from vaenotes.lab.workers import train_all
 from vaenotes.model import VAE
 from vaenotes.priors import PRIORS
 from vaenotes.training import Result
+
+ALIKE = ("data", "images", "size", "dims", "epochs")  # in replicas of one Dataset
 
 
 def run(configs: Sequence[Config], store: Store | None = None) -> xr.Dataset:
@@ -36,8 +38,14 @@ def run(configs: Sequence[Config], store: Store | None = None) -> xr.Dataset:
     trace.FINAL_QUANTITIES over (replica, ...), and per replica its seed, its weight of the KL,
     seconds of training, and the epoch and step in which it diverged (-1: it did not). Nodes have
     their factors' names; dims count from 1; `factors` are those of the images kept, standardised.
+
+    A prior or data set of your own is stored under its name and its `version`, an attribute of the
+    class or function: raise it where you change the code. One that has none is not stored: its
+    replicas are trained in every call that asks for them.
+
     Raises ParameterError, before anything is trained, unless there is a replica and all have the
-    same data, dims and epochs.
+    same data, dims and epochs; StoreError where results cannot be kept; ClusterError where
+    workers fail.
     """
     return run_arms({"": configs}, store)[""]
 
@@ -46,21 +54,20 @@ def run_arms(
     arms: Mapping[str, Sequence[Config]], store: Store | None = None
 ) -> dict[str, xr.Dataset]:
     """The same for several arms at once: what is missing of any is trained together."""
-    alike = ("data", "images", "size", "dims", "epochs")
     for configs in arms.values():
         agree: set[object] = {
-            isinstance(config, Config) and tuple(getattr(config, name) for name in alike)
+            isinstance(config, Config) and tuple(getattr(config, name) for name in ALIKE)
             for config in configs
         }
         if len(agree) != 1 or False in agree:
             raise ParameterError(
-                f"configs must be one or more that agree in {', '.join(alike)}, got {len(configs)}"
+                f"configs must be one or more that agree in {', '.join(ALIKE)}, got {len(configs)}"
             )
     entries = fetch([config for configs in arms.values() for config in configs], store or Store())
     found = {}
     for name, configs in arms.items():
         dataset = load_data(configs[0])
-        replicas = [_as_dataset(entries[config], dataset.factor_names) for config in configs]
+        replicas = [_with_axes(entries[config], dataset.factor_names) for config in configs]
         runs = xr.concat(replicas, dim="replica", join="exact")
         shown = dataset.standard_factors[: runs.sizes["image"]]
         found[name] = runs.assign_coords(factors=(("image", "node"), shown))
@@ -68,31 +75,35 @@ def run_arms(
 
 
 def fetch(configs: Sequence[Config], store: Store) -> dict[Config, Entry]:
-    """The store's entry of every configuration; what is missing is trained, each once."""
+    """The entry of every configuration; what the store does not hold is trained, each once."""
     keys = {config: store_key(config) for config in configs}
-    entries = {config: store.load(keys[config]) for config in keys}
-    missing = [config for config, entry in entries.items() if entry is None]
-    if missing:
-        message = f"waiting for another process that trains into {store.folder}"
-        with store.locked(partial(say, message)):  # which may train some of what is missing
-            entries |= {config: store.load(keys[config]) for config in missing}
-            missing = [config for config in missing if entries[config] is None]
-            wanted = {config: keys[config] for config in missing}
+    found = _found(keys, store)
+    if len(found) < len(keys):
+        with store.locked():  # who held it before may have trained some of what is missing
+            found |= _found({c: k for c, k in keys.items() if c not in found}, store)
+            missing = {config: key for config, key in keys.items() if config not in found}
+            if unversioned := sorted({name for config in missing for name in _unversioned(config)}):
+                say(f"trained but not stored, as it has no version: {', '.join(unversioned)}")
             datasets = {config: load_data(config) for config in missing}
-            for result in train_all(wanted, datasets, _device(), store):
+            for result in train_all(missing, datasets, store, _device()):
                 config, entry = result.config, _pack(result)
                 if store_key(config) != keys[config]:
                     raise ParameterError(f"data changed while it was used, got {config.data!r}")
-                store.save(keys[config], *entry)
-                entries[config] = entry
-                _note_use("trained", keys[config])
-    for entry_key in keys.values():
-        _note_use("found", entry_key)
-    found = {config: entry for config, entry in entries.items() if entry is not None}
-    for config, one in found.items():
-        if one.meta["diverged"]:
-            _say_diverged(config, *one.meta["diverged"])
+                if (entry_key := keys[config]) is not None:
+                    store.save(entry_key, *entry)
+                found[config] = entry
+                _note_use("trained", config, entry_key)
+    for config, entry_key in keys.items():
+        _note_use("found", config, entry_key)
+        if found[config].meta["diverged"]:
+            _say_diverged(config, *found[config].meta["diverged"])
     return found
+
+
+def _found(keys: Mapping[Config, str | None], store: Store) -> dict[Config, Entry]:
+    """What the store holds of these."""
+    entries = {config: key and store.load(key) for config, key in keys.items()}
+    return {config: entry for config, entry in entries.items() if isinstance(entry, Entry)}
 
 
 def _say_diverged(config: Config, epoch: int, step: int) -> None:
@@ -109,23 +120,24 @@ def _say_diverged(config: Config, epoch: int, step: int) -> None:
     )
 
 
-def _note_use(how: str, key: str) -> None:
+def _note_use(how: str, config: Config, entry_key: str | None) -> None:
     """Add a line to the file that VAENOTES_USED names, if it names one: "trained", or "found" in
     the store, and the replica's key. So whoever runs a notebook can tell what stands behind it."""
     if path := os.environ.get("VAENOTES_USED"):
         with open(path, "a") as file:
-            file.write(f"{how} {key}\n")
+            file.write(f"{how} {entry_key or f'unstored{hash(config)}'}\n")
 
 
 @lru_cache(maxsize=32)  # more than there are data sets in a book
-def _load_data(name: str, images: int, size: int, content: str | None) -> Dataset:
+def _load_data(name: str, images: int, size: int, content: object) -> Dataset:
     return data.load(name, images=images, size=size)
 
 
 def load_data(config: Config) -> Dataset:
     """The data set that a replica is trained on, the same for all seeds: a `Dataset`, whose images
     are (image, height, width). Raises ParameterError if its file cannot be read."""
-    return _load_data(config.data, config.images, config.size, _data_digest(config))
+    content = data.DATASETS.get(config.data) or _file_digest(config.data)
+    return _load_data(config.data, config.images, config.size, content)
 
 
 def load_model(config: Config, store: Store | None = None) -> VAE:
@@ -141,28 +153,53 @@ def load_model(config: Config, store: Store | None = None) -> VAE:
     return model.eval()
 
 
-def store_key(config: Config) -> str:
-    """A replica's key in the store: its whole configuration, its data file's content, the code of
-    a prior or data set that is not the library's, and the kind of device, since a GPU rounds
-    otherwise."""
-    data = _data_digest(config) or config.data
-    prior = foreign.digest(PRIORS[config.prior]) or config.prior
-    return key(asdict(config) | {"data": data, "prior": prior, "device": _device()})
+def store_key(config: Config) -> str | None:
+    """A replica's key in the store: its whole configuration, its data file's content, the version
+    of a prior or data set that is not the library's, and the kind of device, since a GPU rounds
+    otherwise. None if such a prior or data set has no version: it is not stored."""
+    if _unversioned(config):
+        return None
+    prior, dataset = (_version(thing) for thing in _things(config).values())
+    asked = asdict(config) | {"device": _device()}
+    asked |= {"prior": [config.prior, prior], "data": [config.data, dataset]}
+    if content := _file_digest(config.data):  # wherever it lies
+        asked["data"] = content
+    return key(asked)
+
+
+def _things(config: Config) -> dict[str, Any]:
+    """What a replica is made of that may be somebody's own, by kind and name."""
+    prior, dataset = PRIORS[config.prior], data.DATASETS.get(config.data)
+    return {f"prior {config.prior!r}": prior, f"data {config.data!r}": dataset}
+
+
+def _unversioned(config: Config) -> list[str]:
+    return [name for name, thing in _things(config).items() if _version(thing) is None]
+
+
+def _version(thing: Any) -> str | None:
+    """Of a prior or data set: "" if it is the library's own, whose code is in every key, or a file;
+    None if it is somebody's own and has none. Raises ParameterError unless it is a string."""
+    if thing is None or getattr(thing, "__module__", "").partition(".")[0] == "vaenotes":
+        return ""
+    version = getattr(thing, "version", None)
+    check(version is None or isinstance(version, str), "version must be a string", version)
+    return version
 
 
 def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _data_digest(config: Config) -> str | None:
-    """Of a data file, or of the code of a data set that is not the library's; else None."""
-    if not (config.data.endswith(".npz") and os.path.isfile(config.data)):
-        return foreign.digest(data.DATASETS.get(config.data))
+def _file_digest(name: str) -> str | None:
+    """sha256 of a data file; None if it is not one."""
+    if not (name.endswith(".npz") and os.path.isfile(name)):
+        return None
     try:
-        with open(config.data, "rb") as file:
+        with open(name, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise ParameterError(f"data must be readable, got {shown(config.data)}: {error}") from None
+        raise ParameterError(f"data must be readable, got {shown(name)}: {error}") from None
 
 
 def _pack(result: Result) -> Entry:
@@ -176,7 +213,7 @@ def _pack(result: Result) -> Entry:
     return Entry(arrays, meta)
 
 
-def _as_dataset(entry: Entry, nodes: Sequence[str]) -> xr.Dataset:
+def _with_axes(entry: Entry, nodes: Sequence[str]) -> xr.Dataset:
     """One replica's trace with named axes, of which "replica" has length one."""
     variables = {}
     for leading, table in ((["epoch"], trace.QUANTITIES), ([], trace.FINAL_QUANTITIES)):

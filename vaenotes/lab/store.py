@@ -3,7 +3,7 @@
 An entry is one .npz file: arrays, and a description as JSON. It is written to a temporary file
 and renamed, so it is there whole or not at all. Its last 32 bytes, a comment as far as zip is
 concerned, are the sha256 of all before: nothing is read from a file in which a bit has changed, and
-nothing is ever unpickled. A changed library, torch or numpy changes every key: old entries are
+nothing is ever unpickled. Changed training code, torch or numpy changes every key: old entries are
 never served.
 """
 
@@ -12,10 +12,11 @@ import hashlib
 import io
 import json
 import os
+import re
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -27,6 +28,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
 from vaenotes.errors import StoreError
+from vaenotes.lab.progress import say
 
 ANSWERS = "training"  # the module that makes results; what it imports, near or far, is behind them
 PACKAGE = Path(__file__).parents[1]
@@ -35,14 +37,7 @@ PACKAGES_BEHIND_RESULTS = ("torch", "numpy", "mlxtend", "scikit-learn")
 META = "meta.json"
 SEAL = hashlib.sha256().digest_size  # bytes
 UNFINISHED = "unfinished-"  # what the key of a checkpoint starts with
-STATES = {
-    "whole": "a result of this version of the library",
-    "unfinished": "a checkpoint of a run that was stopped; the next run goes on from it",
-    "of another version": "made by other code or packages; this version never reads it",
-    "damaged": "not what was written; a result is computed again when it is asked for",
-    "temporary": "left by a process that was killed while it wrote",
-}
-SERVED = ("whole", "unfinished")  # the states in which a file is of use
+OWN_NAMES = rf"({UNFINISHED}\w{{16}}-)?[0-9a-f]{{64}}\.(npz|damaged)|(tmp|mark-)\w+\.tmp"
 
 
 class Entry(NamedTuple):
@@ -50,15 +45,6 @@ class Entry(NamedTuple):
 
     arrays: dict[str, np.ndarray]
     meta: dict[str, Any]
-
-
-class File(NamedTuple):
-    """A file of the store: its size in bytes, its state (one of STATES), and what describes it."""
-
-    path: Path
-    size: int
-    state: str
-    facts: dict[str, Any]
 
 
 @cache
@@ -136,19 +122,19 @@ class Store:
 
     def __init__(self, folder: Path | str | None = None):
         self.folder = Path(folder or default_folder()).expanduser().absolute()
-        with _told(self.folder):
+        with storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
-    def locked(self, waiting: Callable[[], None]) -> Iterator[None]:
-        """Held while training, so that two builds never train the same thing twice; `waiting` is
-        called if another process holds it. It ends with its holder, however that ends."""
+    def locked(self) -> Iterator[None]:
+        """Held while training, so that two builds never train the same thing twice; it is said
+        where another process holds it. It ends with its holder, however that ends."""
         lock = FileLock(self.folder / "training.lock")
-        with _told(self.folder):
+        with storage_errors(self.folder):
             try:
                 lock.acquire(timeout=1)
             except Timeout:
-                waiting()
+                say(f"waiting for another process that trains into {self.folder}")
                 lock.acquire()
         try:
             yield
@@ -157,9 +143,11 @@ class Store:
 
     @contextmanager
     def mark(self) -> Iterator[Path]:
-        """A file in this folder, meanwhile: who sees it elsewhere sees this folder, and no other
-        of its name."""
-        with _told(self.folder):
+        """A file in this folder while a run goes on, whose process holds the lock: whoever sees it
+        elsewhere sees this folder, and no other of its name."""
+        with storage_errors(self.folder):
+            for left in self.folder.glob("mark-*.tmp"):  # by a run that was killed
+                left.unlink(missing_ok=True)
             handle, name = tempfile.mkstemp(dir=self.folder, prefix="mark-", suffix=".tmp")
             os.close(handle)
         try:
@@ -177,7 +165,7 @@ class Store:
     def load(self, key: str) -> Entry | None:
         """The entry under this key, or None. A damaged one is set aside with a warning."""
         path, data = self.path(key), None
-        with _told(path), suppress(FileNotFoundError):
+        with storage_errors(path), suppress(FileNotFoundError):
             data = path.read_bytes()
         if data is None:
             return None
@@ -186,7 +174,7 @@ class Store:
             return Entry(arrays, facts["meta"])
         except Exception as error:  # a damaged file makes readers raise almost anything
             aside = path.with_suffix(".damaged")
-            with _told(path), suppress(FileNotFoundError):  # another reader was faster
+            with storage_errors(path), suppress(FileNotFoundError):  # another reader was faster
                 os.replace(path, aside)
             warnings.warn(
                 f"stored result {path.name} is damaged ({error}); kept as {aside.name}, "
@@ -199,7 +187,7 @@ class Store:
         """Write an entry whole or not at all."""
         facts = {"key": key, "code": code_digest(), "meta": meta}
         data = _sealed({**arrays, META: np.array(json.dumps(facts))})
-        with _told(self.folder):
+        with storage_errors(self.folder):
             handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
             try:
                 with os.fdopen(handle, "wb") as file:
@@ -213,23 +201,35 @@ class Store:
 
     def remove(self, key: str) -> None:
         """Forget an entry, if it is there."""
-        with _told(self.path(key)):
+        with storage_errors(self.path(key)):
             self.path(key).unlink(missing_ok=True)
 
-    def files(self) -> Iterator[File]:
-        """Every file that is kept. Results are read whole, and compared with their checksum."""
-        for path in sorted(self.folder.iterdir()):
-            with _told(path), suppress(FileNotFoundError):  # pruned meanwhile
-                size = path.stat().st_size
-                if path.suffix == ".npz":
-                    yield File(path, size, *_looked_at(path.read_bytes(), path.stem))
-                elif state := {".damaged": "damaged", ".tmp": "temporary"}.get(path.suffix):
-                    yield File(path, size, state, {})
+    def prune(self) -> tuple[int, int]:
+        """Delete what this version of the library never reads: entries of other versions, damaged
+        and half-written files; never a result or a checkpoint of its own, nor what is not the
+        store's. Returns how many files these were, and their bytes. Waits while others train."""
+        count = size = 0
+        with self.locked(), storage_errors(self.folder):
+            for path in self.folder.iterdir():
+                if re.fullmatch(OWN_NAMES, path.name) and not _is_served(path):
+                    count, size = count + 1, size + path.stat().st_size
+                    path.unlink()
+        return count, size
+
+
+def _is_served(path: Path) -> bool:
+    """Whether a file is a whole entry of this version."""
+    data = path.read_bytes()
+    try:
+        _, facts = _unsealed(data, path.stem)
+    except Exception:  # as in Store.load
+        return False
+    return path.suffix == ".npz" and bool(facts["code"] == code_digest())
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turn what the system says of a path into one line."""
+def storage_errors(path: Path) -> Iterator[None]:
+    """Tell what the system says of a path in one line, a StoreError."""
     try:
         yield
     except OSError as error:
@@ -260,19 +260,6 @@ def _unsealed(data: bytes, key: str) -> tuple[dict[str, np.ndarray], dict[str, A
     if facts["key"] != key:
         raise ValueError(f"it belongs to {facts['key']}")
     return arrays, facts
-
-
-def _looked_at(data: bytes, key: str) -> tuple[str, dict[str, Any]]:
-    """The state of an entry's bytes, and its description."""
-    if data[-22:-18] == b"PK\5\6" and not any(data[-2:]):  # zip's end, without a comment: no seal
-        return "of another version", {}
-    try:
-        _, facts = _unsealed(data, key)
-    except Exception:
-        return "damaged", {}
-    if facts["code"] != code_digest():
-        return "of another version", facts["meta"]
-    return "unfinished" if key.startswith(UNFINISHED) else "whole", facts["meta"]
 
 
 code_digest()

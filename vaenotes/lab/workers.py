@@ -1,209 +1,209 @@
-"""Replicas trained side by side: an ensemble per core at a time, each in a process of its own, that
-leaves a checkpoint after every epoch. The cores are this machine's, or a cluster's.
+"""Replicas trained side by side, in ensembles, each of which leaves a checkpoint after every epoch.
+
+An ensemble is a task for an executor of concurrent.futures' kind: processes on this machine, one a
+core, or the workers of a Dask cluster whose scheduler VAENOTES_SCHEDULER names. What is done before
+processes have started is trained in this one.
 """
 
+import math
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from concurrent.futures import CancelledError, Executor, as_completed
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from threading import Thread
-from typing import TYPE_CHECKING, Any, NamedTuple
+from threading import Lock, Thread
+from typing import Any, NamedTuple
 
 import torch
-from joblib import Parallel, cpu_count, delayed
+from loky import BrokenProcessPool, ProcessPoolExecutor, cpu_count
 
 from vaenotes.config import Config
 from vaenotes.data.dataset import Dataset
-from vaenotes.errors import StoreError
-from vaenotes.lab import cluster, foreign
-from vaenotes.lab.progress import progress, say
+from vaenotes.errors import ClusterError
+from vaenotes.lab.progress import add, progress, say
 from vaenotes.lab.store import Entry, Store, checkpoint_key, code_digest
 from vaenotes.model import VAE
 from vaenotes.nets import LEAST
+from vaenotes.priors import PRIORS
+from vaenotes.trace import EVALUATION_IMAGES
 from vaenotes.speed import freed_memory_kept
 from vaenotes.training import Checkpoint, Ensemble, Result, batch_key, train
 
-if TYPE_CHECKING:
-    from distributed import Client
-
-TOGETHER = 32  # replicas in one ensemble at most: more would need memory and be no faster
+TOGETHER = 32  # replicas in one ensemble at most: more would be no faster
+ENSEMBLE_BYTES = 2**31  # of memory, which one ensemble should not much exceed
+WEIGHT_COPIES = 11  # gradients twice, Adam's two moments, a checkpoint and its file
+UNIT_BYTES = 32  # of each pixel and each hidden unit of an image that is measured
 WORTH_PROCESSES = 6  # seconds of one core; less is done before processes have started
+PATIENCE = 10  # seconds for a scheduler to answer, and then for a first worker to be there
+
+ONE_AT_A_TIME = Lock()  # in a process: recorded steps and torch's threads belong to all of it
 
 
 class Task(NamedTuple):
     """Replicas to be trained together, from the start or from where a checkpoint of them stands.
 
-    keys: theirs in the store; name: the key of their checkpoints there; priors: what they need
-    of those that the library does not define.
-    """
+    keys: theirs in the store, None where nothing is to be kept."""
 
     configs: list[Config]
-    keys: list[str]
-    name: str
-    priors: foreign.Priors
+    keys: list[str | None]
     checkpoint: Checkpoint | None = None
+
+    @property
+    def name(self) -> str:
+        """The key of their checkpoints in the store, "" if there are none."""
+        known = [key for key in self.keys if key is not None]
+        return checkpoint_key(known) if known else ""
+
+    @property
+    def images(self) -> int:
+        """How many are yet to be trained on, epochs times images times replicas."""
+        done = self.checkpoint.epoch if self.checkpoint else 0
+        return sum((config.epochs - done) * config.epoch_images for config in self.configs)
+
+
+class Pool(NamedTuple):
+    """Who trains. executor: None for this process itself; workers: how many there are; send: what
+    takes a data set to them, once for all tasks."""
+
+    executor: Executor | None
+    workers: int
+    send: Callable[[Dataset], Any] = lambda dataset: dataset
 
 
 def train_all(
-    wanted: Mapping[Config, str],
+    wanted: Mapping[Config, str | None],
     datasets: Mapping[Config, Dataset],
+    store: Store,
     device: str = "cpu",
-    store: Store | None = None,
 ) -> Iterator[Result]:
-    """Train replicas in ensembles, one per core at a time, each core with a process of its own;
-    yields results as they come. A replica does not depend on those beside it: how they are divided
-    changes nothing.
+    """Train replicas in ensembles, as many at a time as there are workers; yields results as they
+    come. A replica does not depend on its company, so how they are divided changes nothing.
 
     wanted: each replica's key in the store, which holds a checkpoint of every ensemble after each
     of its epochs until all its results were taken, and from which ensembles that were stopped go
-    on; without a store nothing is kept. datasets: what each replica is trained on.
+    on; nothing is kept of replicas whose key is None. datasets: what each replica is trained on.
+    store: its lock is held. Raises ClusterError where workers fail.
     """
     if not wanted:
         return
-    with torch.device("meta"):  # a model that cannot be is refused before any is trained
-        for config in {replace(config, seed=0): config for config in wanted}.values():
-            VAE(config, datasets[config])
-    with cluster.connected(device) as client, ExitStack() as held:
-        tasks, workers = _divided(wanted, datasets, device, store, client)
-        images = sum(map(_images_left, tasks))
-        path, bar = held.enter_context(progress(f"training {len(wanted)} replicas", images))
-        report: Callable[[int], None]
-        if client:
-            parallel, report = cluster.parallel(client), cluster.Report(client, path)
-            if store:  # of the file of progress other machines know nothing
-                path = held.enter_context(store.mark())
-        else:
-            # max_nbytes: data go to the workers through a pipe, never as a pickle on disk
-            parallel = Parallel(
-                n_jobs=workers,
-                return_as="generator_unordered",
-                max_nbytes=None,
-                pre_dispatch=workers,
-                initializer=_end_with,
-                initargs=(os.getpid(),),
-            )
-            report = partial(_report, path)
-        common = device, report, path, store, code_digest()
-        jobs = (
-            delayed(_train)(task, [datasets[config] for config in task.configs], *common)
-            for task in tasks
-        )
-        for done, (name, results) in enumerate(parallel(jobs), 1):
+    for config in {replace(config, seed=0): config for config in wanted}.values():
+        _bytes(config, datasets[config])  # what cannot be is refused before any is trained
+    tasks = list(_stopped(wanted, store))
+    tasks += _groups(wanted, datasets, {config for task in tasks for config in task.configs})
+    images = sum(task.images for task in tasks)
+    with (
+        _pool(device, tasks) as pool,
+        store.mark() as mark,
+        progress(f"training {len(wanted)} replicas", images, mark) as bar,
+    ):
+        tasks = _divided(tasks, datasets, pool.workers)
+        distinct = {id(dataset): dataset for dataset in datasets.values()}
+        sent = {number: pool.send(dataset) for number, dataset in distinct.items()}
+        jobs = []
+        for task in tasks:
+            priors = {config.prior: PRIORS[config.prior] for config in task.configs}
+            theirs = [sent[id(datasets[config])] for config in task.configs]
+            jobs.append((task, theirs, priors, device, code_digest(), store, mark))
+        for done, (task, results, shared) in enumerate(_outcomes(pool.executor, jobs), 1):
+            if not shared:
+                add(mark, task.images)
             bar.set_postfix_str(f"{done} of {len(tasks)} ensembles")
             yield from results
-            if store:
-                store.remove(name)
+            if task.name:
+                store.remove(task.name)
+        _forget_finished(store)
 
 
-def _divided(
-    wanted: Mapping[Config, str],
-    datasets: Mapping[Config, Dataset],
-    device: str,
-    store: Store | None,
-    client: "Client | None",
-) -> tuple[list[Task], int]:
-    """The ensembles, the longest first, and how many are to be trained at a time."""
-    tasks = list(_stopped(wanted, store)) if store else []
-    stopped = {config for task in tasks for config in task.configs}
-    groups: dict[tuple[Any, ...], list[Config]] = {}
-    for config in wanted:
-        if config not in stopped:
-            # Convolutions gain nothing from others beside them, and would be rounded otherwise.
-            alone = config if config.encoder in LEAST else None
-            groups.setdefault((batch_key(config, datasets[config]), alone), []).append(config)
-    images = sum(map(_images_left, tasks))
-    images += sum(
-        config.epochs * config.epoch_images for group in groups.values() for config in group
-    )
-    steps = sum(one.epochs * one.epoch_images // one.batch for one, *_ in groups.values())
-    seconds = 0.01 * steps + images / 60_000  # about
-    workers = cpu_count() if device == "cpu" and seconds >= WORTH_PROCESSES else 1
-    if client:
-        workers = len(client.nthreads())
-    # As few ensembles as keep every core busy: each step of each has a price of its own.
-    share = -(-workers // max(len(groups), 1))
-    for group in groups.values():
-        count = max(-(-len(group) // TOGETHER), min(share, len(group)))
-        for some in (group[i::count] for i in range(count)):
-            keys = [wanted[config] for config in some]
-            tasks.append(Task(some, keys, checkpoint_key(keys), _priors(some)))
-    tasks.sort(key=_pixels_left, reverse=True)  # the short ones last: all cores end together
-    return tasks, workers
-
-
-def _stopped(wanted: Mapping[Config, str], store: Store) -> Iterator[Task]:
+def _stopped(wanted: Mapping[Config, str | None], store: Store) -> Iterator[Task]:
     """Those of these replicas whose training was stopped, with their checkpoints."""
     waiting = {key: config for config, key in wanted.items()}
     for name in store.unfinished():
-        if (entry := store.load(name)) is None:
-            continue
-        keys = entry.meta["keys"]
+        entry = store.load(name)
+        keys = entry.meta["keys"] if entry else []
         places = [place for place, key in enumerate(keys) if key in waiting]
-        if places:
+        if entry and places:
             checkpoint = _checkpoint(entry).of(places)
-            keys = [keys[place] for place in places]
-            found = [waiting.pop(key) for key in keys]
+            found = [waiting.pop(keys[place]) for place in places]
             done = f"{checkpoint.epoch} of {found[0].epochs}"
             say(f"going on with {len(found)} replicas after epoch {done}")
-            yield Task(found, keys, name, _priors(found), checkpoint)
-        elif all(store.path(key).exists() for key in keys):  # stopped after its last result
+            yield Task(found, [keys[place] for place in places], checkpoint)
+
+
+def _forget_finished(store: Store) -> None:
+    """Remove checkpoints all of whose results are there: some were asked for with others."""
+    for name in store.unfinished():
+        entry = store.load(name)
+        if entry and all(store.path(key).exists() for key in entry.meta["keys"]):
             store.remove(name)
 
 
-def _priors(configs: Sequence[Config]) -> foreign.Priors:
-    return foreign.Priors({config.prior for config in configs})
+def _groups(
+    wanted: Mapping[Config, str | None], datasets: Mapping[Config, Dataset], but: set[Config]
+) -> list[Task]:
+    """The replicas that could be trained together, as if each group were one ensemble."""
+    groups: dict[Any, Task] = {}
+    for config, key in wanted.items():
+        if config not in but:
+            # Convolutions gain nothing from company, and would be rounded otherwise in it.
+            alone = config if config.encoder in LEAST else None
+            group = batch_key(config, datasets[config]), alone, key is None
+            task = groups.setdefault(group, Task([], []))
+            task.configs.append(config)
+            task.keys.append(key)
+    return list(groups.values())
 
 
-def _checkpoint(entry: Entry) -> Checkpoint:
-    facts = {name: fact for name, fact in entry.meta.items() if name != "keys"}
-    facts["diverged"] = [at and tuple(at) for at in facts["diverged"]]  # JSON has lists
-    return Checkpoint(entry.arrays, **facts)
+def _divided(tasks: list[Task], datasets: Mapping[Config, Dataset], workers: int) -> list[Task]:
+    """Groups as few ensembles as keep every worker busy, since each step of each has a price of its
+    own, and none much larger than ENSEMBLE_BYTES; the longest first, so that all workers end
+    together."""
+    ensembles = [task for task in tasks if task.checkpoint]
+    groups = [task for task in tasks if not task.checkpoint]
+    for configs, keys, _ in groups:
+        count, first = len(configs), configs[0]
+        together = max(1, min(TOGETHER, ENSEMBLE_BYTES // _bytes(first, datasets[first])))
+        share = math.ceil(workers / len(groups))
+        parts = max(math.ceil(count / together), min(share, count))
+        ensembles += [Task(configs[i::parts], keys[i::parts]) for i in range(parts)]
+    return sorted(ensembles, key=lambda task: -task.images * task.configs[0].size ** 2)
 
 
-def _train(
-    task: Task,
-    datasets: Sequence[Dataset],
-    device: str,
-    report: Callable[[int], None],
-    mark: Path,
-    store: Store | None,
-    code: str,
-) -> tuple[str, list[Result]]:
-    """What a worker does: train one ensemble on one thread, which is also what makes sums come
-    out the same; after each epoch leave a checkpoint, and report how many images it was.
+def _bytes(config: Config, dataset: Dataset) -> int:
+    """About what a replica takes of memory while it is trained; nothing is allocated. Raises
+    ParameterError unless there can be such a model."""
+    with torch.device("meta"):
+        weights = sum(parameter.nbytes for parameter in VAE(config, dataset).parameters())
+    units = math.prod(dataset.images.shape[1:]) + config.hidden
+    return WEIGHT_COPIES * weights + UNIT_BYTES * units * max(config.batch, EVALUATION_IMAGES)
 
-    mark: a file that a worker sees which shares this machine's folders; others keep nothing."""
-    if code_digest() != code:  # a process of its own imports the library as it is now
-        raise StoreError("the library was changed while it was running: start again")
-    shared = store if mark.exists() else None
-    checkpoint = task.checkpoint
-    # Another worker may have been killed in the middle of this task.
-    newest = shared.load(task.name) if shared else None
-    if newest and newest.meta["keys"] == task.keys:
-        checkpoint = _checkpoint(newest)
 
-    def on_epoch(ensemble: Ensemble) -> None:
-        if shared:
-            facts = vars(ensemble.checkpoint())
-            shared.save(task.name, facts.pop("arrays"), facts | {"keys": task.keys})
-        report(len(task.configs) * ensemble.config.epoch_images)
+def _pool(device: str, tasks: Sequence[Task]) -> AbstractContextManager[Pool]:
+    """Those who train these tasks."""
+    if address := os.environ.get("VAENOTES_SCHEDULER"):
+        return _cluster(address)
+    firsts = [task.configs[0] for task in tasks]
+    steps = sum(one.epochs * one.epoch_images // one.batch for one in firsts)
+    seconds = 0.01 * steps + sum(task.images for task in tasks) / 60_000  # about
+    if device == "cpu" and seconds >= WORTH_PROCESSES and cpu_count() > 1:
+        return _processes(cpu_count())
+    return nullcontext(Pool(None, 1))
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+
+@contextmanager
+def _processes(workers: int) -> Iterator[Pool]:
+    executor = ProcessPoolExecutor(workers, initializer=_end_with, initargs=(os.getpid(),))
     try:
-        with freed_memory_kept(), foreign.registered(task.priors):
-            return task.name, train(task.configs, datasets, on_epoch, device, checkpoint)
+        yield Pool(executor, workers)
+    except BrokenProcessPool:
+        raise ClusterError(
+            "a worker process was killed, for want of memory perhaps; "
+            "the next run goes on after the last epoch that was finished"
+        ) from None
     finally:
-        torch.set_num_threads(threads)
-
-
-def _report(path: Path, images: int) -> None:
-    """Add to the file of progress."""
-    with path.open("a") as file:
-        file.write(f"{images}\n")
+        executor.shutdown(kill_workers=True)
 
 
 def _end_with(parent: int) -> None:
@@ -218,12 +218,96 @@ def _end_with(parent: int) -> None:
     Thread(target=watch, daemon=True).start()
 
 
-def _images_left(task: Task) -> int:
-    """How many images a task is yet to be trained on, epochs times images times replicas."""
-    done = task.checkpoint.epoch if task.checkpoint else 0
-    return sum((config.epochs - done) * config.epoch_images for config in task.configs)
+@contextmanager
+def _cluster(address: str) -> Iterator[Pool]:
+    try:
+        from distributed import Client, KilledWorker
+    except ImportError:
+        rule = "needs Dask (pip install distributed)"
+        raise ClusterError(f"VAENOTES_SCHEDULER={address} {rule}") from None
+    try:
+        client = Client(address, timeout=PATIENCE, set_as_default=False)
+    except (OSError, ValueError) as error:
+        rule = "no Dask scheduler answers at"
+        raise ClusterError(f"{rule} VAENOTES_SCHEDULER={address}: {error}") from None
+
+    def send(dataset: Dataset) -> Any:  # a task, so that another worker can do it should one die
+        return client.submit(lambda: dataset, pure=False)
+
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=PATIENCE)
+            executor = client.get_executor(pure=False)
+            yield Pool(executor, len(client.nthreads()), send)
+        except TimeoutError:
+            raise ClusterError(f"the scheduler at {address} has no worker") from None
+        except KilledWorker as error:
+            raise ClusterError(f"workers keep dying, for want of memory perhaps: {error}") from None
+        except CancelledError:
+            raise ClusterError(f"the scheduler at {address} is gone") from None
+        except ImportError as error:
+            raise ClusterError(f"a worker lacks what it needs: {error}") from None
 
 
-def _pixels_left(task: Task) -> int:
-    """How much work a task is."""
-    return _images_left(task) * task.configs[0].size ** 2
+def _outcomes(
+    executor: Executor | None, jobs: Sequence[tuple[Any, ...]]
+) -> Iterator[tuple[Task, list[Result], bool]]:
+    """Each job's task and what came of it, as they come."""
+    if executor is None:
+        for job in jobs:
+            yield job[0], *_train(*job)
+        return
+    tasks = {executor.submit(_train, *job): job[0] for job in jobs}
+    try:
+        for future in as_completed(tasks):
+            yield tasks[future], *future.result()
+    finally:
+        for future in tasks:
+            future.cancel()
+
+
+def _train(
+    task: Task,
+    datasets: Sequence[Dataset],
+    priors: dict[str, Any],
+    device: str,
+    code: str,
+    store: Store,
+    mark: Path,
+) -> tuple[list[Result], bool]:
+    """What a worker does: train one ensemble on one thread, which is also what makes sums come out
+    the same. Where it sees the run's mark, which is there while the run goes on, it shares the
+    store's folder, leaves a checkpoint after each epoch, and says how many images it was; the
+    second of what it returns is whether it does. priors: what these names mean to whoever asked."""
+    if code_digest() != code:  # a process of its own imports the library as it is now
+        raise ClusterError(
+            f"a worker on {socket.gethostname()} has other code, of the library or of what it "
+            "computes with: start again, with the same everywhere"
+        )
+    shared = mark.exists()
+    kept = shared and bool(task.name)
+
+    def on_epoch(ensemble: Ensemble) -> None:
+        if kept:
+            facts = vars(ensemble.checkpoint())
+            store.save(task.name, facts.pop("arrays"), facts | {"keys": task.keys})
+        if shared:
+            add(mark, len(task.configs) * ensemble.config.epoch_images)
+
+    with ONE_AT_A_TIME, freed_memory_kept():
+        PRIORS.update(priors)
+        # Another worker may have been killed in the middle of this task.
+        newest = store.load(task.name) if kept else None
+        checkpoint = _checkpoint(newest) if newest else task.checkpoint
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return train(task.configs, datasets, on_epoch, device, checkpoint), shared
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _checkpoint(entry: Entry) -> Checkpoint:
+    facts = {name: fact for name, fact in entry.meta.items() if name != "keys"}
+    facts["diverged"] = [at and tuple(at) for at in facts["diverged"]]  # JSON has lists
+    return Checkpoint(entry.arrays, **facts)
