@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import pytest
 import torch
+from vaenotes.report.ledger import OPEN, claims, verdict
 
 from vaenotes.config import Config
 from vaenotes.errors import ParameterError
@@ -16,7 +17,6 @@ from vaenotes.lab.measures import median_of
 from vaenotes.lab.runs import run_arms
 from vaenotes.lab.store import Store
 from vaenotes.report.experiments import ARMS, EXPERIMENTS
-from vaenotes.report.ledger import OPEN, claims, verdict
 
 # Trains and loads data; prints a digest of each. Arguments: threads of torch, the store's folder.
 CHILD = """

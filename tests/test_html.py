@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
-
-from vaenotes import report
 from vaenotes.report.ledger import OPEN, VERDICTS, claims, predictions, verdict
 from vaenotes.report.notebook import read_parameters
+
+from vaenotes import report
 
 BOOK = Path(__file__).parents[1] / "book"
 HTML = os.environ.get("VAENOTES_HTML")

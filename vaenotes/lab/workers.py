@@ -28,8 +28,8 @@ from vaenotes.lab.store import Entry, Store, checkpoint_key, code_digest
 from vaenotes.model import VAE
 from vaenotes.nets import LEAST
 from vaenotes.priors import PRIORS
-from vaenotes.trace import EVALUATION_IMAGES
 from vaenotes.speed import freed_memory_kept
+from vaenotes.trace import EVALUATION_IMAGES
 from vaenotes.training import Checkpoint, Ensemble, Result, batch_key, train
 
 TOGETHER = 32  # replicas in one ensemble at most: more would be no faster
