@@ -5,6 +5,7 @@ One seed of two diverges in every arm; of a few pages, the only one.
 
 import re
 import zlib
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -28,14 +29,22 @@ from vaenotes.report.page import with_parameters
 BOOK = Path(__file__).parents[1] / "book"
 WILD = 1  # the seed that diverges
 ASKS = re.compile(r'\brun\(|report\.(run_arms|experiment|on_data)\(|Page\(globals\(\), "')
+
+
+def cells(page: Path, parameters: Mapping[str, object]) -> list[str]:
+    notebook = jupytext.reads(with_parameters(page.read_text(), parameters), fmt="md")
+    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+
+
 PAGES = [
     page
     for page in sorted(BOOK.rglob("*.md"))
-    if "_build" not in page.parts and ASKS.search(page.read_text())
+    if "_build" not in page.parts and ASKS.search("\n".join(cells(page, {})))
 ]
 ALONE = ["is_the_dead_dim_used", "literature_checks", "your_own_vae"]
 BOTH, ONE = {"seeds": 2}, {"seeds": 1, "first_seed": WILD}
-CASES = [(page, BOTH) for page in PAGES] + [(page, ONE) for page in PAGES if page.stem in ALONE]
+CASES = {f"{page.stem}-one-of-two": (page, BOTH) for page in PAGES}
+CASES |= {f"{page.stem}-alone": (page, ONE) for page in PAGES if page.stem in ALONE}
 pytestmark = pytest.mark.slow
 
 
@@ -104,28 +113,25 @@ def as_before():
         yield
 
 
-def execute(page: Path, parameters: dict[str, object]) -> str:
+def execute(page: Path, parameters: Mapping[str, object]) -> str:
     """All that a page's cells show with these parameters, as text. Raises what a cell raises."""
     InteractiveShell.clear_instance()
     shell = InteractiveShell.instance()
     shown = []
     try:
-        for cell in jupytext.reads(with_parameters(page.read_text(), parameters), fmt="md").cells:
-            if cell.cell_type == "code":
-                with capture_output() as captured:
-                    result = shell.run_cell(cell.source)
-                    result.raise_error()
-                outputs = [output.data for output in captured.outputs]
-                outputs.append(shell.display_formatter.format(result.result)[0])
-                shown += [captured.stdout, *map(str, outputs)]
+        for source in cells(page, parameters):
+            with capture_output() as captured:
+                result = shell.run_cell(source)
+                result.raise_error()
+            outputs = [output.data for output in captured.outputs]
+            outputs.append(shell.display_formatter.format(result.result)[0])
+            shown += [captured.stdout, *map(str, outputs)]
     finally:
         InteractiveShell.clear_instance()
     return "\n".join(shown)
 
 
-@pytest.mark.parametrize(
-    ("page", "seeds"), CASES, ids=[f"{page.stem}-{len(seeds)}" for page, seeds in CASES]
-)
+@pytest.mark.parametrize(("page", "seeds"), CASES.values(), ids=CASES)
 @pytest.mark.filterwarnings("ignore")
 def test_a_page_names_every_replica_that_diverged(page, seeds, used):
     used.clear()
