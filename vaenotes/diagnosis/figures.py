@@ -131,6 +131,7 @@ def _stacked_parts(ax: Axes, dims: pd.DataFrame) -> None:
 
 def _plain_numbers(axis: Axis) -> None:
     """On a logarithmic axis, a few numbers as people write them, however short it is."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=5))
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 30 * low else (1,), numticks=5))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())

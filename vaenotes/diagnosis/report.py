@@ -259,7 +259,8 @@ def _kl(q: Gaussian, own: Diagonal, p: Gaussian | Mixture, generator: torch.Gene
     z = sample(q, torch.randn(q.mean.shape, generator=generator, dtype=torch.float64))
     each, joint = mixture_log_density(p.components, z, p.log_weights)
     dims = dim_log_density(own, z) - each
-    parts = Parts(*[torch.full_like(own.mean[0], torch.nan)] * len(Parts._fields))
+    unknown = torch.full_like(own.mean[0], torch.nan)
+    parts = Parts(unknown, unknown, unknown)
     return _KL(dims, dims, log_density(q, z) - joint, parts, p.moments())
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from vaenotes.errors import check, check_choice, check_int
 
 LAST_SEED = 2**31 - 1
+MOST_SEEDS = 10_000  # all their configurations are listed before any is trained
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Settings:
     epochs: int | None = _parameter(None, "None: the profile's")
 
     def __post_init__(self) -> None:
-        from vaenotes.data.load import DATASETS  # late, as papermill reads the fields alone
+        from vaenotes.config import BOUNDS  # late, as papermill reads the fields alone
+        from vaenotes.data.load import DATASETS
         from vaenotes.priors import PRIORS
 
         check_choice("profile", self.profile, PROFILES)
@@ -68,9 +70,9 @@ class Settings:
         else:
             check_choice("data", self.data, DATASETS, "the path of an existing .npz file")
         check_int("first_seed", self.first_seed, 0, LAST_SEED)
-        for name in ("seeds", "epochs"):
+        for name, most in (("seeds", MOST_SEEDS), ("epochs", BOUNDS["epochs"][1])):
             if getattr(self, name) is not None:
-                check_int(f"{name}, if not None,", getattr(self, name), 1, LAST_SEED)
+                check_int(f"{name}, if not None,", getattr(self, name), 1, most)
 
     def all_seeds(self, usual: int) -> range:
         """The seeds to run; `usual` is how many the profile has."""
