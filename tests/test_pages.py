@@ -32,11 +32,15 @@ WILD = 1  # the seed that diverges
 ASKS = re.compile(r"\brun\(|report\.(run_arms|experiment|on_data)\(|Page\(globals\(\), ")
 GLUED = re.compile(r"\{glue:text\}`([^`:]+):?([^`]*)`")
 """A number of the prose: its name and its format."""
-PAGES = [
-    page
-    for page in sorted(BOOK.rglob("*.md"))
-    if "_build" not in page.parts and ASKS.search(page.read_text())
-]
+
+
+def asks(page: Path) -> bool:
+    """Whether a cell of a page asks for replicas."""
+    cells = jupytext.reads(page.read_text(), fmt="md").cells
+    return any(cell.cell_type == "code" and ASKS.search(cell.source) for cell in cells)
+
+
+PAGES = [page for page in sorted(BOOK.rglob("*.md")) if "_build" not in page.parts and asks(page)]
 ALONE = ["is_the_dead_dim_used", "literature_checks", "your_own_vae"]
 BOTH, ONE = {"seeds": 2}, {"seeds": 1, "first_seed": WILD}
 CASES = [(page, BOTH) for page in PAGES] + [(page, ONE) for page in PAGES if page.stem in ALONE]
