@@ -156,15 +156,16 @@ def test_facts_of_a_figure_whose_answers_are_known():
 
 
 def test_tails_are_of_the_dim_that_carries_more_in_each_replica():
-    table = results.tails(results.MAIN)
-    assert list(table.index) == ["the notes", *(results.TITLES[group] for group in results.MAIN)]
+    table = results.tails()
     y = full_size(results.MAIN[0]).sel(node="y").isel(epoch=-1)
     used = y.posterior_quantiles.isel(dim=y.ratio.argmin("dim"))
     low, p7, p93, high = (
         used.sel(quantile=q, method="nearest").values for q in results.READ.values()
     )
     tails = (high - low) / (p93 - p7)
-    assert table.iloc[1].tolist() == pytest.approx([tails.min(), tails.max(), len(tails)])
+    assert table.loc[results.TITLES[results.MAIN[0]]].tolist() == pytest.approx(
+        [tails.min(), tails.max(), len(tails)]
+    )
 
 
 def test_other_data_are_shown_in_the_node_of_the_same_place():
@@ -175,6 +176,18 @@ def test_other_data_are_shown_in_the_node_of_the_same_place():
     few = other.isel(node=[0])
     assert results.shown_node(few, "mean", None) == "digit"
     assert list(results.comparison({"few": few})) == ["the notes", "few"]
+
+
+def test_a_replica_that_was_trained_on_counts_once_as_it_ended():
+    counted: dict[str, list[int]] = {}
+    for group, runs in results.ends().items():
+        counted.setdefault(group.split()[0], []).extend(runs.seed.values.tolist())
+    every = {
+        group: full_size(group).seed.values.tolist()
+        for group in results.groups()
+        if " " not in group
+    }
+    assert {arm: sorted(seeds) for arm, seeds in counted.items()} == every
 
 
 # Costs
