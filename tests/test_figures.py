@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from synthetic import FIRST, NONE, make_runs
 
 from vaenotes.lab.summary import Interval
-from vaenotes.report import figures, ledger
+from vaenotes.report import claims, figures
 from vaenotes.theory.closed_forms import lag_share
 
 
@@ -30,9 +30,9 @@ def test_lag_shows_the_formula_and_every_rate():
 
 def test_predictions_are_coloured_by_whether_they_are_right():
     rows = [
-        ledger.Prediction("e", "a.kl_used", 1.0, 2.0, False, ""),
-        ledger.Prediction("e", "b.kl_used", 1.0, 2.0, True, ""),
-        ledger.Prediction("e", "c.kl_used", 1.0, 2.0, True, ""),
+        claims.Prediction("e", "a.kl_used", 1.0, 2.0, False, ""),
+        claims.Prediction("e", "b.kl_used", 1.0, 2.0, True, ""),
+        claims.Prediction("e", "c.kl_used", 1.0, 2.0, True, ""),
     ]
     findings = {
         "a.kl_used": Interval(1.5, 1.2, 1.8, 8),
@@ -59,7 +59,7 @@ def test_verdicts_have_a_colour_and_a_letter_each():
     assert [text.get_text() for text in ax.texts] == ["X", "?", "–", "A"]
     labels = [label.get_text() for label in ax.get_yticklabels()]
     assert labels[0] == "V1" and labels[1].startswith("V2 long") and len(labels[1]) <= 54
-    assert {*ledger.VERDICTS, ledger.OPEN, ledger.NOT_RUN} == set(kinds)
+    assert {*claims.VERDICTS, claims.OPEN, claims.NOT_RUN} == set(kinds)
     assert len({letter for letter, _ in figures.VERDICTS.values()}) == len(kinds)
     colours = [to_rgb(colour) for _, colour in figures.VERDICTS.values()]
     for colour in colours:  # black letters are read on it: WCAG's contrast

@@ -1,4 +1,5 @@
-"""Pages whose replicas diverge: each is executed with tiny runs, and says who diverged, and where.
+"""Pages whose replicas diverge: each is executed with tiny runs, and says who diverged, and where,
+and glues every number of its prose.
 
 One seed of two diverges in every arm; of a few pages, the only one.
 """
@@ -17,6 +18,7 @@ import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
+from myst_nb.core.variables import format_plain_text
 
 from vaenotes import priors, training
 from vaenotes.config import Config
@@ -27,7 +29,9 @@ from vaenotes.report.page import with_parameters
 
 BOOK = Path(__file__).parents[1] / "book"
 WILD = 1  # the seed that diverges
-ASKS = re.compile(r'\brun\(|report\.(run_arms|experiment|on_data)\(|Page\(globals\(\), "')
+ASKS = re.compile(r"\brun\(|report\.(run_arms|experiment|on_data)\(|Page\(globals\(\), ")
+GLUED = re.compile(r"\{glue:text\}`([^`:]+):?([^`]*)`")
+"""A number of the prose: its name and its format."""
 PAGES = [
     page
     for page in sorted(BOOK.rglob("*.md"))
@@ -104,32 +108,39 @@ def as_before():
         yield
 
 
-def execute(page: Path, parameters: dict[str, object]) -> str:
-    """All that a page's cells show with these parameters, as text. Raises what a cell raises."""
+def execute(page: Path, parameters: dict[str, object]) -> tuple[str, dict[str, str]]:
+    """All that a page's cells show with these parameters, as text, and what they glue, by name.
+    Raises what a cell raises."""
     InteractiveShell.clear_instance()
     shell = InteractiveShell.instance()
-    shown = []
+    shown, glued = [], {}
     try:
         for cell in jupytext.reads(with_parameters(page.read_text(), parameters), fmt="md").cells:
             if cell.cell_type == "code":
                 with capture_output() as captured:
                     result = shell.run_cell(cell.source)
                     result.raise_error()
-                outputs = [output.data for output in captured.outputs]
-                outputs.append(shell.display_formatter.format(result.result)[0])
-                shown += [captured.stdout, *map(str, outputs)]
+                for output in captured.outputs:
+                    if about := (output.metadata or {}).get("scrapbook"):
+                        assert about["name"] not in glued, about
+                        glued[about["name"]] = output.data[f"{about['mime_prefix']}text/plain"]
+                    else:
+                        shown.append(str(output.data))
+                shown += [captured.stdout, str(shell.display_formatter.format(result.result)[0])]
     finally:
         InteractiveShell.clear_instance()
-    return "\n".join(shown)
+    return "\n".join(shown), glued
 
 
 @pytest.mark.parametrize(
     ("page", "seeds"), CASES, ids=[f"{page.stem}-{len(seeds)}" for page, seeds in CASES]
 )
 @pytest.mark.filterwarnings("ignore")
-def test_a_page_names_every_replica_that_diverged(page, seeds, used):
+def test_a_page_glues_its_numbers_and_names_every_replica_that_diverged(page, seeds, used):
     used.clear()
-    shown = execute(page, {"profile": "quick", **seeds})
+    shown, glued = execute(page, {"profile": "quick", **seeds})
+    for name, form in GLUED.findall(page.read_text()):
+        assert format_plain_text(glued[name], form), name
     assert used
     for config in used:
         if config.seed == WILD:

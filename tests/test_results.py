@@ -178,6 +178,18 @@ def test_other_data_are_shown_in_the_node_of_the_same_place():
     assert list(results.comparison({"few": few})) == ["the notes", "few"]
 
 
+def test_a_replica_that_was_trained_on_counts_once_as_it_ended():
+    counted: dict[str, list[int]] = {}
+    for group, runs in results.ends().items():
+        counted.setdefault(group.split()[0], []).extend(runs.seed.values.tolist())
+    every = {
+        group: full_size(group).seed.values.tolist()
+        for group in results.groups()
+        if " " not in group
+    }
+    assert {arm: sorted(seeds) for arm, seeds in counted.items()} == every
+
+
 # Costs
 
 

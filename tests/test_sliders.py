@@ -9,8 +9,8 @@ from synthetic import CROSSED, make_runs
 from vaenotes.config import Config
 from vaenotes.data.load import load
 from vaenotes.lab import pictures
+from vaenotes.model import VAE
 from vaenotes.report import sliders
-from vaenotes.training import build
 
 
 def parsed(film):
@@ -49,5 +49,5 @@ def test_units_has_a_picture_for_every_scale(monkeypatch):
     assert 1.0 in pictures.SCALES
     monkeypatch.setattr(pictures, "SCALES", np.array([1 / 9, 1.0, 9.0]))
     dataset = load("sprites", images=64, size=16)
-    model = build(Config(size=16, hidden=8), dataset).initialise(torch.Generator().manual_seed(0))
+    model = VAE(Config(size=16, hidden=8), dataset).initialise(torch.Generator().manual_seed(0))
     assert positions(sliders.units(model, dataset, "x", 2)) == ["× 0.111", "× 1", "× 9"]
