@@ -15,7 +15,6 @@ from small_book import BOOK, FRONT_MATTER, ROOT
 
 from vaenotes_book.pages import calls_in
 
-
 PAGES = sorted(path for path in BOOK.rglob("*.md") if "_build" not in path.parts)
 EXECUTED = [page for page in PAGES if "{code-cell}" in page.read_text()]
 LINES = {"theory": 320, "your_own_vae": 155, "extending": 85, "rerun": 30}
