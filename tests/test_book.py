@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,69 +15,72 @@ from small_book import BOOK, FRONT_MATTER, ROOT
 
 from vaenotes_book.pages import calls_in
 
-
-def toc_names() -> list[str]:
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    chapters = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
-    return [toc["root"], *chapters]
-
-
-def pages() -> list[Path]:
-    return sorted(path for path in BOOK.rglob("*.md") if "_build" not in path.parts)
-
-
-def executed_pages() -> list[Path]:
-    return [page for page in pages() if "{code-cell}" in page.read_text()]
+PAGES = sorted(path for path in BOOK.rglob("*.md") if "_build" not in path.parts)
+EXECUTED = [page for page in PAGES if "{code-cell}" in page.read_text()]
+LINES = {"theory": 320, "your_own_vae": 155, "extending": 85, "rerun": 30}
+"""Most lines of code of pages that teach code; of a story's page, 26. To be lowered, not raised."""
+LONGEST = {"theory": 38}
+"""Most lines of one cell; elsewhere 24."""
+GLUED = re.compile(r"\{glue:[^}]*\}`[^`]*`")
+KEY = re.compile(r"\{glue:text\}`[\w.-]+(:[^`]*)?`")
+each_executed = pytest.mark.parametrize("page", EXECUTED, ids=lambda page: page.stem)
 
 
-# The sources
+def cells_of(page: Path) -> list[nbformat.NotebookNode]:
+    cells = jupytext.reads(page.read_text(), fmt="md").cells
+    return [cell for cell in cells if cell.cell_type == "code"]
 
 
-def test_config_and_toc_are_found_from_the_root():
-    assert (BOOK / "_config.yml").readlink() == Path("../_config.yml")
-    assert (BOOK / "_toc.yml").readlink() == Path("../_toc.yml")
-
-
-def test_no_cell_may_hang_for_ever():
+def test_config_and_toc_are_found_from_the_root_and_no_cell_may_hang_for_ever():
+    for name in ("_config.yml", "_toc.yml"):
+        assert (BOOK / name).readlink() == Path("..", name)
     assert yaml.safe_load((ROOT / "_config.yml").read_text())["execute"]["timeout"] > 0
 
 
-def test_toc_and_pages_agree():
-    names = [str(page.relative_to(BOOK).with_suffix("")) for page in pages()]
-    assert sorted(toc_names()) == sorted(names)
+def test_the_contents_have_every_page_once_and_no_outputs_lie_beside_them():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    chapters = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    names = [str(page.relative_to(BOOK).with_suffix("")) for page in PAGES]
+    assert sorted([toc["root"], *chapters]) == names
+    assert [path for path in BOOK.rglob("*.ipynb") if "_build" not in path.parts] == []
 
 
-def test_no_outputs_are_kept_beside_the_pages():
-    notebooks = [path for path in BOOK.rglob("*.ipynb") if "_build" not in path.parts]
-    assert notebooks == []
-
-
-@pytest.mark.parametrize("page", executed_pages(), ids=lambda page: page.stem)
-def test_executed_page_opens_with_the_contract(page):
-    text = page.read_text()
-    assert text.startswith(FRONT_MATTER)
-    cells = [cell for cell in jupytext.reads(text, fmt="md").cells if cell.cell_type == "code"]
-    assert not any("parameters" in cell.metadata.get("tags", []) for cell in cells)
-    body = ast.parse(cells[0].source).body
+@each_executed
+def test_an_executed_page_starts_with_a_page_and_has_little_code(page):
+    assert page.read_text().startswith(FRONT_MATTER)
+    first, *others = cells_of(page)
+    assert not any("parameters" in cell.metadata.get("tags", []) for cell in (first, *others))
+    body = ast.parse(first.source).body
     made, *_, shown = [line for line in body if not isinstance(line, ast.Import | ast.ImportFrom)]
     assert ast.unparse(made).startswith("page = report.Page(globals()")
     assert ast.unparse(shown) == "page"
+    lines = [sum(map(bool, cell.source.split("\n"))) for cell in (first, *others)]
+    assert sum(lines) <= LINES.get(page.stem, 26)
+    assert max(lines) <= LONGEST.get(page.stem, 24)
 
 
-@pytest.mark.parametrize("page", executed_pages(), ids=lambda page: page.stem)
+@each_executed
+def test_a_number_in_the_prose_has_a_name_and_a_format_of_numbers(page):
+    text = page.read_text()
+    for role in GLUED.findall(text):
+        match = KEY.fullmatch(role)
+        assert match, role
+        if form := (match[1] or "")[1:]:
+            format(1 if form.endswith("d") else 1.5, form)
+
+
+@each_executed
 def test_a_cell_that_makes_a_figure_calls_by_name_who_draws_it(page):
-    for cell in jupytext.reads(page.read_text(), fmt="md").cells:
+    for cell in cells_of(page):
         if "figure" in cell.metadata.get("mystnb", {}):
             assert calls_in(cell.source), cell.source
 
 
-def test_each_thing_of_your_own_is_a_cell_of_under_30_lines():
-    cells = jupytext.reads((BOOK / "extending.md").read_text(), fmt="md").cells
-    sources = [cell.source for cell in cells if cell.cell_type == "code"]
+def test_each_thing_of_your_own_is_a_cell():
+    sources = [cell.source for cell in cells_of(BOOK / "extending.md")]
     for made in ('PRIORS["', 'DATASETS["', 'EXPERIMENTS["', "chapter = "):
         (cell,) = [source for source in sources if made in source]
-        assert 5 < len(cell.splitlines()) < 30
-    assert max(len(source.splitlines()) for source in sources) < 30
+        assert len(cell.splitlines()) > 5
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +89,7 @@ def shared_store(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", executed_pages(), ids=lambda page: page.stem)
+@each_executed
 def test_every_page_reruns_with_one_seed_from_elsewhere(page, tmp_path, shared_store):
     command = [sys.executable, "-m", "papermill", str(page), "out.ipynb", "-p", "profile", "quick"]
     command += ["-p", "seeds", "1", "-p", "epochs", "1", "-p", "first_seed", "1000"]

@@ -64,7 +64,8 @@ def test_data_may_be_the_path_of_an_archive(tmp_path, monkeypatch):
     assert read_parameters("data=a/b.npz") == {"data": str(tmp_path / "a" / "b.npz")}
 
 
-SEEDS = "seeds, if not None, must be an integer in 1..2147483647, got "
+SEEDS = "seeds, if not None, must be an integer in 1..10000, got "
+EPOCHS = "epochs, if not None, must be an integer in 1..100000, got "
 FIRST_SEED = "first_seed must be an integer in 0..2147483647, got "
 
 
@@ -77,7 +78,7 @@ FIRST_SEED = "first_seed must be an integer in 0..2147483647, got "
         ({"seeds": "abc"}, SEEDS + "'abc'"),
         ({"seeds": 0}, SEEDS + "0"),
         ({"seeds": True}, SEEDS + "True"),
-        ({"epochs": 1.5}, SEEDS.replace("seeds", "epochs") + "1.5"),
+        ({"epochs": 1.5}, EPOCHS + "1.5"),
         ({"first_seed": -1}, FIRST_SEED + "-1"),
         ({"first_seed": 2**31}, FIRST_SEED + "2147483648"),
         ({"first_seed": None}, FIRST_SEED + "None"),

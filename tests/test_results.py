@@ -156,16 +156,16 @@ def test_facts_of_a_figure_whose_answers_are_known():
 
 
 def test_tails_are_of_the_dim_that_carries_more_in_each_replica():
-    table = results.tails()
-    y = full_size(results.MAIN[0]).sel(node="y").isel(epoch=-1)
+    group = results.MAIN[0]
+    y = full_size(group).sel(node="y").isel(epoch=-1)
     used = y.posterior_quantiles.isel(dim=y.ratio.argmin("dim"))
     low, p7, p93, high = (
         used.sel(quantile=q, method="nearest").values for q in results.READ.values()
     )
     tails = (high - low) / (p93 - p7)
-    assert table.loc[results.TITLES[results.MAIN[0]]].tolist() == pytest.approx(
-        [tails.min(), tails.max(), len(tails)]
-    )
+    row = results.tails().loc[results.TITLES[group]]
+    assert row.tolist() == pytest.approx([tails.min(), tails.max(), len(tails)])
+    assert results.tails().index[0] == "the notes"
 
 
 def test_other_data_are_shown_in_the_node_of_the_same_place():
