@@ -14,7 +14,7 @@ notes' figures.
 
     python benchmarks/full_size.py pack COMMIT TITLE OUT [TITLE OUT ...]
 
-then makes vaenotes/report/results/full_size.npz of what such runs have left; a title tells runs of one arm
+then makes results/full_size.npz of the report of what such runs have left; a title tells runs of one arm
 apart that ended at different epochs ("" for none).
 """
 
