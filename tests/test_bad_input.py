@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up import ANYTHING, Mute, drawn, names, one_bad, refusal, some
 from test_bad_config import FIELDS, parse_digits_once  # noqa: F401
-from vaenotes.report.notebook import check_parameters
 
 import vaenotes as vn
 from vaenotes import report, trace
@@ -26,6 +25,7 @@ from vaenotes.lab import runs, workers
 from vaenotes.lab.store import Store
 from vaenotes.model import VAE
 from vaenotes.priors import PRIORS
+from vaenotes.report.page import check_parameters
 
 HUGE = st.sampled_from([10**6, 10**7, 10**9, 10**12, 2**62, 2**63 - 1])
 PARAMETERS = {

@@ -9,13 +9,13 @@ from contextlib import suppress
 
 import pytest
 import torch
-from vaenotes.report.ledger import OPEN, claims, verdict
 
 from vaenotes.config import Config
 from vaenotes.errors import ParameterError
 from vaenotes.lab.measures import median_of
 from vaenotes.lab.runs import run_arms
 from vaenotes.lab.store import Store
+from vaenotes.report.claims import OPEN, claims, verdict
 from vaenotes.report.experiments import ARMS, EXPERIMENTS
 
 # Trains and loads data; prints a digest of each. Arguments: threads of torch, the store's folder.

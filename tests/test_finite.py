@@ -14,7 +14,7 @@ from vaenotes.data.dataset import Dataset
 from vaenotes.data.load import load
 from vaenotes.lab import measures, runs, summary
 from vaenotes.lab.store import Store
-from vaenotes.report import checks
+from vaenotes.report import known
 
 SMALL = {"images": 256, "hidden": 8, "epochs": 2, "batch": 64, "seed": 3}
 SPRITES = load("sprites", images=256, size=16)
@@ -174,6 +174,6 @@ def test_a_diverged_replica_is_nobodys_twin(name):
 
 def test_a_diverged_replica_does_not_count_as_one_without_dims_in_use():
     found = {"columns_1": half_diverged().isel(replica=[1, 0])}
-    expected, used = checks.expected_and_used(found)
+    expected, used = known.expected_and_used(found)
     assert expected.tolist() == [1] and used.tolist() == [2]
-    assert checks.dims_table(found)["exactly so"].tolist() == ["0 of 1"]
+    assert known.dims_table(found)["exactly so"].tolist() == ["0 of 1"]

@@ -11,7 +11,6 @@ from vaenotes.config import Config
 from vaenotes.data.load import load
 from vaenotes.lab import pictures
 from vaenotes.model import VAE
-from vaenotes.training import build
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +20,7 @@ def dataset():
 
 @pytest.fixture(scope="module")
 def model(dataset):
-    return build(Config(size=16, hidden=8), dataset).initialise(torch.Generator().manual_seed(0))
+    return VAE(Config(size=16, hidden=8), dataset).initialise(torch.Generator().manual_seed(0))
 
 
 def shown(ax):
