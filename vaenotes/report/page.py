@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
@@ -38,11 +38,19 @@ class Page:
         page.runs["notes"]              # xarray, over (replica, epoch, node, dim), by arm
         page.findings["notes.within"]   # an Interval
 
+    `glued`: the names of the numbers to glue, if not all: Jupyter loses messages that come by the
+    thousand, as those of all experiments would.
+
     Raises ParameterError, in one line, for a parameter that there is not or a value that is not
     allowed.
     """
 
-    def __init__(self, namespace: Mapping[str, Any], *experiments: str):
+    def __init__(
+        self,
+        namespace: Mapping[str, Any],
+        *experiments: str,
+        glued: Collection[str] | None = None,
+    ):
         from vaenotes.report.experiments import Outcome, experiment
         from vaenotes.report.figures import use_svg
 
@@ -51,7 +59,8 @@ class Page:
         self.outcome = Outcome({}, {})
         if experiments:
             self.outcome = experiment(self.settings, *experiments)
-            self.glue(**numbers(self.outcome))
+            found = numbers(self.outcome)
+            self.glue(**{name: found[name] for name in (found if glued is None else glued)})
 
     @property
     def runs(self) -> dict[str, xr.Dataset]:
@@ -118,23 +127,21 @@ def _shown(runs: xr.Dataset) -> xr.Dataset:
 
 def numbers(outcome: Outcome) -> dict[str, Any]:
     """All that the prose may ask of an outcome. Of a finding: its value by its name, its ends by
-    NAME_low and NAME_high, the replicas behind it by NAME_n, and NAME_ci, a text of value and ends.
-    Of an arm: ARM.count and ARM.count_OUTCOME, replicas in all and of that outcome, and ARM.images,
-    of how many images the codes at the end are kept. And shown_seed, of the replica shown."""
+    NAME_low and NAME_high, and the replicas behind it by NAME_n. Of an arm: ARM.count and
+    ARM.count_OUTCOME, replicas in all and of that outcome. Of the replica shown: shown_seed, and
+    shown_images, of how many images the codes at the end are kept."""
     from vaenotes.lab.summary import counts
-    from vaenotes.report.tables import text
 
     found: dict[str, Any] = {}
     for name, interval in outcome.findings.items():
         found[name], found[f"{name}_low"], found[f"{name}_high"], found[f"{name}_n"] = interval
-        found[f"{name}_ci"] = text(interval).partition(", n")[0]
     for name, runs in outcome.runs.items():
-        found[f"{name}.images"] = runs.sizes["image"]
         found[f"{name}.count"] = runs.sizes["replica"]
         for kind, count in counts(runs).items():
             found[f"{name}.count_{kind.replace(' ', '_')}"] = count
     if "notes" in outcome.runs:
-        found["shown_seed"] = int(_shown(outcome.runs["notes"]).seed[0])
+        shown = _shown(outcome.runs["notes"])
+        found |= {"shown_seed": int(shown.seed[0]), "shown_images": shown.sizes["image"]}
     return found
 
 

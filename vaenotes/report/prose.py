@@ -38,6 +38,14 @@ QUOTED = {
     "cost.offset": ("precision", "offset_unused"),
 }
 """The costs that the prose quotes: benchmark and row."""
+FRONT_PAGE = (
+    "notes.halved", "cheap.dims_used", "notes.matching", "regauged-notes.kl_jump",
+    "standard.posterior_variance_unused", "notes.posterior_variance_unused",
+    "notes.knockout_unused", "notes.knockout_used", "notes.ratio_unused", "notes.ratio_used",
+    "notes.agree", "per_node_no_edges.agree", "swapped-notes.mirrored", "notes.spread_ratio",
+    "factors_per_node.spread_ratio", "notes.decided", "notes.shuffle_cost", "shown_seed",
+)  # fmt: skip
+"""What the front page quotes of an outcome."""
 
 
 def notes_figures() -> dict[str, float]:
