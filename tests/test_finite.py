@@ -176,4 +176,4 @@ def test_a_diverged_replica_does_not_count_as_one_without_dims_in_use():
     found = {"columns_1": half_diverged().isel(replica=[1, 0])}
     expected, used = known.expected_and_used(found)
     assert expected.tolist() == [1] and used.tolist() == [2]
-    assert known.dims_table(found)["exactly so"].tolist() == ["0 of 1"]
+    assert known.dims_table(found, "columns")["exactly so"].tolist() == ["0 of 1"]
