@@ -6,20 +6,18 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import replace
+from pathlib import Path
 from threading import Thread
 
-import numpy as np
 import pytest
-from test_foreign import defined
 
 from vaenotes.config import Config
-from vaenotes.errors import ClusterError, ParameterError
-from vaenotes.lab import cluster, runs, workers
+from vaenotes.errors import ClusterError
+from vaenotes.lab import runs, workers
 from vaenotes.lab.store import Store
 from vaenotes.priors import PRIORS
 
-SMALL = {"images": 128, "size": 16, "hidden": 8, "batch": 64}
+SMALL = {"images": 128, "size": 16, "batch": 64}
 EPOCHS = 80  # long enough for what happens in the middle
 
 
@@ -105,45 +103,69 @@ def assert_same(found, expected):
     for config in expected:
         assert found[config].meta["diverged"] == expected[config].meta["diverged"]
         one, other = found[config].arrays, expected[config].arrays
-        assert one.keys() == other.keys() and any("weights/prior" in name for name in one)
         assert {name for name in one if one[name].tobytes() != other[name].tobytes()} == set()
 
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_costs_no_result_and_no_bit(local, tmp_path, monkeypatch):
-    from distributed import Client
-
+    """Nor does one with several threads, nor one that does not see the store."""
+    register(monkeypatch)
     configs = [Config(**SMALL, epochs=EPOCHS, seed=seed) for seed in range(4)]
+    own = [Config(**SMALL, epochs=9, prior="halved", hidden=hidden) for hidden in (7, 8, 9)]
     store, victim = Store(tmp_path / "store"), local.worker()
-    local.worker()
-    with Client(local.address, set_as_default=False) as client:
-        with meanwhile(store, 2, victim.kill) as then:  # both workers are in training
-            found = runs.fetch(configs, store)
-        events = client.get_events()
-    assert len(then) == 2 and max(then) < EPOCHS
-    # The survivor went on where the other was: each epoch of both was trained once, but for one
-    # that may have been trained and not kept, or kept and not reported.
-    (reported,) = (events[topic] for topic in events if topic.endswith("images"))
-    assert abs(len(reported) - 2 * EPOCHS) <= 2
-    assert {images for _, images in reported} == {2 * SMALL["images"]}
-    monkeypatch.delenv("VAENOTES_SCHEDULER")
-    alone = runs.fetch(configs, Store(tmp_path / "alone"))
-    assert_same(found, alone)
-    assert_same({config: store.load(runs.store_key(config)) for config in configs}, alone)
-    # besides, at most, what the victim was writing
-    assert {file.state for file in store.files()} - {"temporary"} == {"whole"}
-    assert not list(store.folder.glob("mark*"))
+    survivor = local.worker()
+    with meanwhile(store, 2, victim.kill) as then:  # both workers are in training
+        found = runs.fetch(configs, store)
+    assert len(then) == 2 and max(then) < EPOCHS and survivor.poll() is None
+    assert store.unfinished() == [] and not list(store.folder.glob("mark*"))
+    local.stop(survivor)
+    local.worker(threads=3)
+    found |= runs.fetch(own, store)  # three ensembles at once
+    monkeypatch.setattr(Store, "mark", unseen)
+    found |= runs.fetch(fresh := [Config(**SMALL, epochs=1, seed=9)], store)
+    monkeypatch.undo()
+    register(monkeypatch)
+    monkeypatch.delenv("VAENOTES_SCHEDULER", raising=False)
+    assert_same(found, runs.fetch([*configs, *own, *fresh], Store(tmp_path / "alone")))
+
+
+def register(monkeypatch):
+    """A prior that the workers' library does not know."""
+    space = {"__name__": "__main__"}
+    exec(
+        "from vaenotes.priors import DiagonalPrior\n"
+        "class Halved(DiagonalPrior):\n"
+        "    version = '1'\n"
+        "    def forward(self, noise, factors, z):\n"
+        "        prior = super(Halved, self).forward(noise, factors, z)\n"
+        "        return prior._replace(mean=prior.mean / 2)\n",
+        space,
+    )
+    monkeypatch.setitem(PRIORS, "halved", space["Halved"])
+
+
+class Unseen(type(Path())):
+    """A file that is there, but for those who get it by pickle: on a machine without the folder."""
+
+    def __reduce__(self):
+        return Path, (f"{self}.elsewhere",)
+
+
+@contextmanager
+def unseen(self, mark=Store.mark):
+    with mark(self) as path:
+        yield Unseen(path)
 
 
 CHILD = """
-from vaenotes import runs
+from vaenotes.lab import runs
 from vaenotes.config import Config
 runs.fetch([Config(**{small}, epochs=10**4)], runs.Store())
 """
 
 
 @pytest.mark.slow
-def test_a_worker_stops_training_for_a_run_that_was_killed(local, tmp_path):
+def test_a_worker_stops_training_for_a_run_that_was_killed_when_another_begins(local, tmp_path):
     store = Store(tmp_path / "store")
     local.worker()
     asking = subprocess.Popen(
@@ -153,20 +175,13 @@ def test_a_worker_stops_training_for_a_run_that_was_killed(local, tmp_path):
     )
     local.processes.append(asking)
     local.wait_until(lambda: any(epochs_done(store)))
-    assert asking.poll() is None
     local.stop(asking)
-
-    def stands_still():
-        before = epochs_done(store)
-        time.sleep(1.5)  # many epochs
-        return before == epochs_done(store)
-
-    local.wait_until(stands_still, seconds=20)
-    assert max(epochs_done(store)) < 10**4
+    config = Config(**SMALL, epochs=1)
+    assert runs.fetch([config], store).keys() == {config}  # by the only worker there is
+    assert 0 < max(epochs_done(store)) < 10**4
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("local", "victim", "message"),
     [
@@ -184,22 +199,8 @@ def test_a_run_that_cannot_go_on_says_why(local, tmp_path, victim, message):
 
 
 @pytest.mark.slow
-def test_a_run_waits_for_a_worker_where_none_is_left(local, tmp_path):
-    store, worker = Store(tmp_path / "store"), local.worker()
-
-    def replace_worker():
-        local.stop(worker)
-        local.worker()
-
-    config = Config(**SMALL, epochs=EPOCHS)
-    with meanwhile(store, 1, replace_worker) as then:
-        found = runs.fetch([config], store)
-    assert found.keys() == {config} and then != []
-
-
-@pytest.mark.slow
 def test_workers_that_could_not_give_the_same_results_are_refused(local, tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "PATIENCE", 1)
+    monkeypatch.setattr(workers, "PATIENCE", 1)
     config, store = Config(**SMALL, epochs=1), Store(tmp_path / "store")
 
     def refused(message):
@@ -212,37 +213,29 @@ def test_workers_that_could_not_give_the_same_results_are_refused(local, tmp_pat
     broken.mkdir()
     (broken / "vaenotes.py").write_text("raise ImportError('too old')")
     worker = local.worker(PYTHONPATH=str(broken))
-    refused("tcp://127.*cannot import this version of the library.*too old")
+    refused("tcp://127.* cannot import what it needs: .*too old")
     local.stop(worker)
-    worker = local.worker(threads=2)
-    refused("a worker must have one thread, tcp://127.* has 2")
-    with monkeypatch.context() as patch:  # as if it had joined later
-        patch.setattr(cluster, "_check_workers", lambda *_: None)
-        refused("a worker must have one thread, tcp://127.* has 2")
-    local.stop(worker)
-    local.worker()
-    with pytest.raises(ClusterError, match=r"127.* has no GPU"), cluster.connected("cuda"):
-        pass
-    with monkeypatch.context() as patch:
-        patch.setattr(cluster, "code_digest", lambda: "another")
-        refused("127.* has other code")
-    # and one that could takes a prior that its library does not know
-    monkeypatch.setitem(PRIORS, "floored", defined()["Floored"])
-    own = [replace(config, prior="floored")]
-    found = runs.fetch(own, store)
-    monkeypatch.delenv("VAENOTES_SCHEDULER")
-    assert_same(found, runs.fetch(own, Store(tmp_path / "alone")))
+    worker = local.worker()
+    with monkeypatch.context() as patched:
+        patched.setattr(workers, "code_digest", lambda: "another")
+        refused("tcp://127.* has other code")
+    mine = "from vaenotes.priors import DiagonalPrior\nclass Mine(DiagonalPrior): pass"
+    (tmp_path / "mine.py").write_text(mine)
+    monkeypatch.syspath_prepend(tmp_path)  # of this process, not of the worker
+    monkeypatch.setitem(PRIORS, "exogenous", __import__("mine").Mine)
+    refused("tcp://127.* cannot import what it needs: .*No module named 'mine'")
+    assert worker.poll() is None
 
 
-@pytest.mark.parametrize("address", ["here", "tcp://here", "tcp://a b:1", "tcp://:1", "tcp://a:0"])
+@pytest.mark.parametrize("address", ["here", "tcp://here", "tcp://a b:1", "tcp://:x", "http://a:1"])
 def test_what_is_no_address_is_refused(address, monkeypatch, tmp_path):
     monkeypatch.setenv("VAENOTES_SCHEDULER", address)
-    with pytest.raises(ParameterError, match=f"VAENOTES_SCHEDULER must be .* got '{address}'"):
+    with pytest.raises(ClusterError, match=f"VAENOTES_SCHEDULER must be .* got '{address}'"):
         runs.fetch([Config(**SMALL)], Store(tmp_path))
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(cluster, "PATIENCE", 0.5)
+    monkeypatch.setattr(workers, "PATIENCE", 0.5)
     monkeypatch.setenv("VAENOTES_SCHEDULER", "tcp://127.0.0.1:1")
     with pytest.raises(ClusterError, match=r"no Dask scheduler answers at .*=tcp://127\.0\.0\.1:1"):
         runs.fetch([Config(**SMALL)], Store(tmp_path))
@@ -251,24 +244,5 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch, tmp_path):
 def test_without_dask_it_is_said_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "distributed", None)
     monkeypatch.setenv("VAENOTES_SCHEDULER", "tcp://127.0.0.1:1")
-    with pytest.raises(ParameterError, match=r"pip install distributed"):
+    with pytest.raises(ClusterError, match=r"pip install distributed"):
         runs.fetch([Config(**SMALL)], Store(tmp_path))
-
-
-def test_a_worker_without_the_stores_folder_keeps_nothing(tmp_path):
-    """It may have a folder of this name: the mark of the right one is missing there."""
-    config, store = Config(**SMALL, epochs=1), Store(tmp_path / "store")
-    dataset, code = runs.load_data(config), workers.code_digest()
-    task, reported = workers.Task([config], ["k"], "n", {}), []
-    with store.mark() as mark:
-        pass
-    common = [dataset], "cpu", reported.append, mark, store, code
-    name, (result,) = workers._train(task, *common)
-    assert name == "n" and reported == [SMALL["images"]] and not list(store.files())
-    with store.mark() as mark:
-        again = [dataset], "cpu", reported.append, mark, store, code
-        _, (seen,) = workers._train(task, *again)
-        assert [file.state for file in store.files()] == ["temporary", "whole"]
-    for table in ("trace", "weights"):
-        one, other = getattr(result, table), getattr(seen, table)
-        assert all(np.array_equal(one[name], other[name], equal_nan=True) for name in one)

@@ -215,7 +215,8 @@ def test_who_waits_goes_on_when_the_one_that_trains_is_killed(store, tmp_path):
     second = start()
     assert "waiting for another process" in second.stderr.readline()
     first.kill()
-    first.communicate()
+    first.wait()
+    first.stderr.close()
     for trainer in trainers:
         trainer.resume()
     assert len(trainers) == 2 and not psutil.wait_procs(trainers, timeout=10)[1]
@@ -228,7 +229,7 @@ def test_who_waits_goes_on_when_the_one_that_trains_is_killed(store, tmp_path):
 def test_a_worker_with_other_code_is_refused(store, monkeypatch, two_workers):
     """As if the library had been changed while it ran: workers import it as it is now."""
     monkeypatch.setattr(workers, "code_digest", lambda: "of before")
-    with pytest.raises(ClusterError, match=r"a worker on .* has other code") as caught:
+    with pytest.raises(ClusterError, match="the run has other code") as caught:
         run(LONG, store)
     assert "\n" not in str(caught.value) and not children(os.getpid())
 
@@ -272,7 +273,7 @@ def test_large_replicas_are_divided_and_small_ones_are_not(monkeypatch, store):
     )
     configs = [Config(**SMALL | {"epochs": 0}, seed=seed) for seed in range(6)]
     run(configs, store)
-    monkeypatch.setattr(workers, "ENSEMBLE_BYTES", 30 * 10**6)
+    monkeypatch.setattr(workers, "ENSEMBLE_BYTES", 15 * 10**6)
     run([replace(config, hidden=200) for config in configs], store)
     assert sizes == [6, 2, 2, 2]
 

@@ -7,7 +7,7 @@ processes have started is trained in this one.
 
 import math
 import os
-import socket
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Executor, as_completed
@@ -94,19 +94,20 @@ def train_all(
     tasks = list(_stopped(wanted, store))
     tasks += _groups(wanted, datasets, {config for task in tasks for config in task.configs})
     images = sum(task.images for task in tasks)
+    priors = {config.prior: PRIORS[config.prior] for config in wanted}
     with (
-        _pool(device, tasks) as pool,
+        _pool(device, tasks, priors) as pool,
         store.mark() as mark,
         progress(f"training {len(wanted)} replicas", images, mark) as bar,
     ):
         tasks = _divided(tasks, datasets, pool.workers)
         distinct = {id(dataset): dataset for dataset in datasets.values()}
         sent = {number: pool.send(dataset) for number, dataset in distinct.items()}
-        jobs = []
-        for task in tasks:
-            priors = {config.prior: PRIORS[config.prior] for config in task.configs}
-            theirs = [sent[id(datasets[config])] for config in task.configs]
-            jobs.append((task, theirs, priors, device, code_digest(), store, mark))
+        common = priors, device, code_digest(), store, mark
+        jobs = [
+            (task, [sent[id(datasets[config])] for config in task.configs], *common)
+            for task in tasks
+        ]
         for done, (task, results, shared) in enumerate(_outcomes(pool.executor, jobs), 1):
             if not shared:
                 add(mark, task.images)
@@ -177,13 +178,16 @@ def _bytes(config: Config, dataset: Dataset) -> int:
     with torch.device("meta"):
         weights = sum(parameter.nbytes for parameter in VAE(config, dataset).parameters())
     units = math.prod(dataset.images.shape[1:]) + config.hidden
-    return WEIGHT_COPIES * weights + UNIT_BYTES * units * max(config.batch, EVALUATION_IMAGES)
+    images = max(config.batch, min(EVALUATION_IMAGES, config.images))
+    return WEIGHT_COPIES * weights + UNIT_BYTES * units * images
 
 
-def _pool(device: str, tasks: Sequence[Task]) -> AbstractContextManager[Pool]:
+def _pool(
+    device: str, tasks: Sequence[Task], priors: Mapping[str, Any]
+) -> AbstractContextManager[Pool]:
     """Those who train these tasks."""
     if address := os.environ.get("VAENOTES_SCHEDULER"):
-        return _cluster(address)
+        return _cluster(address, priors)
     firsts = [task.configs[0] for task in tasks]
     steps = sum(one.epochs * one.epoch_images // one.batch for one in firsts)
     seconds = 0.01 * steps + sum(task.images for task in tasks) / 60_000  # about
@@ -219,12 +223,15 @@ def _end_with(parent: int) -> None:
 
 
 @contextmanager
-def _cluster(address: str) -> Iterator[Pool]:
+def _cluster(address: str, priors: Mapping[str, Any]) -> Iterator[Pool]:
     try:
         from distributed import Client, KilledWorker
     except ImportError:
         rule = "needs Dask (pip install distributed)"
         raise ClusterError(f"VAENOTES_SCHEDULER={address} {rule}") from None
+    if not re.fullmatch(r"(tcp|tls)://\S+:\d{1,5}", address):
+        rule = "VAENOTES_SCHEDULER must be tcp://host:port or tls://host:port"
+        raise ClusterError(f"{rule}, got {address!r}")
     try:
         client = Client(address, timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -237,6 +244,8 @@ def _cluster(address: str) -> Iterator[Pool]:
     with client:
         try:
             client.wait_for_workers(1, timeout=PATIENCE)
+            for worker, code in client.run(_code, priors, on_error="return").items():
+                _check_code(worker, code)
             executor = client.get_executor(pure=False)
             yield Pool(executor, len(client.nthreads()), send)
         except TimeoutError:
@@ -245,8 +254,20 @@ def _cluster(address: str) -> Iterator[Pool]:
             raise ClusterError(f"workers keep dying, for want of memory perhaps: {error}") from None
         except CancelledError:
             raise ClusterError(f"the scheduler at {address} is gone") from None
-        except ImportError as error:
-            raise ClusterError(f"a worker lacks what it needs: {error}") from None
+
+
+def _code(priors: Mapping[str, Any]) -> str:
+    """Asked of each of a cluster's workers first: it would die of a task whose library or priors it
+    cannot import."""
+    return code_digest()
+
+
+def _check_code(worker: str, code: str | Exception) -> None:
+    if isinstance(code, Exception):
+        raise ClusterError(f"{worker} cannot import what it needs: {code}")
+    if code != code_digest():
+        rule = "has other code, of the library or of what it computes with"
+        raise ClusterError(f"{worker} {rule}: start again, with the same everywhere")
 
 
 def _outcomes(
@@ -279,11 +300,7 @@ def _train(
     the same. Where it sees the run's mark, which is there while the run goes on, it shares the
     store's folder, leaves a checkpoint after each epoch, and says how many images it was; the
     second of what it returns is whether it does. priors: what these names mean to whoever asked."""
-    if code_digest() != code:  # a process of its own imports the library as it is now
-        raise ClusterError(
-            f"a worker on {socket.gethostname()} has other code, of the library or of what it "
-            "computes with: start again, with the same everywhere"
-        )
+    _check_code("the run", code)  # a process of its own imports the library as it is now
     shared = mark.exists()
     kept = shared and bool(task.name)
 
