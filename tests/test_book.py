@@ -83,21 +83,27 @@ def test_each_thing_of_your_own_is_a_cell():
         assert len(cell.splitlines()) > 5
 
 
-@pytest.fixture(scope="module")
-def shared_store(tmp_path_factory):
-    return tmp_path_factory.mktemp("store")
-
-
 @pytest.mark.slow
-@each_executed
-def test_every_page_reruns_with_one_seed_from_elsewhere(page, tmp_path, shared_store):
-    command = [sys.executable, "-m", "papermill", str(page), "out.ipynb", "-p", "profile", "quick"]
-    command += ["-p", "seeds", "1", "-p", "epochs", "1", "-p", "first_seed", "1000"]
-    command += ["-p", "data", "digits"]  # sprites are those of any build
-    environment = os.environ | {"VAENOTES_STORE": str(shared_store)}
+def test_a_page_reruns_elsewhere_as_the_readme_tells(tmp_path):
+    readme = (ROOT / "README.md").read_text()
+    told = re.search(r"papermill (book/\S+) (out.ipynb) -p seeds \S+ -p data (\S+)$", readme, re.M)
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(ROOT / told[1]),
+        told[2],
+        "-p",
+        "data",
+        told[3],
+    ]
+    for parameter in ("profile quick", "seeds 1", "epochs 1", "first_seed 1000"):
+        command += ["-p", *parameter.split()]
+    environment = os.environ | {"VAENOTES_STORE": str(tmp_path / "store")}
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr[-2000:]
-    cells = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
+    assert run.returncode == 0 and "does not end in" not in run.stderr, run.stderr[-2000:]
+    cells = nbformat.read(tmp_path / told[2], as_version=4).cells
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    said = "".join(output.text for output in outputs if output.get("name") == "stderr")
-    assert "Warning" not in said, said
+    assert f"Computed with profile = 'quick', data = '{told[3]}'" in str(outputs)
+    said = [output.text for output in outputs if output.get("name") == "stderr"]
+    assert "Warning" not in "".join(said), said

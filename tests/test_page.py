@@ -178,7 +178,7 @@ def test_starting_papermill_and_a_build_stays_light():
 def test_a_misspelt_parameter_ends_papermill_with_one_line_and_without_training(tmp_path):
     command = [sys.executable, "-m", "papermill", str(ONE), "out.ipynb", "-p", "sed", "3"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert run.returncode == 1 and "does not end in" not in run.stderr
+    assert run.returncode == 1
     last_line = run.stderr.rstrip().splitlines()[-1]
     assert last_line.startswith("ParameterError: unknown parameter 'sed'; did you mean 'seeds'?")
 
