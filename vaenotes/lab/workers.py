@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import torch
 from loky import BrokenProcessPool, ProcessPoolExecutor, cpu_count
+from loky.backend.context import LokyContext
 
 from vaenotes.config import Config
 from vaenotes.data.dataset import Dataset
@@ -64,12 +65,12 @@ class Task(NamedTuple):
         return sum((config.epochs - done) * config.epoch_images for config in self.configs)
 
 
-class Pool(NamedTuple):
-    """Who trains. executor: None for this process itself; workers: how many there are; send: what
+class Workers(NamedTuple):
+    """Who trains. executor: None for this process itself; count: how many there are; send: what
     takes a data set to them, once for all tasks."""
 
     executor: Executor | None
-    workers: int
+    count: int
     send: Callable[[Dataset], Any] = lambda dataset: dataset
 
 
@@ -96,19 +97,19 @@ def train_all(
     images = sum(task.images for task in tasks)
     priors = {config.prior: PRIORS[config.prior] for config in wanted}
     with (
-        _pool(device, tasks, priors) as pool,
+        _workers(device, tasks, priors) as workers,
         store.mark() as mark,
         progress(f"training {len(wanted)} replicas", images, mark) as bar,
     ):
-        tasks = _divided(tasks, datasets, pool.workers)
+        tasks = _divided(tasks, datasets, workers.count)
         distinct = {id(dataset): dataset for dataset in datasets.values()}
-        sent = {number: pool.send(dataset) for number, dataset in distinct.items()}
+        sent = {number: workers.send(dataset) for number, dataset in distinct.items()}
         common = priors, device, code_digest(), store, mark
         jobs = [
             (task, [sent[id(datasets[config])] for config in task.configs], *common)
             for task in tasks
         ]
-        for done, (task, results, shared) in enumerate(_outcomes(pool.executor, jobs), 1):
+        for done, (task, results, shared) in enumerate(_outcomes(workers.executor, jobs), 1):
             if not shared:
                 add(mark, task.images)
             bar.set_postfix_str(f"{done} of {len(tasks)} ensembles")
@@ -182,9 +183,9 @@ def _bytes(config: Config, dataset: Dataset) -> int:
     return WEIGHT_COPIES * weights + UNIT_BYTES * units * images
 
 
-def _pool(
+def _workers(
     device: str, tasks: Sequence[Task], priors: Mapping[str, Any]
-) -> AbstractContextManager[Pool]:
+) -> AbstractContextManager[Workers]:
     """Those who train these tasks."""
     if address := os.environ.get("VAENOTES_SCHEDULER"):
         return _cluster(address, priors)
@@ -193,14 +194,17 @@ def _pool(
     seconds = 0.01 * steps + sum(task.images for task in tasks) / 60_000  # about
     if device == "cpu" and seconds >= WORTH_PROCESSES and cpu_count() > 1:
         return _processes(cpu_count())
-    return nullcontext(Pool(None, 1))
+    return nullcontext(Workers(None, 1))
 
 
 @contextmanager
-def _processes(workers: int) -> Iterator[Pool]:
-    executor = ProcessPoolExecutor(workers, initializer=_end_with, initargs=(os.getpid(),))
+def _processes(workers: int) -> Iterator[Workers]:
+    context = LokyContext()  # asked for by its name it is joblib's, where that is imported
+    executor = ProcessPoolExecutor(
+        workers, context=context, initializer=_end_with, initargs=(os.getpid(),)
+    )
     try:
-        yield Pool(executor, workers)
+        yield Workers(executor, workers)
     except BrokenProcessPool:
         raise ClusterError(
             "a worker process was killed, for want of memory perhaps; "
@@ -223,7 +227,7 @@ def _end_with(parent: int) -> None:
 
 
 @contextmanager
-def _cluster(address: str, priors: Mapping[str, Any]) -> Iterator[Pool]:
+def _cluster(address: str, priors: Mapping[str, Any]) -> Iterator[Workers]:
     try:
         from distributed import Client, KilledWorker
     except ImportError:
@@ -247,7 +251,7 @@ def _cluster(address: str, priors: Mapping[str, Any]) -> Iterator[Pool]:
             for worker, code in client.run(_code, priors, on_error="return").items():
                 _check_code(worker, code)
             executor = client.get_executor(pure=False)
-            yield Pool(executor, len(client.nthreads()), send)
+            yield Workers(executor, len(client.nthreads()), send)
         except TimeoutError:
             raise ClusterError(f"the scheduler at {address} has no worker") from None
         except KilledWorker as error:
