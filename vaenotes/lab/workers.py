@@ -66,11 +66,11 @@ class Task(NamedTuple):
 
 
 class Workers(NamedTuple):
-    """Who trains. executor: None for this process itself; count: how many there are; send: what
+    """Who trains. executor: None for this process itself; number: how many there are; send: what
     takes a data set to them, once for all tasks."""
 
     executor: Executor | None
-    count: int
+    number: int
     send: Callable[[Dataset], Any] = lambda dataset: dataset
 
 
@@ -101,7 +101,7 @@ def train_all(
         store.mark() as mark,
         progress(f"training {len(wanted)} replicas", images, mark) as bar,
     ):
-        tasks = _divided(tasks, datasets, workers.count)
+        tasks = _divided(tasks, datasets, workers.number)
         distinct = {id(dataset): dataset for dataset in datasets.values()}
         sent = {number: workers.send(dataset) for number, dataset in distinct.items()}
         common = priors, device, code_digest(), store, mark
