@@ -14,8 +14,8 @@ notes' figures.
 
     python benchmarks/full_size.py pack COMMIT TITLE OUT [TITLE OUT ...]
 
-then makes vaenotes/results/full_size.npz of what such runs have left; a title tells runs of one arm
-apart that ended at different epochs ("" for none).
+then makes the report's results/full_size.npz of what such runs have left; a title tells runs of one
+arm apart that ended at different epochs ("" for none).
 """
 
 import argparse
@@ -34,10 +34,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from vaenotes import trace
 from vaenotes.config import Config
-from vaenotes.data import load as data
+from vaenotes.data import sprites
 from vaenotes.data.dataset import Dataset
+from vaenotes.model import VAE
 from vaenotes.objective import Weights, terms, total
-from vaenotes.training import build
 
 NOTES = Config(
     data="sprites", images=737_280, size=64, encoder="multiscale", hidden=256, batch=64,
@@ -78,13 +78,13 @@ class Grid:
     """All of dSprites' grid on the device, and how its factors are standardised."""
 
     def __init__(self, device: str, short: bool):
-        sizes = data.COUNTS
-        count = 4096 if short else data.GRID  # a trial has the first rows only
+        sizes = sprites.COUNTS
+        count = 4096 if short else sprites.GRID  # a trial has the first rows only
         rows = np.column_stack(np.unravel_index(np.arange(count), sizes))
-        pictures = [data.render(rows[i : i + 65_536], 64) for i in range(0, count, 65_536)]
+        pictures = [sprites.render(rows[i : i + 65_536], 64) for i in range(0, count, 65_536)]
         self.images = torch.from_numpy(np.concatenate(pictures)).flatten(1).to(device)
         self.count, self.device = count, device
-        large = data._draw(sizes, 1_000_000, 0, data.CORRELATED, 0.2)
+        large = sprites.draw_indices(sizes, 1_000_000, 0)
         mean, std = large.mean(0), large.std(0)
         self.moments = {"factor_mean": mean, "factor_std": std}
         standard = (rows - mean) / std
@@ -92,8 +92,8 @@ class Grid:
 
     def draw(self, count: int, *seed: int) -> Tensor:
         """Rows of the grid, (image,): drawn as the data are."""
-        drawn = data._draw(data.COUNTS, count, list(seed), data.CORRELATED, 0.2)
-        rows = np.ravel_multi_index(tuple(drawn.T), data.COUNTS) % self.count
+        drawn = sprites.draw_indices(sprites.COUNTS, count, seed)
+        rows = np.ravel_multi_index(tuple(drawn.T), sprites.COUNTS) % self.count
         return torch.from_numpy(rows).to(self.device)
 
     def pick(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,10 +144,10 @@ class Replica:
         config, device = self.config, grid.device
         shape = Dataset(
             "sprites", np.zeros((1, 64, 64), np.uint8), np.zeros((1, 5), np.float32),
-            data.FACTORS, data.CORRELATED,
+            sprites.FACTORS, sprites.CORRELATED,
         )  # fmt: skip
         # Weights as the library draws them; then the means and stds of all that can be drawn.
-        model = build(config, shape).initialise(torch.Generator().manual_seed(seed))
+        model = VAE(config, shape).initialise(torch.Generator().manual_seed(seed))
         for name, value in grid.moments.items():
             getattr(model, name).copy_(torch.from_numpy(value))
         self.model = model.to(device)
@@ -377,9 +377,9 @@ def pack(commit: str, *parts: str) -> None:
                 owner, _, what = name.partition("/")
                 if int(owner) == number and kept_name(what):
                     arrays[f"{len(facts) - 1}/{what}"] = shortened(value)
-    folder = Path(__file__).parents[1] / "vaenotes" / "results"
+    folder = Path(__file__).parents[1] / "vaenotes" / "report" / "results"
     about = json.dumps({"commit": commit, "replicas": facts})
-    drawn = data._draw(data.COUNTS, trace.EVALUATION_IMAGES, [HELD_OUT_SEED], data.CORRELATED, 0.2)
+    drawn = sprites.draw_indices(sprites.COUNTS, trace.EVALUATION_IMAGES, [HELD_OUT_SEED])
     factors = drawn[: trace.KEPT_IMAGES].astype(np.float32)
     np.savez_compressed(folder / "full_size.npz", about=np.array(about), factors=factors, **arrays)
     print(f"{len(facts)} replicas, {len(arrays)} arrays")

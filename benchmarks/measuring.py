@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from vaenotes.report import cost
-from vaenotes_facts import commit, hardware, installed_versions
+from vaenotes.report import results, tables
+from vaenotes_book.facts import commit, hardware, installed_versions
 
 torch.set_num_threads(1)
 
@@ -61,13 +61,12 @@ def report(name: str, setting: str, rows: list[Row]) -> None:
     """Print the table, and store it with the commit, the machine and the versions behind it."""
     kept = {
         "setting": setting,
-        "commit": commit(cost.FOLDER),
+        "commit": commit(results.FOLDER),
         "hardware": hardware(),
         "versions": installed_versions(),
         "rows": [asdict(row) for row in rows],
     }
-    path = cost.path(name)
-    path.parent.mkdir(exist_ok=True)
+    path = results.FOLDER / f"cost_{name}.json"
     path.write_text(json.dumps(kept, indent=1) + "\n")
-    print(setting, cost.table(name).to_string(), sep="\n")
+    print(setting, tables.cost_table(name).data.to_string(), sep="\n")
     print(f"stored in {path.name}")

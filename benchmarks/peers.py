@@ -21,14 +21,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vaenotes import training
 from vaenotes.config import Config
-from vaenotes.data import pool
+from vaenotes.data import dataset as datasets
 from vaenotes.data.dataset import Dataset
-from vaenotes.objective import Weights
+from vaenotes.objective import Weights, loss
 
 
 def pixels(dataset: Dataset) -> Tensor:
     """(image, pixel), float32 0..1"""
-    return pool.pixels(torch.from_numpy(dataset.images).flatten(1))
+    return datasets.pixels(torch.from_numpy(dataset.images).flatten(1))
 
 
 def product() -> float:
@@ -63,7 +63,7 @@ def plain_loop(config: Config, dataset: Dataset) -> float:
             )
             noise, z0 = drawn.split([model.noise_inputs, model.node_shape[1]], dim=-1)
             optimizer.zero_grad()
-            training.loss(model, Weights(), images, wanted, noise, z0).backward()
+            loss(model, Weights(), images, wanted, noise, z0).backward()
             optimizer.step()
 
     return len(dataset.images) / cpu_seconds(epoch)

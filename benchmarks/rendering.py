@@ -6,17 +6,17 @@ taskset -c 0 python benchmarks/rendering.py
 import numpy as np
 from measuring import Row, cpu_seconds, in_turns, report
 
-from vaenotes.data import load as data
+from vaenotes.data import sprites
 
 ROUNDS, IMAGES = 9, 100_000
 
 
 def main() -> None:
     rng = np.random.default_rng(0)
-    indices = np.column_stack([rng.integers(count, size=IMAGES) for count in data.COUNTS])
+    indices = np.column_stack([rng.integers(count, size=IMAGES) for count in sprites.COUNTS])
     found = in_turns(
         {
-            size: lambda size=size: IMAGES / cpu_seconds(lambda: data.render(indices, size))
+            size: lambda size=size: IMAGES / cpu_seconds(lambda: sprites.render(indices, size))
             for size in (16, 32, 64)
         },
         ROUNDS,

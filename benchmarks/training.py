@@ -15,11 +15,12 @@ from peers import flops_an_image, plain_loop, product, pythae
 
 from vaenotes import training
 from vaenotes.config import Config
-from vaenotes.data import load as data
+from vaenotes.data.load import load
+from vaenotes.speed import freed_memory_kept
 
 ROUNDS, REPLICAS, IMAGES = 5, 16, 10_000
 SETTING = {"images": IMAGES, "size": 32, "hidden": 256, "batch": 64, "learning_rate": 1e-3}
-dataset = data.load("sprites", images=IMAGES, size=32)
+dataset = load("sprites", images=IMAGES, size=32)
 
 
 class Ours:
@@ -46,7 +47,7 @@ def main() -> None:
     logging.disable(logging.WARNING)  # pythae tells of every epoch
     one = Config(**SETTING)
     flops = flops_an_image(one, dataset) / 1e9
-    with training.freed_memory_kept():
+    with freed_memory_kept():
         found = in_turns(
             {
                 "peak": product,

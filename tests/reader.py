@@ -169,7 +169,7 @@ def accessibility(visit: Visit, exceptions: dict[str, str] | None = None) -> lis
     """What axe-core finds at WCAG 2 A and AA, less exceptions: by rule, what the element says.
 
     Thousands of elements would take it long: formulas are left to MathJax, which brings a text of
-    its own for screen readers, and of code's tokens one of a kind is looked at.
+    its own for screen readers, and of the tokens of code and signatures one of a kind is looked at.
     """
     options = {
         "runOnly": {"type": "tag", "values": WCAG},
@@ -177,13 +177,13 @@ def accessibility(visit: Visit, exceptions: dict[str, str] | None = None) -> lis
         "preload": False,  # of style sheets, for rules that are not asked for
     }
     visit.page.evaluate("""() => {
-        const seen = new Set();
-        window.whole = [...document.querySelectorAll("mjx-container svg, mjx-assistive-mml, pre")]
-            .map(e => [e, [...e.childNodes]]);
+        const seen = new Set(), code = "pre, dt.sig";
+        const parts = `mjx-container svg, mjx-assistive-mml, ${code}`;
+        window.whole = [...document.querySelectorAll(parts)].map(e => [e, [...e.childNodes]]);
         for (const [e] of whole) {
-            const short = e.cloneNode(e.localName === "pre");
-            for (const token of short.querySelectorAll("span")) {
-                const kind = token.className + getComputedStyle(e).backgroundColor;
+            const short = e.cloneNode(e.matches(code));
+            for (const token of short.querySelectorAll("span, em")) {
+                const kind = e.localName + token.className + getComputedStyle(e).backgroundColor;
                 if (seen.has(kind)) token.replaceWith(...token.childNodes);
                 seen.add(kind);
             }

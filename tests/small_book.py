@@ -1,15 +1,12 @@
-"""A small book with the real settings and extensions and a stand-in library, to build in tests."""
+"""A small book with the real settings and extension and a stand-in library, to build in tests."""
 
 import os
 import shutil
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 from bs4 import BeautifulSoup
-
-from vaenotes.report.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
@@ -26,54 +23,38 @@ kernelspec:
   language: python
 ---
 """
-CHECK = "import vaenotes as vn\nsettings = report.check_parameters(globals())\nsettings"
-
-
-def parameters_cell() -> str:
-    """The code of the `parameters` cell, from the one definition of its names and defaults."""
-
-    def type_name(annotation: object) -> str:  # papermill's parser does not know `int | None`
-        name = getattr(annotation, "__name__", str(annotation))
-        return {"int | None": "Optional[int]"}.get(str(annotation), name)
-
-    lines = [
-        f"{field.name}: {type_name(field.type)} = {field.default!r}" for field in fields(Settings)
-    ]
-    return "\n".join(["from typing import Optional", *lines])
-
-
-PAGE = f"""\
-{FRONT_MATTER}
+OPENING = """\
 # A page
 
-```{{code-cell}} python3
-:tags: [parameters]
+```{code-cell} python3
+from vaenotes import report
 
-{parameters_cell()}
+page = report.Page(globals())
+page
 ```
-
-```{{code-cell}} python3
-{CHECK}
-```
-
+"""
+PAGE = f"""\
+{FRONT_MATTER}
+{OPENING}
 ```{{code-cell}} python3
 from myst_nb import glue
-from vaenotes.data import ANSWER, fetch
+from vaenotes.answers import ANSWER, fetch
 fetch()
 glue("answer", ANSWER + 1)
-glue("profile", settings.profile, display=False)
+glue("profile", page.settings.profile, display=False)
 ```
 
 The profile is {{glue:text}}`profile`.
 """
 
-
-LIBRARY_DATA = '''
+LIBRARY = {
+    "__init__.py": "",
+    "errors.py": "class ParameterError(ValueError):\n    pass\n",
+    "answers.py": '''
 import os
 import warnings
 
 ANSWER = 41
-DATASETS = ["sprites"]
 
 def fetch():
     """As if one replica had been trained, and two found."""
@@ -81,15 +62,63 @@ def fetch():
     if path := os.environ.get("VAENOTES_USED"):
         with open(path, "a") as file:
             file.write("found a\\nfound b\\ntrained c\\nfound c\\n")
-'''
+''',
+    "lab/__init__.py": "from vaenotes.lab import plots\n",
+    "lab/plots.py": """
+from IPython.display import SVG
 
-LIBRARY_EXPERIMENTS = """
+def dot(x):
+    'A circle at x.'
+    circle = f'<circle cx="{x}" cy="9" r="5"/>'
+    return SVG(f'<svg xmlns="http://www.w3.org/2000/svg">\\n{circle}\\n</svg>')
+""",
+    "report/__init__.py": "from vaenotes.report.page import Page\n",
+    "report/arms.py": """
 from vaenotes.errors import ParameterError
 
 def check_arms(settings):
-    if settings.first_seed == 13:
+    if settings.seeds == 13:
         raise ParameterError("regauge must be None with this prior")
-"""
+""",
+    "report/page.py": """
+import os
+from dataclasses import asdict, dataclass, fields
+from vaenotes.errors import ParameterError
+
+@dataclass(frozen=True)
+class Settings:
+    profile: str = "book"
+    data: str = "sprites"
+    seeds: int | None = None
+
+    @property
+    def changed(self):
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return ", ".join(f"{k} = {v!r}" for k, v in values.items() if v != getattr(Settings, k))
+
+class Page:
+    def __init__(self, namespace):
+        self.settings = Settings(**{one.name: namespace[one.name] for one in fields(Settings)})
+
+def read_parameters(text):
+    words = dict(word.split("=") for word in text.split())
+    words |= {"data": os.path.abspath(words["data"])} if "data" in words else {}
+    return {name: int(word) if word.isdigit() else word for name, word in words.items()}
+
+def check_parameters(values):
+    if unknown := values.keys() - asdict(Settings()).keys():
+        raise ParameterError(f"unknown parameter {unknown.pop()!r}")
+    return Settings(**values)
+
+def with_parameters(text, values={}):
+    before, cell, after = text.partition("```{code-cell}")
+    if not cell:
+        return text
+    lines = [f"{k} = {v!r}" for k, v in (asdict(Settings()) | values).items()]
+    fence = [cell + " python3", ":tags: [parameters, remove-input]", "", *lines, "```", "", ""]
+    return before + "\\n".join(fence) + cell + after
+""",
+}
 
 
 class SmallBook:
@@ -112,18 +141,14 @@ class SmallBook:
         (book / "index.md").write_text("# Index\n\nIt is {glue:text}`page.md::answer:d`.\n")
         (book / "page.md").write_text(PAGE)
         shutil.copy(BOOK / "status.md", book)
-
-        library = root / "vaenotes"
         if real:
-            shutil.copytree(ROOT / "vaenotes", library, ignore=lambda *_: ["__pycache__"])
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / "vaenotes", root / "vaenotes", ignore=ignored)
             return
-        library.mkdir()
-        for name in ["errors.py", "notebook.py", "settings.py"]:
-            shutil.copy(ROOT / "vaenotes" / name, library)
-        (library / "__init__.py").write_text("from vaenotes.notebook import check_parameters\n")
-        (library / "data.py").write_text(LIBRARY_DATA)
-        (library / "priors.py").write_text("PRIORS = ['exogenous']\n")
-        (library / "experiments.py").write_text(LIBRARY_EXPERIMENTS)
+        for name, source in LIBRARY.items():
+            path = root / "vaenotes" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(source)
 
     def edit(self, name: str, old: str, new: str) -> None:
         path = self.root / name
@@ -157,14 +182,12 @@ class SmallBook:
             "VAENOTES_STORE": str(self.root / "store"),
         }
 
-    def add(self, name: str, *cells: str, front_matter: str = "") -> None:
-        """Add a page of the parameters, their check, and these cells."""
-        page = PAGE.split("```{code-cell} python3\nfrom myst_nb")[0]
-        page = page.replace("kernelspec:", f"{front_matter}kernelspec:")
-        page += "\n".join(f"```{{code-cell}} python3\n{cell}\n```\n" for cell in cells)
+    def add(self, name: str, *cells: str) -> None:
+        """Add a page that opens as all do and has these cells."""
+        fences = [f"```{{code-cell}} python3\n{cell}\n```\n" for cell in cells]
         path = self.root / "book" / f"{name}.md"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(page)
+        path.write_text("\n".join([FRONT_MATTER, OPENING, *fences]))
         if name not in (self.root / "book" / "_toc.yml").read_text():
             self.edit("book/_toc.yml", "- file: status", f"- file: {name}\n- file: status")
 
@@ -173,8 +196,3 @@ class SmallBook:
 
     def soup(self, page: str) -> BeautifulSoup:
         return BeautifulSoup((self.html / f"{page}.html").read_text(), "html.parser")
-
-    def executed(self) -> list[list[str]]:
-        """The rows of the status page's first table."""
-        rows = self.soup("status").find("table").tbody.find_all("tr")
-        return [[cell.get_text() for cell in row.find_all("td")] for row in rows]

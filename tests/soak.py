@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "book" / "_ext"))
 from vaenotes.config import Config
 from vaenotes.lab import runs, workers
 from vaenotes.lab.store import Entry, Store
-from vaenotes_facts import commit, hardware
+from vaenotes_book.facts import commit, hardware
 
 RESULT = Path(__file__).with_name("soak.json")
 PATIENCE = 300  # seconds, for work that takes a few

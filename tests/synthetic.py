@@ -28,51 +28,43 @@ def make_runs(used, epochs=20, seed=0) -> xr.Dataset:
     means = rng.standard_normal((replicas, IMAGES, nodes, dims))
     means = means * spread[:, -1, None]
     grown = np.linspace(0, 1, epochs + 1)[None, :, None, None, None]
-    axes = ("replica", "epoch", "node", "dim")
-    by_image = ("replica", "image", "node", "dim")
-    followed = ("replica", "epoch", "followed", "node", "dim")
     kl = np.where(used, 3.0, 0.25) * np.ones_like(posterior)
     ratio = np.sqrt(posterior / prior)
-    levels = len(trace.QUANTILES)
-    quantiles = np.linspace(-1, 1, levels)[None, None, :, None, None]
-    by_quantile = ("replica", "epoch", "quantile", "node", "dim")
-    alike = np.ones((levels, 1, 1))  # all images and noise have one width
+    quantiles = np.linspace(-1, 1, len(trace.QUANTILES))[:, None, None]
+    wide = np.ones_like(posterior)[:, :, None]  # (replica, epoch, 1, node, dim)
+    alike = np.ones_like(quantiles)  # all images and noise have one width
+    logvar = np.log(posterior[:, :, None]) * np.ones((IMAGES, 1, 1))  # of each image
+    values = {
+        "posterior_variance": posterior,
+        "prior_variance": prior,
+        "posterior_spread": spread,
+        "prior_spread": np.full_like(posterior, 0.12),
+        "prior_mean": np.full_like(posterior, -0.15),
+        "ratio": ratio,
+        "kl_nats": kl,
+        "kl_mean_nats": 0.6 * kl,
+        "kl_offset_nats": 0.1 * kl,
+        "r2": np.broadcast_to([0.4, 0.9], posterior.shape[:3]).copy(),
+        "reconstruction_nats": np.full(posterior.shape[:2], 37.0),
+        "posterior_quantiles": 4 * quantiles * wide,
+        "prior_quantiles": 0.4 * quantiles * wide,
+        "posterior_std_quantiles": alike * np.sqrt(posterior)[:, :, None],
+        "prior_std_quantiles": alike * np.sqrt(prior)[:, :, None],
+        "followed_posterior_mean": grown * means[:, None],
+        "followed_posterior_logvar": logvar,
+        "knockout_nats": np.where(used[:, 0], 5.0, 0.0),
+        "knockout_r2": np.where(used[:, 0], 0.4, 0.0),
+        "noise_force": 0.5 * (1 - ratio[:, -1] ** 2) + 1e-9,
+        "shuffled_kl_nats": kl[:, -1] + 0.01,
+        "mean_reconstruction_nats": np.full(replicas, 36.5),
+        "image_posterior_mean": means,
+        "image_prior_mean": 0.8 * means,
+        "image_posterior_logvar": logvar[:, -1],
+    }
+    axes = {name: ("replica", "epoch", *about.axes) for name, about in trace.QUANTITIES.items()}
+    axes |= {name: ("replica", *about.axes) for name, about in trace.FINAL_QUANTITIES.items()}
     return xr.Dataset(
-        {
-            "posterior_variance": (axes, posterior),
-            "prior_variance": (axes, prior),
-            "posterior_spread": (axes, spread),
-            "prior_spread": (axes, np.full_like(posterior, 0.12)),
-            "prior_mean": (axes, np.full_like(posterior, -0.15)),
-            "ratio": (axes, ratio),
-            "knockout_nats": (("replica", "node", "dim"), np.where(used[:, 0], 5.0, 0.0)),
-            "knockout_r2": (("replica", "node", "dim"), np.where(used[:, 0], 0.4, 0.0)),
-            "noise_force": (("replica", "node", "dim"), 0.5 * (1 - ratio[:, -1] ** 2) + 1e-9),
-            "shuffled_kl_nats": (("replica", "node", "dim"), kl[:, -1] + 0.01),
-            "reconstruction_nats": (axes[:2], np.full(posterior.shape[:2], 37.0)),
-            "mean_reconstruction_nats": (axes[:1], np.full(replicas, 36.5)),
-            "r2": (axes[:3], np.broadcast_to([0.4, 0.9], posterior.shape[:3]).copy()),
-            "kl_nats": (axes, kl),
-            "kl_mean_nats": (axes, 0.6 * kl),
-            "kl_offset_nats": (axes, 0.1 * kl),
-            "posterior_quantiles": (
-                by_quantile, 4 * quantiles * np.ones_like(posterior)[:, :, None],
-            ),
-            "prior_quantiles": (
-                by_quantile, 0.4 * quantiles * np.ones_like(posterior)[:, :, None],
-            ),
-            "posterior_std_quantiles": (by_quantile, alike * np.sqrt(posterior)[:, :, None]),
-            "prior_std_quantiles": (by_quantile, alike * np.sqrt(prior)[:, :, None]),
-            "image_posterior_mean": (by_image, means),
-            "image_prior_mean": (by_image, 0.8 * means),
-            "image_posterior_logvar": (
-                by_image, np.log(posterior[:, -1, None]) * np.ones_like(means),
-            ),
-            "followed_posterior_mean": (followed, grown * means[:, None]),
-            "followed_posterior_logvar": (
-                followed, np.log(posterior[:, :, None]) * np.ones_like(means[:, None]),
-            ),
-        },
+        {name: (axes[name], value) for name, value in values.items()},
         coords={
             "epoch": np.arange(epochs + 1),
             "node": NODES,
@@ -80,14 +72,11 @@ def make_runs(used, epochs=20, seed=0) -> xr.Dataset:
             "quantile": list(trace.QUANTILES),
             "seed": ("replica", np.arange(replicas)),
             "kl_weight": ("replica", np.full(replicas, 0.5)),
-            "factors": (
-                ("image", "node"),
-                means[0, :, :, 0] + 1e-3 * np.arange(IMAGES)[:, None],
-            ),
+            "factors": (("image", "node"), means[0, :, :, 0] + 1e-3 * np.arange(IMAGES)[:, None]),
             "diverged": ("replica", np.full(replicas, -1)),
             "diverged_step": ("replica", np.full(replicas, -1)),
         },
-    )  # fmt: skip
+    )
 
 
 BOTH, FIRST, SECOND, NONE = [[1, 1]] * 2, [[1, 0]] * 2, [[0, 1]] * 2, [[0, 0]] * 2

@@ -15,24 +15,22 @@ from vaenotes.errors import ParameterError
 from vaenotes.lab.measures import median_of
 from vaenotes.lab.runs import run_arms
 from vaenotes.lab.store import Store
+from vaenotes.report.claims import OPEN, claims, verdict
 from vaenotes.report.experiments import ARMS, EXPERIMENTS
-from vaenotes.report.ledger import OPEN, claims, verdict
 
-# Trains, measures and loads data; prints a digest of each. Arguments: threads, workers, store.
+# Trains and loads data; prints a digest of each. Arguments: threads of torch, the store's folder.
 CHILD = """
 import hashlib, json, sys
 import numpy as np, torch
-from vaenotes import lab, report
-from vaenotes import checks, data, measures, runs, training
-from vaenotes import workers as side_by_side
+from vaenotes import training
 from vaenotes.config import Config
-from vaenotes.store import Store
+from vaenotes.data.load import DATASETS, MOST_IMAGES, load
+from vaenotes.lab import runs, workers
+from vaenotes.lab.store import Store
 
-threads, workers, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-torch.set_num_threads(threads)
+torch.set_num_threads(int(sys.argv[1]))
 training.WORTH_RECORDING = 8  # steps: the longer runs below record one, the others do not
-side_by_side.WORTH_PROCESSES = 0 if workers > 1 else float("inf")
-side_by_side.cpu_count = lambda: workers
+workers.WORTH_PROCESSES = 0  # seconds: little work is divided, too
 
 def digest(*arrays):
     found = hashlib.sha256()
@@ -48,27 +46,13 @@ full = {"prior": "cholesky", "likelihood": "gaussian_learned", "epochs": 2, "bat
 again = {"repeats": 3, "supervision_weight": 0.05, "epochs": 2, "kl_warmup": 1}
 notes = {"encoder": "multiscale", "size": 32, "epoch_steps": 5}
 configs += [Config(**small | other, seed=8) for other in (full, again, notes)]
-store, found = Store(folder), {}
-for config, entry in runs.fetch(configs, store).items():
-    for name, array in store.load(runs.store_key(config)).arrays.items():
-        key = f"{config.seed} {config.prior} {config.encoder} {config.repeats} {name}"
-        found[key] = digest(array)
-one = runs.run(configs[:4], store)
-for name in measures.MEASURES:
-    found[f"measure {name}"] = digest(measures.values_of(name, one).values)
-    found[f"interval {name}"] = repr(tuple(map(float, measures.median_of(name, one))))
-pictures = dict.fromkeys(data.DATASETS, 16)
-sizes = pictures | {"optdigits": 8, "linear_3": 12, "manifold_4": 20}
+found = {}
+for place, entry in enumerate(runs.fetch(configs, Store(sys.argv[2])).values()):
+    found |= {f"replica {place} {name}": digest(a) for name, a in entry.arrays.items()}
+sizes = dict.fromkeys(DATASETS, 16) | {"optdigits": 8, "linear_3": 12, "manifold_4": 20}
 for name, size in sizes.items():
-    most = data.MOST_IMAGES.get(name, 4096)
-    loaded = data.load(name, images=min(most, 4096, size**2 * 20), size=size)
+    loaded = load(name, images=min(MOST_IMAGES.get(name, 4096), 1500), size=size)
     found[f"data {name}"] = digest(loaded.images, loaded.factors, loaded.standard_factors)
-found["eigenvalues"] = digest(checks.digit_eigenvalues())
-settings = report.Settings(profile="quick", seeds=1, epochs=1)
-found["shortfall"] = repr(checks.shortfall(settings, "digits_cholesky"))
-full = checks.check_configs(settings, "digits_cholesky")
-found["spectra"] = digest(checks.relative_spectra(full))
-found["threads"] = torch.get_num_threads() == threads
 print(json.dumps(found))
 """
 
@@ -76,12 +60,12 @@ print(json.dumps(found))
 def child(folder, threads, workers, hash_seed):
     environment = os.environ | {
         "PYTHONHASHSEED": hash_seed,
-        "VAENOTES_STORE": str(folder),
+        "LOKY_MAX_CPU_COUNT": str(workers),
         **dict.fromkeys(
             ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads)
         ),
     }
-    command = [sys.executable, "-c", CHILD, str(threads), str(workers), str(folder)]
+    command = [sys.executable, "-c", CHILD, str(threads), str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -14,7 +14,7 @@ from vaenotes.data.dataset import Dataset
 from vaenotes.data.load import load
 from vaenotes.lab import measures, runs, summary
 from vaenotes.lab.store import Store
-from vaenotes.report import checks
+from vaenotes.report import known
 
 SMALL = {"images": 256, "hidden": 8, "epochs": 2, "batch": 64, "seed": 3}
 SPRITES = load("sprites", images=256, size=16)
@@ -46,31 +46,20 @@ def measured(changes, dataset, store, monkeypatch):
 
 # What is asked for, and the (epoch, step) at which its numbers stop being finite, or None.
 EXTREME = {
-    "rate 1e30": ({"learning_rate": 1e30}, (1, 1)),
     "rate 3e38": ({"learning_rate": 3e38}, (1, 1)),
     "rate 1e3": ({"learning_rate": 1e3}, (1, 1)),
     "KL weight 1e25: Adam's squares": ({"kl_weight": 1e25, "kl_warmup": 0}, (1, 0)),
-    "KL weight 1e38": ({"kl_weight": 1e38, "kl_warmup": 0}, (1, 0)),
     "KL weight 1e38 from the second epoch on": ({"kl_weight": 1e38}, (2, 0)),
     "KL weight 1e38 that never counts": ({"kl_weight": 1e38, "kl_warmup": 2}, None),
     "supervision weight 1e38": ({"supervision_weight": 1e38}, (1, 0)),
-    "batches repeated": ({"repeats": 3}, None),
     "posterior e-1000": ({"posterior_logvar": -1000.0}, None),
-    "posterior e-100": ({"posterior_logvar": -100.0}, None),
     "posterior e100": ({"posterior_logvar": 100.0}, (0, 0)),
-    "posterior e1000": ({"posterior_logvar": 1000.0}, (0, 0)),
     "prior e-1000": ({"prior_logvar": -1000.0}, (0, 0)),
-    "prior e-100": ({"prior_logvar": -100.0}, (0, 0)),
-    "prior e100": ({"prior_logvar": 100.0}, (0, 0)),
     "prior e1000": ({"prior_logvar": 1000.0}, (0, 0)),
-    "both e-100": ({"prior_logvar": -100.0, "posterior_logvar": -100.0}, (0, 0)),
     "noise e-100, learned": (LEARNED | {"noise_logvar": -100.0}, (0, 0)),
     "noise e100, learned": (LEARNED | {"noise_logvar": 100.0}, None),
-    "noise e-1000": ({"likelihood": "gaussian", "noise_logvar": -1000.0}, (0, 0)),
     "units 1e-30 and 1e30": ({"units": (1e-30, 1e30)}, (0, 0)),
     "nothing trained": ({"epochs": 0}, None),
-    "nothing trained, posterior e1000": ({"epochs": 0, "posterior_logvar": 1000.0}, (0, 0)),
-    "bfloat16": ({"precision": "bfloat16"}, None),
     "bfloat16, rate 1e30": ({"precision": "bfloat16", "learning_rate": 1e30}, (1, 1)),
     "closed form, no spread": ({"prior": "matched", "posterior_logvar": -1000.0}, None),
 }
@@ -101,7 +90,6 @@ def test_nothing_is_said_where_nothing_is_wrong(tmp_path, monkeypatch):
 
 CONSTANT = {
     "all black": (like_sprites(np.zeros_like(SPRITES.images)), ()),
-    "all white": (like_sprites(np.full_like(SPRITES.images, 255)), ()),
     "a constant factor": (like_sprites(factors=with_constant(1)), (1,)),
     "one image": (
         like_sprites(SPRITES.images[:1].repeat(256, 0), SPRITES.factors[:1].repeat(256, 0)),
@@ -111,7 +99,7 @@ CONSTANT = {
 
 
 @pytest.mark.parametrize(("dataset", "constant"), CONSTANT.values(), ids=CONSTANT)
-@pytest.mark.parametrize("prior", ["exogenous", "matched", "standard"])
+@pytest.mark.parametrize("prior", ["exogenous", "matched"])
 def test_r2_of_a_constant_factor_is_nan_and_all_else_is_finite(
     dataset, constant, prior, tmp_path, monkeypatch
 ):
@@ -186,6 +174,6 @@ def test_a_diverged_replica_is_nobodys_twin(name):
 
 def test_a_diverged_replica_does_not_count_as_one_without_dims_in_use():
     found = {"columns_1": half_diverged().isel(replica=[1, 0])}
-    expected, used = checks.expected_and_used(found)
+    expected, used = known.expected_and_used(found)
     assert expected.tolist() == [1] and used.tolist() == [2]
-    assert checks.dims_table(found)["exactly so"].tolist() == ["0 of 1"]
+    assert known.dims_table(found, "columns")["exactly so"].tolist() == ["0 of 1"]

@@ -7,7 +7,7 @@ from vaenotes.graph import GraphNetwork, averaging_matrix, parent_matrix
 NODES = ("a", "b", "c")
 
 
-def test_parent_matrix_has_a_row_for_each_hearing_node():
+def test_parent_matrix_has_a_row_for_each_receiving_node():
     matrix = parent_matrix(NODES, (("a", "c"), ("b", "c")))
     assert matrix.tolist() == [[0, 0, 0], [0, 0, 0], [1, 1, 0]]
 
@@ -43,9 +43,9 @@ def test_graph_network_equals_its_definition_written_as_loops(shared):
     def layer(module, inputs):  # average over {i, parents of i} of (h_j W_j + b_j)
         outputs = []
         for node in range(3):
-            heard = [node, *parents[node].nonzero().flatten().tolist()]
+            neighbours = [node, *parents[node].nonzero().flatten().tolist()]
             messages = []
-            for other in heard:
+            for other in neighbours:
                 copy = 0 if shared else other
                 messages.append(inputs[:, other] @ module.weight[copy] + module.bias[copy])
             outputs.append(torch.stack(messages).mean(0))

@@ -6,7 +6,6 @@ VAENOTES_PARAMETERS the parameters that they were built with.
 
 import os
 import re
-from collections import Counter
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -15,8 +14,9 @@ import pytest
 from bs4 import BeautifulSoup
 
 from vaenotes import report
-from vaenotes.report.ledger import OPEN, VERDICTS, claims, predictions, verdict
-from vaenotes.report.notebook import read_parameters
+from vaenotes.report import prose, tables
+from vaenotes.report.claims import claims, predictions, verdict
+from vaenotes.report.page import numbers, read_parameters
 
 BOOK = Path(__file__).parents[1] / "book"
 HTML = os.environ.get("VAENOTES_HTML")
@@ -29,8 +29,8 @@ def settings():
 
 
 @pytest.fixture(scope="module")
-def findings(settings):
-    return report.all_experiments(settings).findings
+def outcome(settings):
+    return report.experiment(settings)
 
 
 @cache
@@ -38,55 +38,44 @@ def soup(page):
     return BeautifulSoup((Path(HTML) / f"{page}.html").read_text(), "html.parser")
 
 
-def test_the_ledger_has_every_claim_with_its_verdict_its_numbers_and_a_link_that_resolves(findings):
+def test_the_ledger_has_every_claim_with_its_verdict_its_numbers_and_a_link_that_resolves(outcome):
     table = next(t for t in soup("index").find_all("table") if "verdict" in t.thead.text)
-    rows = table.tbody.find_all("tr")
-    assert len(rows) == len(claims())
-    for claim, row in zip(claims(), rows, strict=True):
+    for claim, row in zip(claims(), table.tbody.find_all("tr"), strict=True):
         cells = [cell.get_text() for cell in row.find_all("td")]
-        assert cells[0] == claim.id
-        assert cells[2] == verdict(claim, findings)
-        assert cells[3].startswith(report.ledger.text(findings[claim.effect]))
+        assert (cells[0], cells[2]) == (claim.id, verdict(claim, outcome.findings))
+        assert cells[3].startswith(tables.text(outcome.findings[claim.effect]))
         page, anchor = row.a["href"].split(".html#")
         assert soup(page).find(id=anchor), row.a["href"]
 
 
-def test_numbers_in_the_prose_are_the_findings(settings, findings):
-    """In the answers, by their place: the source names the finding, the page has the number."""
+def test_numbers_in_the_prose_are_the_findings(settings, outcome):
+    """In the answers, by their place: the source names the number, the page shows it."""
     source = (BOOK / "index.md").read_text()
     answers = source.split("## The answers")[1].split("## The two figures")[0]
     keys = re.findall(r"\{glue:text\}`([^`:]+):([^`]+)`", answers)
-    section = soup("index").find(id="the-answers")
-    shown = [span.get_text() for span in section.select("span.pasted-text")]
-    assert len(keys) == len(shown) > 10
-    verdicts = Counter(verdict(claim, findings) for claim in claims())
-    numbers = report.ledger.numbers(findings)
-    numbers |= {name.replace(" ", "_"): verdicts[name] for name in (*VERDICTS, OPEN)}
-    digits = report.all_experiments(replace(settings, data="mnist5k"), main=True).findings
-    numbers["digits_decided"] = digits["notes.decided"].value
-    for title, found in zip(("off", "on"), report.full_size.main().values(), strict=True):
-        numbers[f"full_{title}_dims_used"] = found["notes.dims_used"].value
-    numbers["claims"] = len(claims())
-    numbers["replicas"] = sum(len(report.arm(settings, name)) for name in report.ARMS)
+    shown = [span.get_text() for span in soup("index").select("#the-answers span.pasted-text")]
+    assert len(keys) > 10
+    digits = report.experiment(replace(settings, data="mnist5k"), main=True).findings
+    known = numbers(outcome) | prose.full_size() | prose.verdicts(outcome.findings)
+    known["digits_decided"] = digits["notes.decided"].value
+    known["replicas"] = sum(len(report.arm(settings, name)) for name in report.ARMS)
     for (key, form), number in zip(keys, shown, strict=True):
-        assert number == format(numbers[key], form), key
+        assert number == format(known[key], form), key
 
 
 @pytest.mark.parametrize("chapter", sorted((BOOK / "questions").glob("*.md")), ids=lambda p: p.stem)
-def test_a_chapter_shows_its_predictions_beside_what_came_of_them(chapter, findings):
+def test_a_chapter_shows_its_predictions_beside_what_came_of_them(chapter, outcome):
     text = soup(f"questions/{chapter.stem}").get_text(" ")
     rows = [row for row in predictions() if row.experiment == chapter.stem]
     assert rows
     for row in rows:
-        assert row.finding in text and report.ledger.text(findings[row.finding]) in text
+        assert row.finding in text and tables.text(outcome.findings[row.finding]) in text
 
 
 def test_every_figure_of_a_cell_links_the_source_that_drew_it_and_names_the_commit():
     """By their names: a figure in a page's source has to be in the page, with such a link."""
     count = 0
-    for source in sorted(BOOK.rglob("*.md")):
-        if "_build" in source.parts:
-            continue
+    for source in sorted(path for path in BOOK.rglob("*.md") if "_build" not in path.parts):
         page = source.relative_to(BOOK).with_suffix("")
         for name in re.findall(r"^ *:?name: (fig-\S+)", source.read_text(), re.MULTILINE):
             note = soup(page).find("figure", id=name).select_one("figcaption .figure-source")

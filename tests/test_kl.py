@@ -74,10 +74,8 @@ def total(q: Gaussian, p: Gaussian) -> Tensor:
 
 LEADS = [
     ((), (), (), ()),
-    ((4,), (4,), (4,), (4,)),
     ((4,), (4,), (), ()),  # a prior shared by all images
     ((4,), (4,), (4,), ()),  # its mean differs, its covariance is shared
-    ((), (), (4,), (4,)),
     ((2, 1), (4,), (4,), (2, 4)),
 ]
 
@@ -147,16 +145,6 @@ def test_monte_carlo_agrees_within_5_sigma(kinds):
     assert (estimate.standard_error < 0.05 * total(q, p)).all()
 
 
-def test_monte_carlo_standard_error_is_the_spread_of_estimates():
-    rng = draw(4)
-    q, p = random_gaussian("diagonal", rng), random_gaussian("full", rng)
-    runs = [monte_carlo(q, p, 50, rng) for _ in range(400)]
-    spread = torch.stack([run.mean for run in runs]).std()
-    claimed = torch.stack([run.standard_error for run in runs]).square().mean().sqrt()
-    # The std of 400 nearly normal numbers is known to 1/sqrt(800) = 3.5%: five sigmas.
-    assert abs(spread / claimed - 1) < 5 * 0.04
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_log_density_and_sample_moments(kind):
     rng = draw(5)
@@ -182,7 +170,7 @@ def exact_excess(d: float) -> mpmath.mpf:
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-@pytest.mark.parametrize("d", [1e-9, 1e-7, 1e-5, 1e-4, 1e-3, 0.02, 0.3, 1.0, 4.0, 8.0])
+@pytest.mark.parametrize("d", [1e-9, 1e-7, 1e-4, 0.02, 1.0, 8.0])
 def test_near_collapse_in_float32(d, sign):
     logvar = torch.full((1, 1), sign * d, dtype=torch.float32, requires_grad=True)
     zero = torch.zeros(1, 1)
@@ -192,14 +180,6 @@ def test_near_collapse_in_float32(d, sign):
     assert kl.dtype == torch.float32
     assert kl.item() == pytest.approx(float(exact_excess(exact)), rel=1e-6, abs=0)
     assert logvar.grad.item() == pytest.approx(0.5 * math.expm1(exact), rel=1e-6, abs=0)
-
-
-def test_the_known_value_near_collapse():
-    zero = torch.zeros(1, 1)
-    q, p = Diagonal(zero, zero + 1e-4), Diagonal(zero, zero)
-    assert kl_nats(q, p).item() == pytest.approx(2.5e-9, rel=1e-4, abs=0)
-    identity = Full(zero, torch.eye(1))
-    assert kl_nats(q, identity).item() == pytest.approx(2.5e-9, rel=1e-4, abs=0)
 
 
 @pytest.mark.parametrize("d", [1e-6, -1e-4, 1e-2])
@@ -346,26 +326,6 @@ def test_gauge_invariance(seed, kinds, order):
 
 
 @quick
-@given(seeds, st.booleans())
-def test_any_lower_triangular_or_permuting_map_leaves_the_full_total(seed, permute):
-    rng = draw(seed)
-    q, p = (random_gaussian("full", rng) for _ in KINDS)
-    a, b = random_factor(rng=rng), randn(N, rng=rng)
-    if permute:
-        a = a[torch.randperm(N, generator=rng)]
-    gauge = [
-        Full(
-            (a @ g.mean.flatten() + b).view(NODE, DIM),
-            torch.linalg.cholesky(a @ g.cholesky @ g.cholesky.mT @ a.mT),
-        )
-        for g in (q, p)
-    ]
-    torch.testing.assert_close(total(*gauge), total(q, p), rtol=1e-7, atol=1e-7)
-    if not permute:  # a lower triangular map keeps each z_<j, hence each term
-        torch.testing.assert_close(kl_nats(*gauge), kl_nats(q, p), rtol=1e-6, atol=1e-6)
-
-
-@quick
 @given(seeds, st.sampled_from(PAIRS), st.booleans())
 def test_parts_are_nonnegative_and_sum_to_the_kl(seed, kinds, shared):
     rng = draw(seed)
@@ -439,21 +399,13 @@ def test_gradcheck(kinds):
     q, p = random_gaussian(kinds[0], rng, (2,)), random_gaussian(kinds[1], rng)
     inputs = [tensor.detach().requires_grad_() for tensor in (*q, *p)]
 
-    def call(*tensors: Tensor) -> Tensor:
+    def call(*tensors: Tensor, of=kl_nats):
         lower = [t.tril() if t.shape[-1] == N else t for t in tensors]
-        return kl_nats(type(q)(*lower[:2]), type(p)(*lower[2:]))
+        return of(type(q)(*lower[:2]), type(p)(*lower[2:]))
 
     assert torch.autograd.gradcheck(call, inputs)
     assert torch.autograd.gradgradcheck(call, inputs)
-    assert torch.autograd.gradcheck(
-        lambda *t: tuple(
-            kl_parts(
-                type(q)(t[0], t[1].tril() if t[1].shape[-1] == N else t[1]),
-                type(p)(t[2], t[3].tril() if t[3].shape[-1] == N else t[3]),
-            )
-        ),
-        inputs,
-    )
+    assert torch.autograd.gradcheck(lambda *t: tuple(call(*t, of=kl_parts)), inputs)
 
 
 @pytest.mark.parametrize("kinds", PAIRS)
@@ -481,45 +433,42 @@ def test_vmap_and_grad_agree_with_a_loop(kinds):
 # --- bad input ----------------------------------------------------------------------------------
 
 
-def gaussian_of(*shape: int) -> Diagonal:
+def flat(*shape: int) -> Diagonal:
     return Diagonal(torch.zeros(shape), torch.zeros(shape))
 
 
+PLAIN, SHORT = flat(3, 2), Diagonal(torch.zeros(3, 2), torch.zeros(1, 2))
+
+
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("call", "arguments", "message"),
     [
+        (kl_nats, (flat(4, 3, 2), flat(2, 3)), "p.mean must be (..., 3, 2), got"),
+        (kl_nats, (flat(4, 3, 2), flat(5, 3, 2)), "leading axes of q and p must"),
+        (kl_nats, (flat(3), flat(3)), "q.mean must be (..., node, dim)"),
+        (kl_nats, (SHORT, PLAIN), "q.logvar must be (..., 3, 2)"),
         (
-            lambda: kl_nats(gaussian_of(4, 3, 2), gaussian_of(2, 3)),
-            r"p.mean must be \(\.\.\., 3, 2\), got",
+            kl_nats,
+            (PLAIN, Full(torch.zeros(3, 2), torch.eye(5))),
+            "p.cholesky must be (..., 6, 6), got (5, 5)",
         ),
-        (
-            lambda: kl_nats(gaussian_of(4, 3, 2), gaussian_of(5, 3, 2)),
-            "leading axes of q and p must",
-        ),
-        (lambda: kl_nats(gaussian_of(3), gaussian_of(3)), r"q.mean must be \(\.\.\., node, dim\)"),
-        (
-            lambda: kl_nats(gaussian_of(3, 2), Full(torch.zeros(3, 2), torch.eye(5))),
-            r"p.cholesky must be \(\.\.\., 6, 6\), got \(5, 5\)",
-        ),
-        (
-            lambda: kl_nats(Diagonal(torch.zeros(3, 2), torch.zeros(1, 2)), gaussian_of(3, 2)),
-            r"q.logvar must be \(\.\.\., 3, 2\)",
-        ),
-        (lambda: kl_parts(gaussian_of(3, 2), gaussian_of(3, 2)), "axis must be a leading axis"),
-        (lambda: kl_parts(gaussian_of(4, 3, 2), gaussian_of(3, 2), -1), "got -1"),
-        (lambda: kl_parts(gaussian_of(4, 3, 2), gaussian_of(3, 2), 1), "got 1"),
-        (lambda: sample(gaussian_of(3, 2), torch.zeros(3)), "noise must be"),
-        (lambda: log_density(gaussian_of(3, 2), torch.zeros(2, 2)), "z must be"),
-        (
-            lambda: monte_carlo(gaussian_of(3, 2), gaussian_of(3, 2), 1, draw(0)),
-            "at least 2, got 1",
-        ),
+        (kl_parts, (PLAIN, PLAIN), "axis must be a leading axis"),
+        (kl_parts, (flat(4, 3, 2), PLAIN, -1), "got -1"),
+        (kl_parts, (flat(4, 3, 2), PLAIN, 1), "got 1"),
+        (sample, (PLAIN, torch.zeros(3)), "noise must be"),
+        (log_density, (PLAIN, torch.zeros(2, 2)), "z must be"),
+        (monte_carlo, (PLAIN, PLAIN, 1, draw(0)), "at least 2, got 1"),
+        (match, (PLAIN,), "q must be (..., image, node, dim), got (3, 2)"),
+        (match_full, (PLAIN,), "q must be (..., image, node, dim), got (3, 2)"),
     ],
 )
-def test_bad_input_is_one_clear_line(call, message):
-    with pytest.raises(ParameterError, match=message) as error:
-        call()
-    assert "\n" not in str(error.value)
+def test_bad_input_is_one_clear_line(call, arguments, message):
+    with pytest.raises(ParameterError) as error:
+        call(*arguments)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+# --- the best prior -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -555,11 +504,3 @@ def test_a_full_prior_is_never_worse_than_a_diagonal_one():
     logdet = match(q).logvar.sum() - 2 * match_full(q).cholesky.diagonal().log().sum()
     torch.testing.assert_close(diagonal - full, 0.5 * logdet)
     assert logdet > 1
-
-
-@pytest.mark.parametrize("best", [match, match_full])
-def test_the_matched_prior_needs_images(best):
-    with pytest.raises(
-        ParameterError, match=r"q must be \(\.\.\., image, node, dim\), got \(3, 2\)"
-    ):
-        best(Diagonal(torch.zeros(NODE, DIM), torch.zeros(NODE, DIM)))

@@ -1,13 +1,12 @@
+"""Figures of runs draw what they are given: on synthetic runs whose truth is known."""
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-import torch
-from synthetic import BOTH, FIRST, SECOND, make_runs
+from synthetic import BOTH, CROSSED, FIRST, NONE, SECOND, make_runs
 
-from vaenotes.config import Config
-from vaenotes.data.load import load
 from vaenotes.lab import plots, summary
-from vaenotes.training import build
+from vaenotes.style import COLOURS
 
 
 @pytest.fixture(scope="module")
@@ -15,8 +14,22 @@ def runs():
     return make_runs([FIRST, SECOND, FIRST, BOTH])
 
 
+@pytest.fixture(autouse=True)
+def nothing_stays_open():
+    yield
+    assert plt.get_fignums() == []
+
+
+def arms():
+    return {"one": make_runs([FIRST, SECOND, FIRST]), "none": make_runs([NONE, NONE])}
+
+
 def drawn(ax):
     return {line.get_color(): line for line in ax.lines if len(line.get_xdata()) > 2}
+
+
+def dots(ax):
+    return [len(found.get_offsets()) for found in ax.collections]
 
 
 def test_over_epochs_draws_what_it_is_given(runs):
@@ -25,40 +38,36 @@ def test_over_epochs_draws_what_it_is_given(runs):
     assert len(figure.axes) == 4  # two nodes, two dims
     lines = drawn(figure.axes[0])
     for name in names:
-        line = lines[plots.COLOURS[name.split("_")[0]]]
-        expected = runs[name].isel(replica=0, node=0, dim=0)
-        np.testing.assert_allclose(line.get_ydata(), expected)
+        line = lines[COLOURS[name.split("_")[0]]]
+        np.testing.assert_allclose(line.get_ydata(), runs[name].isel(replica=0, node=0, dim=0))
         assert line.get_linestyle() == "-"
-    unused = drawn(figure.axes[2])[plots.COLOURS["prior"]]
-    assert unused.get_linestyle() == "--"
+    assert drawn(figure.axes[2])[COLOURS["prior"]].get_linestyle() == "--"  # not in use
 
 
 def test_bands_show_the_median_over_replicas(runs):
     figure = plots.over_epochs(summary.weaker_first(runs), ["prior_variance"], "variance")
-    line = drawn(figure.axes[2])[plots.COLOURS["prior"]]
+    line = drawn(figure.axes[2])[COLOURS["prior"]]
     np.testing.assert_allclose(line.get_ydata(), 1.44)
     assert len(figure.axes[2].collections) == 1
 
 
-def test_every_figure_can_be_drawn_and_none_stays_open(runs, tmp_path):
-    dataset = load("sprites", images=64, size=16)
-    model = build(Config(size=16, hidden=8), dataset).initialise(torch.Generator())
-    figures = [
-        plots.images(dataset),
-        plots.dag(dataset),
-        plots.reconstructions(model, dataset, 4),
-        plots.means_over_epochs(runs.isel(replica=[0])),
-        plots.fates(runs),
-    ]
-    for index, figure in enumerate(figures):
-        path = tmp_path / f"{index}.svg"
-        figure.savefig(path)
-        assert path.stat().st_size > 1000
-    assert plt.get_fignums() == []
+def test_means_are_drawn_between_their_extremes(runs):
+    figure = plots.means_over_epochs(runs.isel(replica=[0]))
+    assert len(figure.axes) == 4
+    ends = {round(float(line.get_ydata()[0]), 6) for line in figure.axes[0].lines}
+    assert ends == {-4, 0, 4, -0.4, 0.4}
 
 
-def test_fates_fills_the_marks_of_dims_in_use(runs):
-    ax = plots.fates(runs).axes[0]
+def test_a_replica_stands_beside_its_twin():
+    runs, twin = make_runs([FIRST]), make_runs([SECOND])
+    figure = plots.beside_twin(runs, twin, "x")
+    assert [len(ax.lines) for ax in figure.axes] == [4, 4, 4]
+    ends = {line.get_linestyle(): line.get_ydata()[-1] for line in figure.axes[2].lines[:2]}
+    assert ends == {"-": 3, "--": 0.25}  # the KL of the first dim
+
+
+def test_outcomes_fill_the_marks_of_dims_in_use(runs):
+    ax = plots.outcomes(runs).axes[0]
     filled = [tuple(c) != (1, 1, 1, 1) for s in ax.collections for c in s.get_facecolor()]
     assert sum(filled) == int(summary.alive(runs).sum())
 
@@ -68,3 +77,69 @@ def test_kl_parts_stack_to_the_kl(runs):
     figure = plots.kl_parts(runs)
     tops = [p.get_y() + p.get_height() for p in figure.axes[0].patches[-2:]]
     np.testing.assert_allclose(tops, runs.kl_nats.isel(epoch=-1, dim=0).mean("replica"))
+
+
+def test_by_arm_has_a_panel_per_measure_a_row_per_arm_and_a_dot_per_replica():
+    figure = plots.by_arm(["kl_used", "prior_std_used", "shuffle_cost"], arms(), {"kl_used": 3.0})
+    kl, std, cost = figure.axes
+    assert dots(kl) == dots(std) == [3] and dots(cost) == [3, 2]
+    assert [text.get_text() for text in kl.texts] == ["none"]  # no dim in use in that arm
+    assert [label.get_text() for label in kl.get_yticklabels()] == ["one", "none"]
+    assert [ax.get_xscale() for ax in figure.axes] == ["linear", "log", "symlog"]
+    assert "KL" in kl.get_xlabel() and "(nats)" in kl.get_xlabel() and "(z)" in std.get_xlabel()
+    assert [3.0, 3.0] in [list(line.get_xdata()) for line in kl.lines if line.get_ls() == ":"]
+
+
+def test_by_use_has_dims_in_use_above_the_others():
+    (ax,) = plots.by_use(["ratio"], {"arm": make_runs([FIRST, FIRST])}).axes
+    rows = [label.get_text() for label in ax.get_yticklabels()]
+    assert rows == ["arm, in use", "arm, not in use"] and "in use" not in ax.get_xlabel()
+    ends = [float(found.get_offsets()[0][0]) for found in ax.collections]
+    assert ends == pytest.approx([2.0**-10 / 1.2, 1])
+
+
+def test_choices_colour_each_node_by_the_dim_in_use():
+    runs = make_runs([FIRST, SECOND, CROSSED, BOTH, NONE, FIRST])
+    runs.diverged[-1], runs.ratio[-1] = 2, np.nan
+    shown = plots.choices({"x": runs}).axes[0].images[0].get_array()
+    assert shown[:-1].tolist() == [[1, 1], [2, 2], [1, 2], [3, 3], [0, 0]]
+    assert shown.mask[-1].all() and not shown.mask[:-1].any()  # what diverged has no colour
+
+
+def test_ratios_show_every_dim_of_every_replica():
+    (ax,) = plots.ratios(arms() | {"given": np.array([0.1, 0.9, np.nan])}).axes
+    assert dots(ax) == [6, 6, 0, 8, 1, 1]
+
+
+def test_nails_are_two_standard_deviations_of_each_image_after_an_epoch():
+    runs = make_runs([CROSSED])
+    used, unused = plots.nails(runs, ["shape", "x"], epoch=10).axes
+    *nails, prior = used.patches
+    assert len(nails) == runs.sizes["followed"]
+    place = runs.followed_posterior_mean.values[0, 10]
+    np.testing.assert_allclose(nails[3].center, [place[3, 0, 0], place[3, 1, 1]])
+    assert nails[3].width == pytest.approx(4 * 2.0**-5)
+    assert prior.width == pytest.approx(4 * 1.2)
+    assert unused.patches[-1].width == pytest.approx(4 * 2.0**-4)  # follows two epochs late
+
+
+def test_nails_of_all_epochs_have_the_same_axes_and_none_is_cut():
+    runs = make_runs([CROSSED])
+    first, last = (plots.nails(runs, ["shape", "x"], epoch) for epoch in (0, 20))
+    for one, other in zip(first.axes, last.axes, strict=True):
+        assert one.get_xlim() == other.get_xlim() and one.get_ylim() == other.get_ylim()
+    for ax in (*first.axes, *last.axes):
+        (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+        for nail in ax.patches:
+            (x, y), width, height = nail.center, nail.width, nail.height
+            assert left <= x - width / 2 and x + width / 2 <= right
+            assert bottom <= y - height / 2 and y + height / 2 <= top
+
+
+def test_nails_of_a_replica_that_was_never_finite_say_so():
+    runs = make_runs([CROSSED], epochs=1)
+    for name in ("followed_posterior_mean", "prior_mean"):
+        runs[name][:] = np.nan
+    runs["followed_posterior_logvar"][:] = np.inf
+    for ax in plots.nails(runs, ["shape", "x"], 1).axes:
+        assert [text.get_text() for text in ax.texts] == ["diverged"]

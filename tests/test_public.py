@@ -1,11 +1,11 @@
-"""The public names: what `import vaenotes as vn` gives, and what a type checker sees of it."""
+"""The public names: what each package gives, and what a type checker sees of it."""
 
-import ast
 import os
 import re
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -15,41 +15,19 @@ import yaml
 import vaenotes as vn
 
 ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "vaenotes"
-NAMES = vn.__all__[1:]
+FACES = ["vaenotes", "vaenotes.diagnosis", "vaenotes.lab", "vaenotes.report"]
 
 
-def whole_examples(readme: str) -> str:
-    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    return "\n".join(block for block in blocks if "import vaenotes" in block)
-
-
-def test_a_type_checker_is_told_the_same_names_from_the_same_modules():
-    source = ast.parse((PACKAGE / "__init__.py").read_text())
-    block = next(
-        node for node in source.body if isinstance(node, ast.If) and node.test.id == "TYPE_CHECKING"
-    )
-    told = {}
-    for node in block.body:
-        for alias in node.names:
-            assert alias.asname == alias.name  # else it is not passed on
-            told[alias.name] = node.module.removeprefix("vaenotes").lstrip(".") or alias.name
-    assert told == vn._HOME
-
-
-def test_each_name_is_there_and_listed():
-    assert set(NAMES) <= set(dir(vn))
-    for name in NAMES:
-        assert getattr(vn, name) is not None
-    with pytest.raises(AttributeError, match="has no attribute 'setings'"):
-        vn.setings  # noqa: B018
-
-
-def test_no_name_hides_behind_a_module():
-    # Importing a module of the package sets its name there: nothing else may have that name.
-    for name in NAMES:
-        is_file = (PACKAGE / f"{name}.py").is_file()
-        assert isinstance(getattr(vn, name), ModuleType) == is_file, name
+@pytest.mark.parametrize("package", FACES)
+def test_each_name_is_there_and_none_hides_behind_a_module(package):
+    face = import_module(package)
+    assert set(face.__all__) <= set(dir(face))
+    modules = {path.stem for path in Path(face.__file__).parent.iterdir()}
+    for name in face.__all__:
+        # Importing a module of the package sets its name there: nothing else may have that name.
+        assert isinstance(getattr(face, name), ModuleType) or name not in modules, name
+    with pytest.raises(AttributeError, match="setings"):
+        face.setings  # noqa: B018
 
 
 def test_listing_the_names_imports_nothing():
@@ -72,12 +50,19 @@ def test_the_version_has_one_definition():
 
 def test_types_are_shipped():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert "py.typed" in project["tool"]["setuptools"]["package-data"]["vaenotes"]
-    assert (PACKAGE / "py.typed").is_file()
+    shipped = project["tool"]["setuptools"]["package-data"]["vaenotes"]
+    assert {"py.typed", "**/*.pyi"} <= set(shipped)
+    assert (ROOT / "vaenotes" / "py.typed").is_file()
 
 
-USE = """
-configs = report.arm(settings)
+USE = """\
+import vaenotes as vn
+from vaenotes import lab, report
+
+settings = report.Settings(profile="quick", prior="diagonal")
+configs = report.arm(settings, "notes")
+runs = lab.run(configs)
+outcome = report.experiment(settings, "bed_of_nails")
 shape: tuple[int, ...] = lab.load_data(configs[0]).images.shape
 model: vn.VAE = lab.load_model(configs[0])
 low: float = outcome.findings["notes.matching"].low
@@ -95,16 +80,20 @@ MISUSES = {
 
 @pytest.mark.slow
 def test_a_strict_type_checker_passes_a_users_script_and_finds_misuses(tmp_path):
-    script = whole_examples((ROOT / "README.md").read_text()) + USE
-    first = script.count("\n") + 1
-    (tmp_path / "right.py").write_text(script)
-    (tmp_path / "wrong.py").write_text(script + "\n".join(MISUSES))
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    whole = [block for block in blocks if "import vaenotes" in block]
+    assert whole
+    scripts = {f"readme_{number}.py": block for number, block in enumerate(whole)}
+    scripts |= {"use.py": USE, "misuse.py": USE + "\n".join(MISUSES)}
+    for name, script in scripts.items():
+        (tmp_path / name).write_text(script)
     # Found as an installed package is, so that py.typed counts; not as the sources under check.
-    command = [sys.executable, "-m", "mypy", "--strict", "--hide-error-context"]
-    command += ["--cache-dir", str(tmp_path / "cache"), "right.py", "wrong.py"]
+    command = [sys.executable, "-m", "mypy", "--strict", "--hide-error-context", *scripts]
+    command += ["--cache-dir", str(ROOT / ".mypy_cache" / "users")]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     *errors, _ = run.stdout.splitlines()
     found = [re.match(r"(\w+)\.py:(\d+): error: .*\[([\w-]+)\]$", line) for line in errors]
-    expected = [("wrong", str(first + i), kind) for i, kind in enumerate(MISUSES.values())]
+    first = USE.count("\n") + 1
+    expected = [("misuse", str(first + i), kind) for i, kind in enumerate(MISUSES.values())]
     assert [match and match.groups() for match in found] == expected, run.stdout + run.stderr

@@ -7,6 +7,6 @@ are first used: what needs no torch does not import it.
 
 import lazy_loader
 
-__version__ = "2.0.0.dev0"
+__version__ = "2.0.0"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
+from vaenotes.data.dataset import MOST
 from vaenotes.data.load import DATASETS, MOST_IMAGES
-from vaenotes.data.vectors import VECTORS
+from vaenotes.data.vectors import LONGEST, VECTORS
 from vaenotes.errors import (
     LARGEST,
     ParameterError,
@@ -16,21 +17,35 @@ from vaenotes.errors import (
     number,
 )
 from vaenotes.graph import Edges
-from vaenotes.model import ENCODERS, LEAST, LIKELIHOODS, STARTS
+from vaenotes.nets import ENCODERS, LEAST
 from vaenotes.priors import PRIORS
 
 CHOICES: dict[str, Iterable[str]] = {
     "prior": PRIORS,  # itself, as more may be added
-    "encoder": tuple(ENCODERS),
-    "likelihood": LIKELIHOODS,
+    "encoder": ENCODERS,
+    "likelihood": ("bernoulli", "gaussian", "gaussian_learned"),
     "precision": ("float32", "bfloat16"),
     "targets": ("raw", "standard"),
-    "decoder_start": STARTS,
+    "decoder_start": ("xavier", "uniform"),
 }
-AT_LEAST = {
-    "images": 64, "size": 8, "dims": 1, "hidden": 1, "noise_inputs": 1, "batch": 1, "repeats": 1,
-    "epochs": 0, "kl_warmup": 0, "seed": 0,
-}  # fmt: skip
+# Least and most of whole numbers: absurd sizes are refused before anything is allocated.
+BOUNDS = {
+    "images": (64, MOST),
+    "size": (8, LONGEST),
+    "dims": (1, 64),
+    "hidden": (1, 4096),
+    "graph_hidden": (1, 4096),
+    "noise_inputs": (1, 4096),
+    "batch": (1, MOST),
+    "epochs": (0, 100_000),
+    "repeats": (1, 100_000),
+    "epoch_steps": (1, 1_000_000),
+    "kl_warmup": (0, 100_000),
+    "seed": (0, LARGEST),
+}
+LARGEST_SIDE = 128  # pixels of a picture's side
+# Factors by which a dim may be rescaled, and their inverses; training squares those of regauge.
+LARGEST_FACTOR = {"units": 1e37, "regauge": 1e18}
 
 
 @dataclass(frozen=True)
@@ -78,30 +93,51 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name in CHOICES:
-                check_choice(field.name, value, CHOICES[field.name])
-            if field.type is bool:
-                check(isinstance(value, bool), f"{field.name} must be a bool", value)
-            if field.name in AT_LEAST:
-                check_int(field.name, value, AT_LEAST[field.name], LARGEST)
-                object.__setattr__(self, field.name, int(value))
-            if field.type is float:
-                check_number(field.name, value, *([] if field.name.endswith("_logvar") else [0]))
-                object.__setattr__(self, field.name, float(value))  # 1 and 1.0 are one replica
+        names = [*DATASETS, *VECTORS]
         if not (isinstance(self.data, str) and self.data.endswith(".npz")):
-            check_choice("data", self.data, [*DATASETS, *VECTORS], "a path that ends in .npz")
+            check_choice("data", self.data, names, "a path that ends in .npz")
+        for field in fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if name in CHOICES:
+                check_choice(name, value, CHOICES[name])
+            elif field.type is bool:
+                check(isinstance(value, bool), f"{name} must be a bool", value)
+            elif field.type is float:
+                check_number(name, value, *([] if name.endswith("_logvar") else [0]))
+                object.__setattr__(self, name, float(value))  # 1 and 1.0 are one replica
+            elif name in BOUNDS and not (value is None and field.default is None):
+                low, high = BOUNDS[name]
+                if name == "size" and self.data not in VECTORS:
+                    high = LARGEST_SIDE
+                check_int(name, value, low, high)
+                object.__setattr__(self, name, int(value))
         if self.edges is not None:
             check_edges(self.edges)
             object.__setattr__(self, "edges", tuple(tuple(edge) for edge in self.edges))
-        for name, most in (("units", 1e37), ("regauge", 1e18)):  # training squares the latter
+        self._check_data()
+        self._check_gauge()
+
+    def _check_data(self) -> None:
+        most = MOST_IMAGES.get(self.data, self.images)
+        rule = f"images must be at most the {most} that there are for data={self.data}"
+        check(self.images <= most, rule, self.images)
+        check(self.batch <= self.images, f"batch must be at most images={self.images}", self.batch)
+        if self.encoder in LEAST:
+            least = LEAST[self.encoder]
+            fits = self.size % 16 == 0 and self.size >= least
+            rule = f"size must be a multiple of 16 from {least} for encoder={self.encoder}"
+            check(fits, rule, self.size)
+            rule = f"encoder must be mlp or linear for data={self.data}"
+            check(self.data not in VECTORS, rule, self.encoder)
+
+    def _check_gauge(self) -> None:
+        """Units of the dims, which not every prior leaves free."""
+        for name, most in LARGEST_FACTOR.items():
             factors = getattr(self, name)
-            fits = isinstance(factors, (tuple, list)) and len(factors) in (0, self.dims)
+            fits = isinstance(factors, tuple | list) and len(factors) in (0, self.dims)
             fits = fits and all(1 / most <= number(f) <= most for f in factors)
             rule = f"{name} must be empty or a positive factor for each of dims={self.dims}"
-            rule += f", in {1 / most:g}..{most:g}"
-            check(fits, rule, factors)
+            check(fits, f"{rule}, in {1 / most:g}..{most:g}", factors)
             object.__setattr__(self, name, tuple(float(factor) for factor in factors))
         refused = (("swapped", "OWN_ORDER"), ("units", "OWN_UNITS"), ("regauge", "OWN_UNITS"))
         for option, fixed in refused:
@@ -110,24 +146,6 @@ class Config:
                 raise ParameterError(
                     f"prior must be one of {allowed} where {option} is set, got {self.prior!r}"
                 )
-        most = MOST_IMAGES.get(self.data, self.images)
-        rule = f"images must be at most the {most} that there are for data={self.data}"
-        check(self.images <= most, rule, self.images)
-        if self.batch > self.images:
-            raise ParameterError(f"batch must be at most images={self.images}, got {self.batch}")
-        if self.epoch_steps is not None:
-            check_int("epoch_steps", self.epoch_steps, 1, LARGEST)
-            object.__setattr__(self, "epoch_steps", int(self.epoch_steps))
-        if self.graph_hidden is not None:
-            check_int("graph_hidden", self.graph_hidden, 1, LARGEST)
-            object.__setattr__(self, "graph_hidden", int(self.graph_hidden))
-        least = LEAST.get(self.encoder, 0)
-        if least and (self.size % 16 or self.size < least):
-            rule = f"size must be a multiple of 16 from {least} for encoder={self.encoder}"
-            raise ParameterError(f"{rule}, got {self.size}")
-        if least and self.data in VECTORS:
-            rule = f"encoder must be mlp or linear for data={self.data}"
-            raise ParameterError(f"{rule}, got {self.encoder!r}")
 
     @property
     def epoch_images(self) -> int:

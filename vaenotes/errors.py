@@ -3,13 +3,11 @@ of a store and of a cluster that fail."""
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from graphlib import CycleError, TopologicalSorter
 from numbers import Integral, Real
 from typing import Any
-
-import psutil
 
 LARGEST = 2**63 - 1  # what an integer of torch and numpy can hold
 LARGEST_FLOAT = 3.4e38  # and a float32
@@ -100,30 +98,12 @@ def check_edges(edges: Any, nodes: Sequence[str] | None = None) -> None:
         fits = fits and all(isinstance(name, str) for name in edge)
         check(fits and (nodes is None or set(edge) <= set(nodes)), rule, edge)
         parent, child = edge
-        heard = parents.setdefault(child, [])
-        check(parent not in heard, "edges must all be different", edge)
-        heard.append(parent)
+        known = parents.setdefault(child, [])
+        check(parent not in known, "edges must all be different", edge)
+        known.append(parent)
     try:
         TopologicalSorter(parents).prepare()
     except CycleError as error:
         # graphlib lists a cycle from child to parent; an arrow here points to the child.
         cycle = " -> ".join(reversed(error.args[1]))
         raise ParameterError(f"edges must form no cycle, got {cycle}") from None
-
-
-def check_memory(asked: Mapping[str, Any], needed: float) -> None:
-    """Raise ParameterError, naming what was asked, unless this machine has so many bytes at all."""
-    if needed > (total := psutil.virtual_memory().total):
-        values = ", ".join(f"{name}={shown(value)}" for name, value in asked.items())
-        raise ParameterError(
-            f"{values} must fit in this machine's memory of {in_bytes(total)}, "
-            f"and would take {in_bytes(needed)}"
-        )
-
-
-def in_bytes(count: float) -> str:
-    """A number of bytes, for people: "25.3 GB"."""
-    if count > LARGEST:
-        return "more than 9 EB"
-    power = max(0, (len(str(int(count))) - 1) // 3)
-    return f"{count / 1000**power:.3g} {['', 'k', 'M', 'G', 'T', 'P', 'E'][power]}B"

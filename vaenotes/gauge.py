@@ -116,6 +116,18 @@ def _mean(p: Tensor, units: Units) -> Tensor:  # (node, dim)
     return _pick(p, units.order) * units.scale
 
 
+def _flat_mean(p: Tensor, units: Units) -> Tensor:  # (..., node * dim)
+    return _mean(p.unflatten(-1, units.scale.shape), units).flatten(-2)
+
+
+def _logvar(p: Tensor, units: Units) -> Tensor:  # (node, dim)
+    return _pick(p, units.order) + units.shift
+
+
+def _reader(p: Tensor, units: Units) -> Tensor:  # (node, dim)
+    return _pick(p, units.order) / units.scale
+
+
 def _outputs(p: Tensor, units: Units) -> Tensor:  # (copy, ..., 2 dim)
     mean, logvar = p.chunk(2, dim=-1)
     inner = [1] * (p.dim() - 2)
@@ -144,6 +156,10 @@ def _factor(p: Tensor, units: Units) -> Tensor:  # (node * dim, node * dim)
     return lower.tril(-1) + torch.diag(lower.diagonal().log())
 
 
+def _earlier_dims(p: Tensor, units: Units) -> Tensor:  # (dim, earlier dim, output)
+    return p / units.of(1).scale[0, :, None]
+
+
 def _dim_bias(p: Tensor, units: Units) -> Tensor:  # (dim, 2)
     _, scale, shift = units.of(1)
     return torch.stack([p[..., 0] * scale[0], p[..., 1] + shift[0]], dim=-1)
@@ -162,12 +178,12 @@ MAPS: dict[str, Callable[[Tensor, Units], Tensor]] = {
     "output weight": _output_weight,
     "output bias": _outputs,
     "code weight": _code_weight,
-    "earlier dims": lambda p, units: p / units.of(1).scale[0, :, None],
+    "earlier dims": _earlier_dims,
     "weight of a dim": _dim_weight,
     "bias of a dim": _dim_bias,
-    "reader": lambda p, units: _pick(p, units.order) / units.scale,
+    "reader": _reader,
     "mean": _mean,
-    "flat mean": lambda p, units: _mean(p.unflatten(-1, units.scale.shape), units).flatten(-2),
-    "logvar": lambda p, units: _pick(p, units.order) + units.shift,
+    "flat mean": _flat_mean,
+    "logvar": _logvar,
     "factor": _factor,
 }

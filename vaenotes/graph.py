@@ -1,7 +1,7 @@
 """DAGs over latent nodes, and the layers that pass messages along them.
 
-A DAG is given as `edges`, pairs (parent, child) of node names, and used as matrices whose rows
-are the hearing nodes: entry [child, parent].
+A DAG is given as `edges`, pairs (parent, child) of node names, and used as matrices with a
+row for each receiving node: entry [child, parent].
 """
 
 from collections.abc import Mapping, Sequence

@@ -8,34 +8,20 @@ All randomness comes in as an argument, so that a call is a pure function of its
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from vaenotes.errors import (
-    LARGEST,
-    check,
-    check_choice,
-    check_int,
-    check_memory,
-    check_number,
-    number,
-)
-from vaenotes.graph import Edges, GraphNetwork, parent_matrix
+from vaenotes.config import Config
+from vaenotes.data.dataset import Dataset
+from vaenotes.errors import check
+from vaenotes.graph import parent_matrix
 from vaenotes.kl import Diagonal, Gaussian, sample
+from vaenotes.nets import ENCODERS, LEAST
 from vaenotes.priors import PRIORS
-
-LARGE = 4096  # pixels, dims or units, beyond which a model is weighed before it is made
-SCALES = 3  # of the encoder: each of its three layers is read out
-FEATURES = 9  # per node, between encoder and posterior graph network: three from each scale
-LIKELIHOODS = ("bernoulli", "gaussian", "gaussian_learned")
-CHANNELS = (1, 32, 32, 64, 64)  # the strided convolutions of the dSprites literature
-HALVES: dict[str, Any] = {"stride": 2, "padding": 1}  # with windows of 4, the side of a map
-STARTS = ("xavier", "uniform")  # of the decoder's weights
 
 
 class Output(NamedTuple):
@@ -51,18 +37,11 @@ class Output(NamedTuple):
 class VAE(nn.Module):
     """A concept-structured VAE: one latent node per factor, joined by a DAG.
 
-    Arguments, all by name: `nodes` (their names), `edges` (parent, child), `pixels` of an image,
-    `dims` per node, `shared` graph weights or one set per node, `prior` (a key of PRIORS),
-    `encoder` (a key of ENCODERS; the decoder mirrors it), `hidden` units, `likelihood`
-    ("bernoulli"; "gaussian" with its log-variance fixed at `noise_logvar`; "gaussian_learned",
-    where it is learned from there), start values that shift all log-variances of posterior and
-    prior, `graph_hidden` units per node inside both graph networks (None: 2 dims), `noise_inputs`
-    numbers per node that a prior is fed, `decoder_start` (one of STARTS), and `factor_mean` and
-    `factor_std` (node,), by which standardised factors are brought back to the units in which they
-    are to be predicted (None: they stay standardised). Weights are drawn from torch's global
-    generator; `initialise` draws them anew.
-    Raises ParameterError for an unknown name, a number out of range, weights larger than memory,
-    or a graph that is no DAG.
+    config: what it is made of; dataset: what it will be shown, of which the names of the factors
+    are those of the nodes, the edges are used unless the configuration has its own, and the
+    factors' moments bring standardised factors back to raw ones. Weights are drawn from torch's
+    global generator; `initialise` draws them anew. Raises ParameterError where edges name other
+    nodes, or where convolutions would be shown images of another size.
     """
 
     start_logvar: Tensor
@@ -70,87 +49,41 @@ class VAE(nn.Module):
     factor_mean: Tensor
     factor_std: Tensor
 
-    def __init__(
-        self,
-        *,
-        nodes: Sequence[str],
-        edges: Edges,
-        pixels: int = 1024,
-        dims: int = 2,
-        shared: bool = True,
-        prior: str = "exogenous",
-        encoder: str = "mlp",
-        hidden: int = 128,
-        likelihood: str = "bernoulli",
-        posterior_logvar: float = 0.0,
-        prior_logvar: float = 0.0,
-        noise_logvar: float = 0.0,
-        graph_hidden: int | None = None,
-        noise_inputs: int = 9,
-        decoder_start: str = "xavier",
-        factor_mean: Sequence[float] | None = None,
-        factor_std: Sequence[float] | None = None,
-    ):
+    def __init__(self, config: Config, dataset: Dataset):
         super().__init__()
-        check_choice("prior", prior, PRIORS)
-        check_choice("encoder", encoder, ENCODERS)
-        check_choice("decoder_start", decoder_start, STARTS)
-        check_choice("likelihood", likelihood, LIKELIHOODS)
-        fits = isinstance(nodes, tuple | list) and all(isinstance(name, str) for name in nodes)
-        check(
-            fits and len(set(nodes)) == len(nodes) > 0, "nodes must be names, all different", nodes
+        parents = parent_matrix(  # (node, node)
+            dataset.factor_names, dataset.edges if config.edges is None else config.edges
         )
-        check_int("dims", dims, 1, LARGEST // 2)
-        graph_hidden = 2 * dims if graph_hidden is None else graph_hidden
-        sizes = {"pixels": pixels, "dims": dims, "hidden": hidden}
-        sizes |= {"graph_hidden": graph_hidden, "noise_inputs": noise_inputs}
-        for name, size in sizes.items():
-            check_int(name, size, 1, LARGEST)
-        check(isinstance(shared, bool), "shared must be a bool", shared)
-        side = math.isqrt(pixels)
-        fits = encoder not in LEAST or (side**2 == pixels and side % 16 == 0)
-        fits = fits and side >= LEAST.get(encoder, 0)
-        rule = (
-            f"pixels must be the square of a multiple of 16 from {LEAST.get(encoder)} for {encoder}"
+        nodes, dims = len(parents), config.dims
+        hidden = 2 * dims if config.graph_hidden is None else config.graph_hidden
+        shape = dataset.images.shape[1:]
+        fits = config.encoder not in LEAST or shape == (config.size, config.size)
+        rule = f"images must be {config.size} by {config.size} for encoder={config.encoder}"
+        check(fits, rule, dataset.images)
+        pixels = math.prod(shape)
+        self.node_shape = (nodes, dims)
+        self.likelihood, self.noise_inputs = config.likelihood, config.noise_inputs
+        self.decoder_start = config.decoder_start
+        mean, std = np.zeros(nodes), np.ones(nodes)
+        if config.targets == "raw":
+            mean, std = dataset.moments
+        self.register_buffer("factor_mean", torch.tensor(mean.tolist()))
+        self.register_buffer("factor_std", torch.tensor(std.tolist()))
+        self.register_buffer("start_logvar", torch.tensor(config.posterior_logvar))
+        build = ENCODERS[config.encoder]
+        self.encoder = build.encoder(pixels, config.hidden, nodes)
+        self.posterior_network = build.posterior(parents, pixels, dims, hidden, config.shared)
+        self.prior = PRIORS[config.prior](
+            parents, dims, config.noise_inputs, hidden, config.shared, config.prior_logvar
         )
-        check(fits, rule, pixels)
-        for name, value in (
-            ("posterior_logvar", posterior_logvar),
-            ("prior_logvar", prior_logvar),
-            ("noise_logvar", noise_logvar),
-        ):
-            check_number(name, value)
-        if max(*sizes.values(), len(nodes)) > LARGE and torch.get_default_device().type != "meta":
-            choices = {"shared": shared, "prior": prior, "encoder": encoder}
-            check_memory(sizes, weight_bytes(nodes=nodes, edges=edges, **sizes, **choices))
-        parents = parent_matrix(nodes, edges)
-        count = len(nodes)
-        self.node_shape = (count, dims)
-        self.likelihood, self.noise_inputs = likelihood, noise_inputs
-        self.decoder_start = decoder_start
-        for name, values, usual in (
-            ("factor_mean", factor_mean, 0.0),
-            ("factor_std", factor_std, 1.0),
-        ):
-            listed = [usual] * count if values is None else values
-            fits = isinstance(listed, (tuple, list)) or getattr(listed, "ndim", 0) == 1
-            rule = f"{name} must be one number per node"
-            check(fits and len(listed) == count, rule, values)
-            check(all(abs(number(v)) <= 3.4e38 for v in listed), rule, values)
-            filled = torch.tensor([float(v) for v in listed])
-            self.register_buffer(name, filled)
-        self.register_buffer("start_logvar", torch.tensor(float(posterior_logvar)))
-        build = ENCODERS[encoder]
-        self.encoder = build.encoder(pixels, hidden, count)
-        self.posterior_network = build.posterior(parents, pixels, dims, graph_hidden, shared)
-        self.prior = PRIORS[prior](parents, dims, noise_inputs, graph_hidden, shared, prior_logvar)
-        self.decoder = build.decoder(count * dims, hidden, pixels)
-        self.regression_weight = nn.Parameter(torch.empty(count, dims))
-        self.regression_bias = nn.Parameter(torch.empty(count))
-        if likelihood == "gaussian_learned":
-            self.noise_logvar = nn.Parameter(torch.tensor(float(noise_logvar)))
+        self.decoder = build.decoder(nodes * dims, config.hidden, pixels)
+        self.regression_weight = nn.Parameter(torch.empty(nodes, dims))
+        self.regression_bias = nn.Parameter(torch.empty(nodes))
+        noise_logvar = torch.tensor(config.noise_logvar)
+        if config.likelihood == "gaussian_learned":
+            self.noise_logvar = nn.Parameter(noise_logvar)
         else:
-            self.register_buffer("noise_logvar", torch.tensor(float(noise_logvar)))
+            self.register_buffer("noise_logvar", noise_logvar)
         self.initialise(torch.default_generator)
 
     def encode(self, images: Tensor) -> Diagonal:
@@ -167,8 +100,8 @@ class VAE(nn.Module):
         return (z * self.regression_weight).sum(-1) + self.regression_bias
 
     def targets(self, factors: Tensor) -> Tensor:
-        """What the regressions are to predict: standardised factors (image, node) in the units of
-        `factor_mean` and `factor_std`."""
+        """What the regressions are to predict, from standardised factors (image, node): these, or
+        raw factors, as the configuration says."""
         return factors * self.factor_std + self.factor_mean
 
     def forward(self, images: Tensor, factors: Tensor, noise: Tensor, z0: Tensor) -> Output:
@@ -199,193 +132,13 @@ class VAE(nn.Module):
         return self
 
 
-def weight_bytes(**arguments: Any) -> float:
-    """What the parameters of VAE(**arguments) take in memory; nothing is allocated."""
-    if max(arguments["pixels"], arguments["dims"], arguments["hidden"]) > 2**60:
-        return math.inf
-    try:
-        with torch.device("meta"):
-            return sum(parameter.nbytes for parameter in VAE(**arguments).parameters())
-    except RuntimeError:  # the product is more than torch can count
-        return math.inf
+class Apply(nn.Module):
+    """Calls a function of a model. torch's functional_call puts parameters in place only while a
+    module is called, and a loss reads more of the model than its call: so the call is this one."""
 
-
-class Linear(nn.Module):
-    """x W + b with W (inputs, outputs): nn.Linear transposed, so that stacked replicas multiply
-    without copying their weights into another order."""
-
-    def __init__(self, inputs: int, outputs: int):
+    def __init__(self, model: VAE):
         super().__init__()
-        self.fan_in = inputs
-        self.weight = nn.Parameter(torch.empty(inputs, outputs))
-        self.bias = nn.Parameter(torch.empty(outputs))
+        self.model = model
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        return (inputs @ self.weight).add_(self.bias)  # in place: less memory to fetch
-
-
-class Conv2d(nn.Conv2d):
-    """In the precision of autocast, which under vmap does not see to convolutions itself."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        lowered = _lowered(images, self.weight, self.bias)
-        return F.conv2d(*lowered, stride=2, padding=self.padding)  # type: ignore[call-overload]
-
-
-class ConvTranspose2d(nn.ConvTranspose2d):
-    """The same for the way back."""
-
-    def forward(self, images: Tensor) -> Tensor:  # type: ignore[override]
-        return F.conv_transpose2d(*_lowered(images, self.weight, self.bias), **HALVES)
-
-
-def _lowered(images: Tensor, *weights: Any) -> Any:
-    device = images.device.type
-    if not torch.is_autocast_enabled(device):
-        return images, *weights
-    dtype = torch.get_autocast_dtype(device)
-    return [tensor.to(dtype) for tensor in (images, *weights)]
-
-
-class LinearPosterior(nn.Module):
-    """(image, pixel) -> (image, node, 2 dim): means linear in the image, one log-variance per dim
-    for all images. What probabilistic PCA needs (Tipping & Bishop 1999; Lucas et al. 2019)."""
-
-    GAUGE: ClassVar[Mapping[str, str]] = {
-        "mean.weight": "flat mean",
-        "mean.bias": "flat mean",
-        "logvar": "logvar",
-    }
-
-    def __init__(self, pixels: int, nodes: int, dims: int):
-        super().__init__()
-        self.mean = Linear(pixels, nodes * dims)
-        self.logvar = nn.Parameter(torch.zeros(nodes, dims))
-
-    def forward(self, images: Tensor) -> Tensor:
-        mean = self.mean(images).unflatten(-1, self.logvar.shape)
-        return torch.cat([mean, self.logvar.expand(mean.shape)], dim=-1)
-
-
-# Encoders return features (image, node, FEATURES), unless their posterior wants something else;
-# decoders, (image, pixel).
-
-
-class Multiscale(nn.Module):
-    """The notes' encoder: three layers, one after the other, each read out by one linear map with
-    tanh to FEATURES / SCALES numbers per node; stacked, (image, node, FEATURES).
-
-    stages: the layers; sizes: of what each of them returns, per image.
-    """
-
-    def __init__(self, stages: Sequence[nn.Module], sizes: Sequence[int], nodes: int):
-        super().__init__()
-        self.stages = nn.ModuleList(stages)
-        each = FEATURES // SCALES
-        self.readouts = nn.ModuleList(
-            nn.Sequential(Linear(size, nodes * each), nn.Tanh(), nn.Unflatten(-1, (nodes, each)))
-            for size in sizes
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        features, dims = [], images.dim() - 1  # axes before the pixels
-        maps = images
-        for stage, readout in zip(self.stages, self.readouts, strict=True):
-            maps = stage(maps)
-            features.append(readout(maps.flatten(dims)))
-        return torch.cat(features, dim=-1)
-
-
-def mlp_encoder(pixels: int, hidden: int, nodes: int) -> nn.Module:
-    sizes = [pixels] + [hidden] * SCALES
-    stages = [nn.Sequential(Linear(*pair), nn.ReLU(inplace=True)) for pair in pairwise(sizes)]
-    return Multiscale(stages, sizes[1:], nodes)
-
-
-def multiscale_encoder(pixels: int, hidden: int, nodes: int) -> nn.Module:
-    side = math.isqrt(pixels)
-    stages: list[nn.Module] = []
-    sizes = []
-    for before, after in pairwise(CHANNELS[: SCALES + 1]):
-        layers: list[nn.Module] = [] if stages else [nn.Unflatten(-1, (1, side, side))]
-        layers += [Conv2d(before, after, 4, stride=2), nn.ReLU(inplace=True)]
-        side = (side - 2) // 2  # windows of 4, two apart, no padding
-        stages.append(nn.Sequential(*layers))
-        sizes.append(after * side**2)
-    return Multiscale(stages, sizes, nodes)
-
-
-def mlp_decoder(inputs: int, hidden: int, pixels: int) -> nn.Module:
-    return nn.Sequential(
-        Linear(inputs, hidden),
-        nn.ReLU(inplace=True),
-        Linear(hidden, hidden),
-        nn.ReLU(inplace=True),
-        Linear(hidden, pixels),
-    )
-
-
-def cnn_encoder(pixels: int, hidden: int, nodes: int) -> nn.Module:
-    side = math.isqrt(pixels)
-    layers: list[nn.Module] = [nn.Unflatten(-1, (1, side, side))]
-    for before, after in pairwise(CHANNELS):
-        layers += [Conv2d(before, after, 4, **HALVES), nn.ReLU(inplace=True)]
-    flat = CHANNELS[-1] * (side // 16) ** 2
-    layers += [
-        nn.Flatten(-3),
-        Linear(flat, hidden),
-        nn.ReLU(inplace=True),
-        Linear(hidden, nodes * FEATURES),
-    ]
-    return nn.Sequential(*layers, nn.Unflatten(-1, (nodes, FEATURES)))
-
-
-def cnn_decoder(inputs: int, hidden: int, pixels: int) -> nn.Module:
-    side = math.isqrt(pixels) // 16
-    flat = CHANNELS[-1] * side**2
-    layers: list[nn.Module] = [
-        Linear(inputs, hidden),
-        nn.ReLU(inplace=True),
-        Linear(hidden, flat),
-        nn.Unflatten(-1, (CHANNELS[-1], side, side)),
-    ]
-    for before, after in zip(CHANNELS[:0:-1], CHANNELS[-2::-1], strict=True):
-        layers += [nn.ReLU(inplace=True), ConvTranspose2d(before, after, 4, **HALVES)]
-    return nn.Sequential(*layers, nn.Flatten(-3))
-
-
-def no_encoder(pixels: int, hidden: int, nodes: int) -> nn.Module:
-    return nn.Identity()  # LinearPosterior reads the pixels themselves
-
-
-def linear_decoder(inputs: int, hidden: int, pixels: int) -> nn.Module:
-    return nn.Sequential(Linear(inputs, pixels))
-
-
-def graph_posterior(
-    parents: Tensor, pixels: int, dims: int, hidden: int, shared: bool
-) -> GraphNetwork:
-    return GraphNetwork(parents, FEATURES, hidden, 2 * dims, shared)
-
-
-def linear_posterior(
-    parents: Tensor, pixels: int, dims: int, hidden: int, shared: bool
-) -> LinearPosterior:
-    return LinearPosterior(pixels, len(parents), dims)
-
-
-class Build(NamedTuple):
-    """How the parts around the prior are made."""
-
-    encoder: Callable[[int, int, int], nn.Module]  # pixels, hidden, nodes
-    posterior: Callable[[Tensor, int, int, int, bool], GraphNetwork | LinearPosterior]
-    decoder: Callable[[int, int, int], nn.Module]  # code, hidden, pixels
-
-
-ENCODERS = {
-    "multiscale": Build(multiscale_encoder, graph_posterior, cnn_decoder),  # the notes' own
-    "mlp": Build(mlp_encoder, graph_posterior, mlp_decoder),  # the same of dense layers
-    "cnn": Build(cnn_encoder, graph_posterior, cnn_decoder),
-    "linear": Build(no_encoder, linear_posterior, linear_decoder),
-}
-LEAST = {"multiscale": 32, "cnn": 16}  # pixels of a side, a multiple of 16, of convolutions
+    def forward(self, function: Callable[..., Any], *inputs: Any) -> Any:
+        return function(self.model, *inputs)

@@ -57,3 +57,10 @@ def total(terms: Terms, weights: Weights) -> Tensor:
         + weights.kl * terms.kl_nats.sum((-2, -1))
         + weights.supervision * terms.squared_error.sum(-1)
     ).mean()
+
+
+def loss(
+    model: VAE, weights: Weights, images: Tensor, factors: Tensor, noise: Tensor, z0: Tensor
+) -> Tensor:
+    """The loss of one replica on a batch, a scalar; arguments as those of VAE.forward."""
+    return total(terms(model, model(images, factors, noise, z0), images, factors), weights)

@@ -49,7 +49,7 @@ class Prior(nn.Module):
 
 
 class NetworkPrior(Prior):
-    """A graph network over the nodes; subclasses say what each node hears."""
+    """A graph network over the nodes; subclasses say what each node is fed."""
 
     GAUGE: ClassVar[Roles] = OUTPUTS
     centres: Tensor
@@ -62,21 +62,21 @@ class NetworkPrior(Prior):
         centres = torch.linspace(-2, 2, self.nodes + 1)[:-1, None]
         self.register_buffer("centres", centres.expand(self.nodes, inputs).contiguous())
 
-    def heard(self, noise: Tensor, factors: Tensor) -> Tensor:
+    def features(self, noise: Tensor, factors: Tensor) -> Tensor:
         """What the network is fed, (image, node, input), or (node, input) if it is all the same."""
         raise NotImplementedError
 
     def forward(self, noise: Tensor, factors: Tensor, z: Tensor) -> Gaussian:
-        return self.split(self.network(self.heard(noise, factors)))
+        return self.split(self.network(self.features(noise, factors)))
 
 
 class ExogenousPrior(NetworkPrior):
     """The notes' prior: a graph network fed with noise that never saw the image.
 
-    Node i hears unit normals centred at -2 + 4 i / nodes, drawn afresh for every image and step.
+    Node i is fed unit normals centred at -2 + 4 i / nodes, drawn afresh for every image and step.
     """
 
-    def heard(self, noise: Tensor, factors: Tensor) -> Tensor:
+    def features(self, noise: Tensor, factors: Tensor) -> Tensor:
         return noise + self.centres
 
 
@@ -89,31 +89,31 @@ class ShuffledPrior(ExogenousPrior):
 
 
 class NodesPrior(NetworkPrior):
-    """The same network without the noise: each node hears who it is, and nothing else."""
+    """The same network without the noise: each node is told which it is, and nothing else."""
 
-    def heard(self, noise: Tensor, factors: Tensor) -> Tensor:
+    def features(self, noise: Tensor, factors: Tensor) -> Tensor:
         return self.centres
 
 
 class ConstantPrior(NetworkPrior):
-    """The same network fed with zeros: all nodes hear the same, and nothing else."""
+    """The same network fed with zeros: all nodes are told the same, and nothing else."""
 
-    def heard(self, noise: Tensor, factors: Tensor) -> Tensor:
+    def features(self, noise: Tensor, factors: Tensor) -> Tensor:
         return torch.zeros_like(self.centres)
 
 
 class FactorPrior(NetworkPrior):
     """The same network fed with the true factors: a prior that sees what matters."""
 
-    def heard(self, noise: Tensor, factors: Tensor) -> Tensor:
+    def features(self, noise: Tensor, factors: Tensor) -> Tensor:
         return factors.unsqueeze(-1).expand(*factors.shape, self.centres.shape[-1])
 
 
 class OtherFactorPrior(FactorPrior):
     """The same network fed with the factors of another image: right in distribution, of no use."""
 
-    def heard(self, noise: Tensor, factors: Tensor) -> Tensor:
-        return super().heard(noise, factors.roll(1, -2))
+    def features(self, noise: Tensor, factors: Tensor) -> Tensor:
+        return super().features(noise, factors.roll(1, -2))
 
 
 class DiagonalPrior(Prior):
@@ -211,8 +211,8 @@ class ParentsPrior(Prior):
         self.network = GraphNetwork(nothing, self.nodes * dims, hidden, 2 * dims, shared=False)
 
     def forward(self, noise: Tensor, factors: Tensor, z: Tensor) -> Gaussian:
-        heard = z.flatten(-2).unsqueeze(-2) * self.parents  # (image, node, node * dim)
-        return self.split(self.network(heard))
+        codes = z.flatten(-2).unsqueeze(-2) * self.parents  # (image, node, node * dim)
+        return self.split(self.network(codes))
 
 
 class OrderedPrior(Prior):

@@ -10,7 +10,9 @@ from functools import wraps
 from typing import Any, ParamSpec
 
 import matplotlib as mpl
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 COLOURS = {"posterior": "#0072B2", "prior": "#D55E00"}
 PARTS = {
@@ -25,7 +27,6 @@ STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
-    "svg.hashsalt": "vaenotes",  # equal figures, equal bytes
 }
 
 P = ParamSpec("P")
@@ -40,3 +41,11 @@ def figure(draw: Callable[P, Figure]) -> Callable[P, Figure]:
             return draw(*args, **kwargs)
 
     return styled
+
+
+def plain_numbers(axis: Axis) -> None:
+    """On a logarithmic axis, a few numbers as people write them, however short it is."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 30 * low else (1,), numticks=5))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())

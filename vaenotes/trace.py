@@ -77,7 +77,8 @@ is finite in a replica that has not diverged."""
 def prior_of_each(output: Output) -> Diagonal:
     """The prior of every image, (image, node, dim), also where it is one for all.
 
-    Added to zeros, not expanded: sums then run in the same order for every prior and company.
+    Added to zeros, not expanded: sums then run in the same order for every prior, and whoever else
+    is trained beside it.
     """
     zeros = torch.zeros_like(output.posterior.mean)
     return Diagonal(*(part + zeros for part in marginal(output.prior)))

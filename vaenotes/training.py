@@ -1,52 +1,36 @@
-"""Many replicas trained at once: one step, one epoch, one run.
+"""Many replicas trained at once: from top to bottom a run, an epoch, a step, what is measured.
 
 Replicas whose architecture and optimiser agree, and the shape of their data, are stacked along a
 first axis and trained as one batched computation (`torch.func.vmap` over the plain module). Each
 has its own generator, for weights, order and noise in turn, so that it comes out the same alone or
-in company.
+beside others.
 """
 
-import ctypes
-import math
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
-from torch.nn import functional as F
 
 from vaenotes import trace
+from vaenotes.adam import Adam
 from vaenotes.config import Config
-from vaenotes.data.dataset import Dataset
-from vaenotes.data.pool import Pool
+from vaenotes.data.dataset import Dataset, Pool
 from vaenotes.gauge import change_units, regauge
-from vaenotes.model import VAE
-from vaenotes.objective import Weights, terms, total
+from vaenotes.model import VAE, Apply
+from vaenotes.objective import Weights, loss
+from vaenotes.schedule import halfway, kl_counts, rate_left
+from vaenotes.speed import recorded
 
-REGISTER = 64  # numbers; a multiple of what any vector register holds
 WORTH_RECORDING = 250  # steps; in fewer, recording one would cost more than it saves
-
-# What may differ between replicas that are trained together; all else must agree.
-FREE = (
-    "seed",
-    "data",
-    "edges",
-    "posterior_logvar",
-    "prior_logvar",
-    "noise_logvar",
-    "reconstruction_weight",
-    "kl_weight",
-    "supervision_weight",
-    "swapped",
-    "units",
-    "regauge",
-)
+MAY_DIFFER = (  # between replicas that are trained together; all else must agree
+    "seed", "data", "edges", "posterior_logvar", "prior_logvar", "noise_logvar",
+    "reconstruction_weight", "kl_weight", "supervision_weight", "swapped", "units", "regauge",
+)  # fmt: skip
 
 
 @dataclass
@@ -62,34 +46,6 @@ class Result:
     weights: dict[str, np.ndarray]
     diverged: tuple[int, int] | None
     seconds: float
-
-
-def company(config: Config, dataset: Dataset) -> tuple[Any, ...]:
-    """Replicas with equal company can be trained together."""
-    shape = (dataset.images.shape, dataset.images.dtype, dataset.factor_names)
-    return (*shape, *(getattr(config, f.name) for f in fields(config) if f.name not in FREE))
-
-
-def build(config: Config, dataset: Dataset) -> VAE:
-    """The module of one replica, its weights not yet drawn."""
-    return VAE(
-        nodes=dataset.factor_names,
-        edges=dataset.edges if config.edges is None else config.edges,
-        pixels=math.prod(dataset.images.shape[1:]),
-        dims=config.dims,
-        shared=config.shared,
-        prior=config.prior,
-        encoder=config.encoder,
-        hidden=config.hidden,
-        likelihood=config.likelihood,
-        posterior_logvar=config.posterior_logvar,
-        prior_logvar=config.prior_logvar,
-        noise_logvar=config.noise_logvar,
-        graph_hidden=config.graph_hidden,
-        noise_inputs=config.noise_inputs,
-        decoder_start=config.decoder_start,
-        **({} if config.targets == "standard" else dataset.moments),
-    )
 
 
 @dataclass
@@ -116,149 +72,107 @@ class Checkpoint:
         )
 
 
+def batch_key(config: Config, dataset: Dataset) -> tuple[Any, ...]:
+    """Replicas with equal keys can be trained together, as one batched computation."""
+    shape = (dataset.images.shape, dataset.images.dtype, dataset.factor_names)
+    agree = (getattr(config, f.name) for f in fields(config) if f.name not in MAY_DIFFER)
+    return (*shape, *agree)
+
+
+@torch.enable_grad()  # also where the caller, who wants a trained model only, has it off
+def train(
+    configs: Sequence[Config],
+    datasets: Sequence[Dataset],
+    on_epoch: Callable[["Ensemble"], None] = lambda ensemble: None,
+    device: str = "cpu",
+    checkpoint: Checkpoint | None = None,
+) -> list[Result]:
+    """Train replicas of one batch_key together, each on its data set, from the start or from where
+    a checkpoint of them stands; `on_epoch` is called after every epoch. One result per
+    configuration, in order."""
+    start = time.perf_counter()
+    ensemble = Ensemble(configs, datasets, device)
+    if checkpoint is not None:
+        ensemble.restore(checkpoint)
+        start -= checkpoint.seconds
+    else:
+        ensemble.record(0)
+    epochs = ensemble.config.epochs
+    for epoch in range(ensemble.epochs_done + 1, epochs + 1):
+        ensemble.epoch(epoch)
+        if epoch == halfway(epochs):
+            ensemble.regauge()
+        ensemble.record(epoch)
+        ensemble.epochs_done, ensemble.seconds = epoch, time.perf_counter() - start
+        on_epoch(ensemble)
+    final = ensemble.measure(final=True)
+    ensemble.stop_unless_finite(final, epochs)
+    traces = ensemble.trace() | {name: array(value) for name, value in final.items()}
+    state = {**ensemble.parameters, **ensemble.buffers}
+    weights = {name: array(value) for name, value in state.items()}
+    seconds = (time.perf_counter() - start) / len(configs)
+    return [
+        Result(
+            config,
+            {name: value[i, ...] for name, value in traces.items()},
+            {name: value[i, ...] for name, value in weights.items()},
+            ensemble.diverged[i],
+            seconds,
+        )
+        for i, config in enumerate(configs)
+    ]
+
+
 class Ensemble:
     """Replicas in training: stacked parameters, one optimiser, one generator per replica."""
 
     def __init__(self, configs: Sequence[Config], datasets: Sequence[Dataset], device: str = "cpu"):
-        if len({company(*each) for each in zip(configs, datasets, strict=True)}) != 1:
-            raise ValueError("replicas trained together may differ only in " + ", ".join(FREE))
+        if len({batch_key(*each) for each in zip(configs, datasets, strict=True)}) != 1:
+            raise ValueError(f"replicas trained together may differ only in {MAY_DIFFER}")
         self.configs, self.config, self.device = list(configs), configs[0], device
         self.generators = [torch.Generator().manual_seed(config.seed) for config in configs]
         replicas = [initial(*each) for each in zip(configs, datasets, self.generators, strict=True)]
         self.module = replicas[0]
-        self.within = Within(self.module)
+        self.apply = Apply(self.module)
         stacked, self.buffers = stack_module_state([r.to(device) for r in replicas])
-        # Fused Adam rounds the last few entries of a tensor that fill no vector register
-        # otherwise than the rest. So it is given flat tensors, padded to whole registers, of
-        # which the parameters are views: a replica's place in the stack then changes no bit.
-        self.flat = {name: padded(value.detach().flatten()) for name, value in stacked.items()}
-        self.parameters = {
-            name: self.flat[name][: value.numel()].view(value.shape).requires_grad_()
-            for name, value in stacked.items()
-        }
-        rates: dict[float, list[Tensor]] = {}
-        for name, flat in self.flat.items():
-            rates.setdefault(self.rate(name), []).append(flat)
-        self.optimizer = torch.optim.Adam(
-            [{"params": flats, "lr": rate, "start": rate} for rate, flats in rates.items()],
-            fused=True,
-        )
+        self.optimizer = Adam(stacked, self.rate)
+        self.parameters = self.optimizer.parameters  # (replica, ...) by name
         reconstruction, kl, supervision = (
             torch.tensor([getattr(c, f"{term}_weight") for c in configs], device=device)
             for term in Weights._fields
         )
-        self.weights = Weights(reconstruction, kl, supervision)
-        self.kl_counts, self.kl_weight = kl, kl.clone()  # the first is 0 during a warm-up
+        self.weights = Weights(reconstruction, kl, supervision)  # (replica,) each
+        self.kl_now, self.kl_weight = kl, kl.clone()  # the first is 0 during a warm-up
         self.pool = Pool(datasets, device)
         self.batches = self.pool.count // self.config.batch
         self.epoch_steps = self.config.epoch_steps or self.batches * self.config.repeats
-        self.steps = self.config.epochs * self.epoch_steps
         self.recorded: Callable[..., list[Tensor | None]] | None = None
         self.diverged: list[tuple[int, int] | None] = [None] * len(configs)
         self.records: dict[str, list[Tensor]] = {}  # by quantity, (replica, ...) of every epoch
         self.epochs_done, self.seconds = 0, 0.0
 
     def rate(self, name: str) -> float:
-        """The learning rate of a parameter."""
+        """The learning rate of a parameter, at the start."""
         if name.startswith("prior."):
             return self.config.learning_rate * self.config.prior_rate
         if name.startswith(("encoder.", "posterior_network.")):
             return self.config.learning_rate * self.config.posterior_rate
         return self.config.learning_rate
 
-    def each(
-        self, function: Callable[..., Any], parameters: dict[str, Tensor], *inputs: Any
-    ) -> Any:
-        """function(model, *inputs) of every replica at once: parameters and inputs have a leading
-        replica axis, and so has what is returned."""
-        state = {f"model.{n}": t for n, t in {**parameters, **self.buffers}.items()}
-
-        def one(state: dict[str, Tensor], *inputs: Any) -> Any:
-            return functional_call(self.within, state, (function, *inputs))
-
-        return vmap(one)(state, *inputs)
-
-    def gradients(self, parameters: dict[str, Tensor], *batch: Tensor) -> list[Tensor | None]:
-        """Of every replica's loss by its own parameters, in their order; None where it has none."""
-        half = self.config.precision == "bfloat16"
-        with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16, enabled=half):
-            losses = self.each(loss, parameters, self.weights, *batch)
-        # Replicas share no parameter, so the sum of their losses gives each its own gradient.
-        ones = torch.ones(len(self.configs), device=self.device)
-        return list(torch.autograd.grad(losses, list(parameters.values()), ones, allow_unused=True))
-
-    def step(self, chosen: Tensor) -> Tensor:
-        """One optimiser step on the images `chosen` (replica, image). Returns, per replica,
-        whether its gradients were finite (replica,)."""
-        batch = (*self.pool.batch(chosen), *self.draw(chosen.shape[1], self.generators))
-        self.optimizer.zero_grad()  # before, so that new gradients take the old ones' memory
-        if self.recorded is None and self.steps >= WORTH_RECORDING:
-            self.recorded = recorded(self.gradients, self.parameters, *batch)
-        if self.recorded is None:
-            gradients = self.gradients(self.parameters, *batch)
-        else:
-            with torch.no_grad():
-                gradients = self.recorded(self.parameters, *batch)
-        for flat, gradient in zip(self.flat.values(), gradients, strict=True):
-            flat.grad = None if gradient is None else padded(gradient.flatten())
-        self.optimizer.step()
-        return self.finite([gradient for gradient in gradients if gradient is not None])
-
-    def finite(self, gradients: Sequence[Tensor]) -> Tensor:
-        """Whether all of each replica's gradients are finite, and their squares too, which Adam
-        divides by: where one is infinite its weight would stand still (replica,)."""
-        norms = torch.stack([torch.linalg.vector_norm(g) for g in gradients])
-        if norms.isfinite().all():  # a quick look at all
-            return torch.ones(len(self.configs), dtype=torch.bool, device=self.device)
-        return finite([g.square() for g in gradients])
-
-    def draw(self, count: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
-        """Standard normal noise for the prior (replica, image, node, input) and for the posterior's
-        sample (replica, image, node, dim)."""
-        nodes, dims = self.module.node_shape
-        shape = (count, nodes, self.module.noise_inputs + dims)
-        drawn = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
-        noise, z0 = drawn.to(self.device).split([self.module.noise_inputs, dims], dim=-1)
-        flipped = torch.tensor([config.swapped for config in self.configs], device=self.device)
-        return noise, torch.where(flipped[:, None, None, None], z0.flip(-1), z0)
-
-    @torch.no_grad()
-    def regauge(self) -> None:
-        """Change the units of every replica that asks for it: its parameters, and its optimiser's
-        running means of gradients and of their squares."""
-        for replica, config in enumerate(self.configs):
-            if not config.regauge:
-                continue
-            scale = torch.tensor(config.regauge, device=self.device)
-            order = range(len(scale))
-            own = {name: value[replica] for name, value in self.parameters.items()}
-            for name, value in regauge(self.module, own, order, scale).items():
-                own[name].copy_(value)
-            for moment, factor in (("exp_avg", 1 / scale), ("exp_avg_sq", scale**-2)):
-                own = {
-                    name.removeprefix(f"{moment}/"): value[replica]
-                    for name, value in self.moments()
-                    if name.startswith(f"{moment}/")
-                }
-                for name, value in regauge(self.module, own, order, factor, linear=True).items():
-                    own[name].copy_(value)
-
     def epoch(self, number: int) -> None:
         """A pass over the data, or as many steps as an epoch takes, each replica in its own order,
         drawn anew for every pass; a last short batch is left out. With `repeats`, each batch is
         shown so many times in a row, and batches and their order are the same in every epoch."""
-        batch, steps, repeats = self.config.batch, self.epoch_steps, self.config.repeats
+        config, steps = self.config, self.epoch_steps
         order = torch.stack([self.order(generator) for generator in self.generators])
-        order = order.to(self.device)
-        batches = order.shape[1] // batch
-        self.kl_counts.copy_(self.kl_weight * (number > self.config.kl_warmup))
+        order = order.to(self.device)  # (replica, image)
+        batches = order.shape[1] // config.batch
+        self.kl_now.copy_(self.kl_weight * kl_counts(number, config.kl_warmup))
         for step in range(steps):
-            if self.config.decay:
-                left = 1 - ((number - 1) * steps + step) / (self.config.epochs * steps)
-                for group in self.optimizer.param_groups:
-                    group["lr"] = left * group["start"]
-            start = step // repeats % batches * batch
-            finite = self.step(order[:, start : start + batch])
+            if config.decay:
+                self.optimizer.leave(rate_left((number - 1) * steps + step, config.epochs * steps))
+            start = step // config.repeats % batches * config.batch
+            finite = self.step(order[:, start : start + config.batch])
             if not finite.all():
                 self.stop_diverged(finite, number, step)
 
@@ -270,6 +184,60 @@ class Ensemble:
         passes = -(-self.epoch_steps // self.batches)
         drawn = [torch.randperm(self.pool.count, generator=generator) for _ in range(passes)]
         return torch.cat([order[:whole] for order in drawn])
+
+    def step(self, chosen: Tensor) -> Tensor:
+        """One optimiser step on the images `chosen` (replica, image). Returns, per replica,
+        whether its gradients were finite (replica,)."""
+        batch = (*self.pool.batch(chosen), *self.draw(chosen.shape[1], self.generators))
+        self.optimizer.clear()
+        if self.recorded is None and self.config.epochs * self.epoch_steps >= WORTH_RECORDING:
+            self.recorded = recorded(self.gradients, self.parameters, *batch)
+        if self.recorded is None:
+            gradients = self.gradients(self.parameters, *batch)
+        else:
+            with torch.no_grad():
+                gradients = self.recorded(self.parameters, *batch)
+        self.optimizer.step(gradients)
+        return self.finite([gradient for gradient in gradients if gradient is not None])
+
+    def draw(self, count: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
+        """Standard normal noise for the prior (replica, image, node, input) and for the posterior's
+        sample (replica, image, node, dim)."""
+        nodes, dims = self.module.node_shape
+        shape = (count, nodes, self.module.noise_inputs + dims)
+        drawn = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+        noise, z0 = drawn.to(self.device).split([self.module.noise_inputs, dims], dim=-1)
+        flipped = torch.tensor([config.swapped for config in self.configs], device=self.device)
+        return noise, torch.where(flipped[:, None, None, None], z0.flip(-1), z0)
+
+    def gradients(self, parameters: dict[str, Tensor], *batch: Tensor) -> list[Tensor | None]:
+        """Of every replica's loss by its own parameters, in their order; None where it has none."""
+        half = self.config.precision == "bfloat16"
+        with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16, enabled=half):
+            losses = self.each(loss, parameters, self.weights, *batch)  # (replica,)
+        # Replicas share no parameter, so the sum of their losses gives each its own gradient.
+        ones = torch.ones(len(self.configs), device=self.device)
+        return list(torch.autograd.grad(losses, list(parameters.values()), ones, allow_unused=True))
+
+    def each(
+        self, function: Callable[..., Any], parameters: dict[str, Tensor], *inputs: Any
+    ) -> Any:
+        """function(model, *inputs) of every replica at once: parameters and inputs have a leading
+        replica axis, and so has what is returned."""
+        state = {f"model.{n}": t for n, t in {**parameters, **self.buffers}.items()}
+
+        def one(state: dict[str, Tensor], *inputs: Any) -> Any:
+            return functional_call(self.apply, state, (function, *inputs))
+
+        return vmap(one)(state, *inputs)
+
+    def finite(self, gradients: Sequence[Tensor]) -> Tensor:
+        """Whether all of each replica's gradients are finite, and their squares too, which Adam
+        divides by: where one is infinite its weight would stand still (replica,)."""
+        norms = torch.stack([torch.linalg.vector_norm(g) for g in gradients])
+        if norms.isfinite().all():  # a quick look at all
+            return torch.ones(len(self.configs), dtype=torch.bool, device=self.device)
+        return all_finite([g.square() for g in gradients])
 
     @torch.no_grad()
     def stop_diverged(self, finite: Tensor, epoch: int, step: int) -> None:
@@ -289,65 +257,31 @@ class Ensemble:
             value.where(~value.isnan(), 0) if name in trace.UNDEFINED_IF_CONSTANT else value
             for name, value in measured.items()
         ]
-        self.stop_diverged(finite(known), epoch, step)
-
-    def record(self) -> dict[str, Tensor]:
-        """Measure, and keep what was measured."""
-        measured = self.measure()
-        for name, value in measured.items():
-            self.records.setdefault(name, []).append(value)
-        return measured
-
-    def trace(self) -> dict[str, np.ndarray]:
-        """What was recorded so far: (replica, epoch, ...) by quantity."""
-        return {name: array(torch.stack(kept, dim=1)) for name, kept in self.records.items()}
-
-    def moments(self) -> Iterator[tuple[str, Tensor]]:
-        """Adam's running means, by kind and parameter, in the shape of the parameter."""
-        for name, flat in self.flat.items():
-            shape = self.parameters[name].shape
-            for kind, moment in self.optimizer.state.get(flat, {}).items():  # some have none
-                if kind != "step":
-                    yield f"{kind}/{name}", moment[: shape.numel()].view(shape)
-
-    def checkpoint(self) -> Checkpoint:
-        """All that the replicas need to go on from here."""
-        arrays = {f"parameters/{name}": array(value) for name, value in self.parameters.items()}
-        arrays |= {name: array(moment) for name, moment in self.moments()}
-        arrays |= {f"trace/{name}": value for name, value in self.trace().items()}
-        arrays["generator"] = array(torch.stack([g.get_state() for g in self.generators]))
-        steps = max((float(state["step"]) for state in self.optimizer.state.values()), default=0.0)
-        return Checkpoint(arrays, self.epochs_done, steps, list(self.diverged), self.seconds)
+        self.stop_diverged(all_finite(known), epoch, step)
 
     @torch.no_grad()
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint of these very replicas."""
-        tensors = {name: torch.from_numpy(value) for name, value in checkpoint.arrays.items()}
-        steps = torch.tensor(checkpoint.steps, device=self.device)
-        for name, flat in self.flat.items():
-            self.parameters[name].copy_(tensors[f"parameters/{name}"])
-            for kind in ("exp_avg", "exp_avg_sq"):
-                if (moment := tensors.get(f"{kind}/{name}")) is not None:
-                    state = self.optimizer.state[flat]
-                    state["step"] = steps.clone()
-                    state[kind] = padded(moment.to(self.device).flatten()).clone()
-        for generator, state in zip(self.generators, tensors["generator"], strict=True):
-            generator.set_state(state.clone())
-        self.records = {
-            name.removeprefix("trace/"): list(values.to(self.device).unbind(1))
-            for name, values in tensors.items()
-            if name.startswith("trace/")
-        }
-        self.epochs_done, self.seconds = checkpoint.epoch, checkpoint.seconds
-        self.diverged = list(checkpoint.diverged)
+    def regauge(self) -> None:
+        """Change the units of every replica that asks for it: its parameters, and its optimiser's
+        running means of gradients and of their squares."""
+        for replica, config in enumerate(self.configs):
+            if not config.regauge:
+                continue
+            scale = torch.tensor(config.regauge, device=self.device)
+            order = range(len(scale))
+            own = {name: value[replica] for name, value in self.parameters.items()}
+            for name, value in regauge(self.module, own, order, scale).items():
+                own[name].copy_(value)
+            for moment, factor in (("exp_avg", 1 / scale), ("exp_avg_sq", scale**-2)):
+                own = {n: m[replica] for kind, n, m in self.optimizer.moments() if kind == moment}
+                for name, value in regauge(self.module, own, order, factor, linear=True).items():
+                    own[name].copy_(value)
 
     @torch.no_grad()
     def measure(self, final: bool = False) -> dict[str, Tensor]:
         """trace.measure of every replica, or trace.measure_final, on the same images and noise."""
         count = min(trace.EVALUATION_IMAGES, self.pool.count)
-        images, factors = self.pool.batch(
-            torch.arange(count, device=self.device).expand(len(self.configs), count)
-        )
+        first = torch.arange(count, device=self.device).expand(len(self.configs), count)
+        images, factors = self.pool.batch(first)
         generators = [torch.Generator().manual_seed(trace.EVALUATION_SEED) for _ in self.configs]
         noise, z0 = self.draw(count, generators)
 
@@ -361,76 +295,49 @@ class Ensemble:
 
         return self.each(one, self.parameters, self.weights, images, factors, noise, z0)
 
+    def record(self, epoch: int) -> None:
+        """Measure after an epoch, and keep what was measured."""
+        measured = self.measure()
+        for name, value in measured.items():
+            self.records.setdefault(name, []).append(value)
+        self.stop_unless_finite(measured, epoch)
 
-class Within(nn.Module):
-    """Calls a function of a model, so that functional_call also reaches what the function reads
-    of the model besides calling it."""
+    def trace(self) -> dict[str, np.ndarray]:
+        """What was recorded so far: (replica, epoch, ...) by quantity."""
+        return {name: array(torch.stack(kept, dim=1)) for name, kept in self.records.items()}
 
-    def __init__(self, model: VAE):
-        super().__init__()
-        self.model = model
+    def checkpoint(self) -> Checkpoint:
+        """All that the replicas need to go on from here."""
+        arrays = {f"parameters/{name}": array(value) for name, value in self.parameters.items()}
+        arrays |= {f"{kind}/{name}": array(m) for kind, name, m in self.optimizer.moments()}
+        arrays |= {f"trace/{name}": value for name, value in self.trace().items()}
+        arrays["generator"] = array(torch.stack([g.get_state() for g in self.generators]))
+        steps, diverged = self.optimizer.steps, list(self.diverged)
+        return Checkpoint(arrays, self.epochs_done, steps, diverged, self.seconds)
 
-    def forward(self, function: Callable[..., Any], *inputs: Any) -> Any:
-        return function(self.model, *inputs)
-
-
-def loss(
-    model: VAE, weights: Weights, images: Tensor, factors: Tensor, noise: Tensor, z0: Tensor
-) -> Tensor:
-    """The loss of one replica, a scalar."""
-    return total(terms(model, model(images, factors, noise, z0), images, factors), weights)
+    @torch.no_grad()
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint of these very replicas."""
+        tensors = {name: torch.from_numpy(value) for name, value in checkpoint.arrays.items()}
+        self.optimizer.restore(tensors, checkpoint.steps)
+        for generator, state in zip(self.generators, tensors["generator"], strict=True):
+            generator.set_state(state.clone())
+        self.records = {
+            name.removeprefix("trace/"): list(values.to(self.device).unbind(1))
+            for name, values in tensors.items()
+            if name.startswith("trace/")
+        }
+        self.epochs_done, self.seconds = checkpoint.epoch, checkpoint.seconds
+        self.diverged = list(checkpoint.diverged)
 
 
 def initial(config: Config, dataset: Dataset, generator: torch.Generator) -> VAE:
     """One replica with its initial weights."""
-    model = build(config, dataset).initialise(generator)
+    model = VAE(config, dataset).initialise(generator)
     if config.swapped or config.units:
         order = range(config.dims)[:: -1 if config.swapped else 1]
         change_units(model, order, torch.tensor(config.units or [1.0] * config.dims))
     return model
-
-
-def recorded(function: Callable[..., Any], *inputs: Any) -> Callable[..., Any]:
-    """The same function as a plain list of tensor operations, for inputs of these shapes: calling
-    it spares torch's transforms and autograd, and leaves out what no result depends on (as the
-    value of a loss, where gradients are asked for)."""
-    from torch.fx.experimental.proxy_tensor import make_fx  # slow; reading results needs it not
-
-    graph = make_fx(function)(*inputs)
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
-    return graph
-
-
-@contextmanager
-def freed_memory_kept() -> Iterator[None]:
-    """Ask the C library (glibc; others are left alone) not to give freed memory back meanwhile: to
-    fetch fresh pages for each step's gradients takes as long as the products that fill them."""
-    library = ctypes.CDLL(None) if os.name == "posix" else None
-    mallopt, trim = (getattr(library, name, None) for name in ("mallopt", "malloc_trim"))
-    if mallopt is None or trim is None:
-        yield
-        return
-    trim_threshold, map_threshold = -1, -3  # mallopt's names for these two
-    mallopt(trim_threshold, 2**31 - 1)
-    mallopt(map_threshold, 2**25)
-    try:
-        yield
-    finally:
-        mallopt(trim_threshold, 2**17)  # glibc's defaults
-        mallopt(map_threshold, 2**17)
-        trim(0)
-
-
-def halfway(epochs: int) -> int:
-    """The epoch at whose end units change, where a configuration asks for it."""
-    return -(-epochs // 2)
-
-
-def padded(flat: Tensor) -> Tensor:
-    """A flat tensor with zeros appended up to a multiple of REGISTER; itself if it fits."""
-    missing = -len(flat) % REGISTER
-    return F.pad(flat, (0, missing)) if missing else flat
 
 
 def array(tensor: Tensor) -> np.ndarray:
@@ -438,49 +345,6 @@ def array(tensor: Tensor) -> np.ndarray:
     return tensor.numpy(force=True).copy()
 
 
-def finite(tensors: Iterable[Tensor]) -> Tensor:
+def all_finite(tensors: Iterable[Tensor]) -> Tensor:
     """Whether all of each replica's numbers are finite, of tensors (replica, ...): (replica,)."""
     return torch.stack([t.isfinite().reshape(len(t), -1).all(-1) for t in tensors]).all(0)
-
-
-@torch.enable_grad()  # also where the caller, who wants a trained model only, has it off
-def train(
-    configs: Sequence[Config],
-    datasets: Sequence[Dataset],
-    on_epoch: Callable[[Ensemble], None] = lambda ensemble: None,
-    device: str = "cpu",
-    checkpoint: Checkpoint | None = None,
-) -> list[Result]:
-    """Train replicas of one company together, each on its data set, from the start or from where a
-    checkpoint of them stands; `on_epoch` is called after every epoch. One result per configuration,
-    in order."""
-    start = time.perf_counter()
-    ensemble = Ensemble(configs, datasets, device)
-    if checkpoint is not None:
-        ensemble.restore(checkpoint)
-        start -= checkpoint.seconds
-    else:
-        ensemble.stop_unless_finite(ensemble.record(), 0)
-    for epoch in range(ensemble.epochs_done + 1, ensemble.config.epochs + 1):
-        ensemble.epoch(epoch)
-        if epoch == halfway(ensemble.config.epochs):
-            ensemble.regauge()
-        ensemble.stop_unless_finite(ensemble.record(), epoch)
-        ensemble.epochs_done, ensemble.seconds = epoch, time.perf_counter() - start
-        on_epoch(ensemble)
-    final = ensemble.measure(final=True)
-    ensemble.stop_unless_finite(final, ensemble.config.epochs)
-    traces = ensemble.trace() | {name: array(value) for name, value in final.items()}
-    state = {**ensemble.parameters, **ensemble.buffers}
-    weights = {name: array(value) for name, value in state.items()}
-    seconds = (time.perf_counter() - start) / len(configs)
-    return [
-        Result(
-            config,
-            {name: value[i, ...] for name, value in traces.items()},
-            {name: value[i, ...] for name, value in weights.items()},
-            ensemble.diverged[i],
-            seconds,
-        )
-        for i, config in enumerate(configs)
-    ]

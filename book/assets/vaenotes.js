@@ -12,3 +12,34 @@ document.addEventListener("toggle", () => dispatchEvent(new Event("resize")), tr
 
 // From file://, Sphinx's search may not fetch the pages that it found, to quote from them.
 if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+
+// Films: one picture per position of a slider. Without a script its start alone is shown.
+const move = film => {
+  const frames = [...film.querySelectorAll("img")];
+  const [button, slider, shown] = ["button", "input", "output"].map(n => film.querySelector(n));
+  let timer = null;
+  const show = () => {
+    frames.forEach((frame, i) => { frame.hidden = i !== slider.valueAsNumber; });
+    shown.value = frames[slider.valueAsNumber].dataset.position;
+    slider.setAttribute("aria-valuetext", shown.value);
+  };
+  const stop = () => { clearInterval(timer); timer = null; button.textContent = "Play"; };
+  const next = () => {
+    if (slider.value === slider.max) return stop();
+    slider.stepUp();
+    show();
+  };
+  slider.addEventListener("input", () => { stop(); show(); });
+  button.addEventListener("click", () => {
+    if (timer) return stop();
+    if (slider.value === slider.max) slider.value = 0;
+    show();
+    button.textContent = "Pause";
+    timer = setInterval(next, 500);
+  });
+  show();
+  film.querySelector(".film-controls").hidden = false;
+};
+const films = () => document.querySelectorAll(".film").forEach(move);
+if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", films);
+else films();

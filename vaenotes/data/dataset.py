@@ -1,21 +1,21 @@
-"""What a data set is: images, the factors behind them, and a default DAG over those factors."""
+"""What a data set is: images, the factors behind them, and a default DAG over those factors; and
+how replicas are shown it, batch by batch.
+"""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from vaenotes.errors import check, check_edges
 
 Pairs = tuple[tuple[str, str], ...]
-VECTOR_BYTES = 24  # for each number of a vector: float32, and what it is computed from in float64
-
-
-def load_bytes(images: int, each: int) -> int:
-    """About what it takes to load a data set: `each` image, and what its factors are made from."""
-    return int(images) * (int(each) + 200)
+MOST = 10_000_000  # images of a data set; more are refused before anything is allocated
+SMALL = 2**24  # numbers; images no more than that are held as float32, larger sets as uint8
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,15 +77,59 @@ class Dataset:
         check_edges(self.edges, names)
 
     @property
-    def moments(self) -> dict[str, Any]:
-        """Mean and std of each factor over the images (1 if constant), float64 (node,), as the
-        arguments of `VAE` that bring standardised factors back to raw ones."""
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and std of each factor over the images (1 if constant), float64 (node,) each."""
         wide = self.factors.astype(np.float64)  # sums a constant exactly, so that its std is 0
         std = wide.std(axis=0)
-        return {"factor_mean": wide.mean(axis=0), "factor_std": np.where(std > 0, std, 1)}
+        return wide.mean(axis=0), np.where(std > 0, std, 1)
 
     @property
     def standard_factors(self) -> np.ndarray:
         """Factors with mean 0, std 1 over the images (0 if constant): float32 (image, node)."""
-        mean, std = self.moments.values()
+        mean, std = self.moments
         return ((self.factors.astype(np.float64) - mean) / std).astype(np.float32)
+
+
+class Pool:
+    """Data sets of one shape, one for each replica, on a device. count: of images in each.
+
+    A data set is held once, however many replicas use it; one that is too large to be held makes
+    the pictures of a batch when the batch is asked for.
+    """
+
+    def __init__(self, datasets: Sequence[Dataset], device: str = "cpu"):
+        different = list(dict.fromkeys(datasets))
+        self.sources, self.device = [dataset.images for dataset in datasets], device
+        # (data set, image, ...); `place` (replica, 1) says which data set is a replica's.
+        self.place = torch.tensor([[different.index(d)] for d in datasets], device=device)
+        self.factors = stacked_once([d.standard_factors for d in different]).to(device)
+        self.count = self.factors.shape[1]
+        self.images: Tensor | None = None
+        arrays = [d.images for d in different if isinstance(d.images, np.ndarray)]
+        if len(arrays) == len(different):
+            self.images = stacked_once(arrays).flatten(2).to(device)
+            if self.images.numel() <= SMALL:
+                self.images = pixels(self.images)
+
+    def batch(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (replica, image, pixel), in 0..1, and standardised factors (replica, image, node)
+        of the numbers `chosen` (replica, image)."""
+        if self.images is not None:
+            images = self.images[self.place, chosen]
+        else:
+            rows = chosen.numpy(force=True)
+            made = np.stack([source[row] for source, row in zip(self.sources, rows, strict=True)])
+            images = torch.from_numpy(made).flatten(2).to(self.device)
+        return pixels(images), self.factors[self.place, chosen]
+
+
+def stacked_once(arrays: Sequence[np.ndarray]) -> Tensor:
+    """Arrays of one shape along a new first axis; a single one is not copied."""
+    if len(arrays) == 1:
+        return torch.from_numpy(arrays[0])[None]
+    return torch.from_numpy(np.stack(arrays))
+
+
+def pixels(images: Tensor) -> Tensor:
+    """uint8 0..255 -> float32 0..1; float32 as it is."""
+    return images.float().div_(255) if images.dtype == torch.uint8 else images

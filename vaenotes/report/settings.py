@@ -2,14 +2,13 @@
 
 import os
 import zipfile
-from dataclasses import dataclass, fields
-from typing import TypeGuard
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-from vaenotes.data.load import DATASETS
-from vaenotes.errors import check, check_choice
-from vaenotes.priors import PRIORS
+from vaenotes.errors import check, check_choice, check_int
 
 LAST_SEED = 2**31 - 1
+MOST_SEEDS = 10_000  # all their configurations are listed before any is trained
 
 
 @dataclass(frozen=True)
@@ -38,25 +37,42 @@ PROFILES = {
 """The profiles, by name. "notes": the notes' own sizes."""
 
 
+def _parameter(default: Any, about: str) -> Any:
+    return field(default=default, metadata={"about": about})
+
+
 @dataclass(frozen=True)
 class Settings:
-    """The parameters that every page takes, checked.
+    """The parameters that every page takes, checked; what each is stands in its field's metadata.
 
     Raises ParameterError, in one line, for a value of the wrong type or one that is not allowed.
     """
 
-    profile: str = "book"
-    """How much to run: quick, book, full or notes."""
-    data: str = "sprites"
-    """A data set's name, or the path of dSprites' own .npz file: kept as an absolute one."""
-    prior: str = "exogenous"
-    """A prior's name."""
-    seeds: int | None = None
-    """How many replicas; None: as many as the profile has."""
-    first_seed: int = 0
-    """The seeds are first_seed, first_seed + 1, and so on."""
-    epochs: int | None = None
-    """How long to train; None: as long as the profile does."""
+    profile: str = _parameter("book", "quick, book, full or notes")
+    data: str = _parameter("sprites", "sprites, mnist5k, digits, or a path to dSprites' .npz")
+    prior: str = _parameter("exogenous", 'or any other that the page "Rerun it yourself" lists')
+    seeds: int | None = _parameter(None, "how many replicas; None: the profile's")
+    first_seed: int = _parameter(0, "seeds are first_seed, first_seed + 1, ...")
+    epochs: int | None = _parameter(None, "None: the profile's")
+
+    def __post_init__(self) -> None:
+        from vaenotes.config import BOUNDS  # late, as papermill reads the fields alone
+        from vaenotes.data.load import DATASETS
+        from vaenotes.priors import PRIORS
+
+        check_choice("profile", self.profile, PROFILES)
+        check_choice("prior", self.prior, PRIORS)
+        if isinstance(self.data, str) and self.data.endswith(".npz") and os.path.isfile(self.data):
+            is_archive = zipfile.is_zipfile(self.data)
+            check(is_archive, "data must be dSprites' .npz archive, readable", self.data)
+            # Pages, papermill and scripts may each stand in another folder.
+            object.__setattr__(self, "data", os.path.abspath(self.data))
+        else:
+            check_choice("data", self.data, DATASETS, "the path of an existing .npz file")
+        check_int("first_seed", self.first_seed, 0, LAST_SEED)
+        for name, most in (("seeds", MOST_SEEDS), ("epochs", BOUNDS["epochs"][1])):
+            if getattr(self, name) is not None:
+                check_int(f"{name}, if not None,", getattr(self, name), 1, most)
 
     def all_seeds(self, usual: int) -> range:
         """The seeds to run; `usual` is how many the profile has."""
@@ -67,40 +83,7 @@ class Settings:
     def changed(self) -> str:
         """What differs from the defaults, as "name = value, name = value"; "" if nothing does."""
         return ", ".join(
-            f"{field.name} = {value!r}"
-            for field in fields(self)
-            if (value := getattr(self, field.name)) != field.default
+            f"{one.name} = {value!r}"
+            for one in fields(self)
+            if (value := getattr(self, one.name)) != one.default
         )
-
-    def _repr_markdown_(self) -> str:
-        if not self.changed:
-            return "*Computed with the default parameters.*"
-        return f"*Computed with {self.changed}; the text describes the defaults.*"
-
-    def __post_init__(self) -> None:
-        check_choice("profile", self.profile, PROFILES)
-        if not _is_npz(self.data):
-            check_choice("data", self.data, DATASETS, "the path of an existing .npz file")
-        else:
-            is_archive = zipfile.is_zipfile(self.data)
-            check(is_archive, "data must be dSprites' .npz archive, readable", self.data)
-            # Pages, papermill and scripts may each stand in another folder.
-            object.__setattr__(self, "data", os.path.abspath(self.data))
-        check_choice("prior", self.prior, PRIORS)
-        _check_count("seeds", self.seeds)
-        fits = _is_whole(self.first_seed) and 0 <= self.first_seed <= LAST_SEED
-        check(fits, f"first_seed must be a whole number from 0 to {LAST_SEED}", self.first_seed)
-        _check_count("epochs", self.epochs)
-
-
-def _check_count(argument: str, value: object) -> None:
-    fits = value is None or (_is_whole(value) and 1 <= value <= LAST_SEED)
-    check(fits, f"{argument} must be a whole number from 1 to {LAST_SEED} or None", value)
-
-
-def _is_whole(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_npz(value: object) -> bool:
-    return isinstance(value, str) and value.endswith(".npz") and os.path.isfile(value)

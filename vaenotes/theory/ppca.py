@@ -71,7 +71,7 @@ def exact_terms(model: VAE, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def constant_prior(model: VAE) -> Gaussian:
-    """The prior (node, dim) of a model whose prior neither sees nor hears anything.
+    """The prior (node, dim) of a model whose prior is told nothing of the image and fed no noise.
 
     Raises ParameterError for any other.
     """

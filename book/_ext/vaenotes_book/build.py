@@ -1,0 +1,197 @@
+"""No build shows stale results, or under other parameters than it says.
+
+The notebook cache lies in a folder named after a digest of all that outputs depend on besides the
+page's own code, which is the cache's key. Nothing else is kept from one build to the next, and what
+changes during a build makes it fail.
+
+VAENOTES_PARAMETERS="profile=quick seeds=4" sets parameters for every page, as papermill's -p does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Iterable
+from concurrent.futures import Future
+from importlib.metadata import distributions
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+from filelock import FileLock, Timeout
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract
+from myst_nb.core.read import create_nb_reader
+from nbformat import NotebookNode
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
+
+import vaenotes
+from vaenotes.errors import ParameterError
+from vaenotes.report.arms import check_arms
+from vaenotes.report.page import check_parameters, read_parameters, with_parameters
+from vaenotes_book.execute import PageError, Pages, side_by_side, warnings_in
+from vaenotes_book.facts import commit
+
+logger = logging.getLogger(__name__)
+
+HOME = Path(vaenotes.__file__).parent
+KEPT = 3
+"""Caches that are kept, so that a library that is put back finds its outputs again."""
+
+
+def state(data: str) -> tuple[str, list[int]]:
+    """All that pages' outputs depend on besides their own code: a digest of the library, with its
+    data files, of every package installed, and of the data file, if `data` is the path of one; and
+    when each file was last changed, so that a change that was taken back shows too."""
+    files = [path for path in sorted(HOME.rglob("*")) if "__pycache__" not in path.parts]
+    files = [path for path in [*files, Path(data)] if path.is_file()]
+    packages = [one.metadata for one in distributions()]
+    known = [f"python {platform.python_version()}"]
+    known += sorted(f"{one['Name']} {one['Version']}" for one in packages)
+    known += [f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
+    digest = hashlib.sha256("\n".join(known).encode()).hexdigest()
+    return digest[:16], [path.stat().st_ctime_ns for path in files]
+
+
+def cache_of(digest: str, folder: Path) -> Path:
+    """The notebook cache for this state, beside those of the last few states."""
+    caches = folder / ".jupyter_cache"
+    cache = caches / digest
+    cache.mkdir(parents=True, exist_ok=True)
+    os.utime(cache)
+    for old in sorted(caches.iterdir(), key=lambda path: path.stat().st_mtime)[:-KEPT]:
+        rmtree(old, ignore_errors=True)
+    return cache
+
+
+class Build:
+    """One build: what it began with, which has to hold to its end, and its executed pages."""
+
+    def __init__(self, app: Sphinx):
+        try:
+            self.parameters = read_parameters(os.environ.get("VAENOTES_PARAMETERS", ""))
+            self.settings = check_parameters(self.parameters)
+            check_arms(self.settings)
+        except ParameterError as error:  # which Jupyter Book would bury under a traceback
+            raise SystemExit(f"VAENOTES_PARAMETERS: {error}") from None
+        self.state = state(self.settings.data)
+        self.commit = commit(app.srcdir)
+        self.sources: dict[Path, str] = {}
+        """Of every page, as the build began: what is shown is what was executed."""
+        self.notebooks: dict[str, NotebookNode] = {}
+        """The executed pages, with their outputs."""
+        self.took: dict[str, dict[str, Any]] = {}
+        """What executing each of them took: see `execute`."""
+
+        self.folder = Path(app.outdir).parent
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.lock = FileLock(self.folder / "build.lock")  # until the process ends
+        try:
+            self.lock.acquire(blocking=False)
+        except Timeout:  # each would show numbers of the other
+            message = f"another build is writing into {self.folder}: wait for it, or use"
+            raise SystemExit(f"{message} --path-output") from None
+        show_progress()
+        # Nothing that Sphinx or myst-nb kept of earlier builds is used: they notice no change of
+        # an extension, and a glued value outlives the cell that glued it.
+        for kept in (Path(app.doctreedir), self.folder / "jupyter_execute"):
+            rmtree(kept, ignore_errors=True)
+        app.connect("config-inited", self._choose_cache)
+        app.connect("env-before-read-docs", self._execute_pages)
+        app.connect("source-read", self._give_source)
+        app.connect("env-updated", self._remove_old_pages)
+        app.connect("build-finished", self._check_end)
+
+    def check_unchanged(self, pages: Iterable[Path] = ()) -> None:
+        """Stop the build if what it began with has changed: kernels may have run either."""
+        changed = [str(path) for path in pages if path.read_text("utf-8") != self.sources[path]]
+        if state(self.settings.data) != self.state:
+            changed.append("the library, a package or the data file")
+        if changed:
+            what = ", ".join(changed)
+            raise SystemExit(f"{what} changed while the book was being built: build again")
+
+    def _choose_cache(self, app: Sphinx, config: Config) -> None:
+        config.nb_execution_cache_path = str(cache_of(self.state[0], self.folder))
+
+    def _execute_pages(self, app: Sphinx, env: BuildEnvironment, names: list[str]) -> None:
+        """The first page goes first, alone: it trains what the others show. The rest is executed
+        even if some fail, so that one build tells all that is wrong; then it ends, and says so."""
+        cache = get_cache(env.mystnb_config.execution_cache_path)
+        waiting = self._read(env, sorted(names), cache)
+        done, failed = 0, {}
+
+        def keep(name: str, future: Future[dict[str, Any]]) -> None:
+            nonlocal done
+            done += 1
+            notebook, path = waiting[name]
+            try:
+                took = future.result()
+            except PageError as error:
+                failed[str(path)] = error
+                logger.info(f"[{done}/{len(waiting)}] {name} failed")
+                return
+            self.check_unchanged()  # else what is new would be kept as if it were old
+            bundle = CacheBundleIn(notebook, str(path), data=took)
+            cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+            self.notebooks[name], self.took[name] = notebook, took
+            seconds = took["execution_seconds"]
+            logger.info(f"[{done}/{len(waiting)}] {name} executed in {seconds:.0f} s")
+            for warning in warnings_in(notebook):
+                logger.info(f"{name}: {warning}")
+
+        first = {name: page for name, page in waiting.items() if name == app.config.root_doc}
+        rest = {name: page for name, page in waiting.items() if name not in first}
+        for together in (first, rest):
+            if not failed:
+                side_by_side(together, env.mystnb_config.execution_timeout, keep)
+        if failed:
+            reports = [f"{path}: {error}" for path, error in failed.items()]
+            last = f"The book was not built, as these pages failed: {', '.join(failed)}"
+            raise SystemExit("\n\n".join(["", *reports, last]))
+
+    def _read(self, env: BuildEnvironment, names: list[str], cache: JupyterCacheAbstract) -> Pages:
+        """Read all pages; those that are to be executed and are not in the cache are returned, as
+        myst-nb will read them."""
+        waiting = {}
+        for name in names:
+            path = Path(env.doc2path(name))
+            self.sources[path] = path.read_text("utf-8")
+            text = with_parameters(self.sources[path], self.parameters)
+            reader = create_nb_reader(str(path), env.myst_config, env.mystnb_config, text)
+            if reader is None:  # prose
+                continue
+            notebook = reader.read(text)
+            try:
+                key, self.notebooks[name] = cache.merge_match_into_notebook(notebook)
+                self.took[name] = cache.get_cache_record(key).data
+            except Exception:  # KeyError if it is not there; a build killed while writing left half
+                waiting[name] = notebook, path
+        return waiting
+
+    def _give_source(self, app: Sphinx, name: str, content: list[str]) -> None:
+        source = self.sources[Path(app.env.doc2path(name))]
+        content[0] = with_parameters(source, self.parameters)
+
+    def _remove_old_pages(self, app: Sphinx, env: BuildEnvironment) -> None:
+        """As the new ones are about to be written: so old and new are never mixed, and none is
+        left of what is no longer in the book."""
+        rmtree(app.outdir)
+        Path(app.outdir).mkdir()
+
+    def _check_end(self, app: Sphinx, error: Exception | None) -> None:
+        if error is None:
+            self.check_unchanged(pages=self.sources)
+
+
+def show_progress() -> None:
+    """Let kernels report training where this build reports: they cannot write to its standard
+    error, but on Linux to its name. Not if that is a file, where two writers would overwrite
+    each other."""
+    terminal = Path(f"/proc/{os.getpid()}/fd/2")
+    if terminal.exists() and not terminal.is_file():
+        os.environ.setdefault("VAENOTES_PROGRESS", str(terminal))

@@ -1,0 +1,117 @@
+"""Notebooks are executed side by side, in kernels that none outlives."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic, sleep
+from typing import Any
+
+from loky import cpu_count
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
+from sphinx.util.console import strip_escape_sequences
+
+WARNING = re.compile(r"^.+:\d+: (\w*Warning: .+)$", re.MULTILINE)
+Pages = dict[str, tuple[NotebookNode, Path]]
+"""Notebooks by name, each with the file that it was read from."""
+
+
+class PageError(Exception):
+    """Why a page could not be executed, and in which cell."""
+
+
+def side_by_side(
+    pages: Pages, timeout: int, keep: Callable[[str, Future[dict[str, Any]]], None]
+) -> None:
+    """Execute pages in place, in as many kernels as there are cores; `keep` is given each as it is
+    done, with what `execute` returned or raised.
+
+    jupyter-cache's own "local-parallel" reads the files anew, without their parameters; it tells
+    nothing before all are done, nor in which cell a kernel died; and it leaves kernels behind.
+    """
+    kernels: set[int] = set()
+    pool = ThreadPoolExecutor(cpu_count())
+    futures = {pool.submit(execute, *page, timeout, kernels): name for name, page in pages.items()}
+    try:
+        for future in as_completed(futures):
+            keep(futures[future], future)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        while not all(future.done() for future in futures):  # the build was stopped
+            for kernel in list(kernels):
+                end(kernel)
+            sleep(0.1)
+
+
+def execute(notebook: NotebookNode, path: Path, timeout: int, kernels: set[int]) -> dict[str, Any]:
+    """Execute in place, and tell what that took. timeout: seconds that a cell may take, -1 for no
+    end, unless the page sets its own. kernels: the groups of processes of those that run. Raises
+    PageError."""
+    start, kernel, source = monotonic(), 0, ""
+
+    def note_kernel(notebook: NotebookNode) -> None:
+        nonlocal kernel
+        kernel = client.km.provisioner.pgid
+        kernels.add(kernel)
+
+    def note_cell(cell: NotebookNode, cell_index: int) -> None:
+        nonlocal source
+        source = cell.source
+
+    client = NotebookClient(
+        notebook,
+        timeout=notebook.metadata.get("mystnb", {}).get("execution_timeout", timeout),
+        resources={"metadata": {"path": str(path.parent)}},
+        record_timing=False,  # into the cells' metadata, which the cache's key has in it
+        on_notebook_start=note_kernel,
+        on_cell_execute=note_cell,
+    )
+    with TemporaryDirectory() as temporary:
+        used = Path(temporary) / "used"  # where the library says which replicas it fetches
+        used.touch()
+        try:
+            client.execute(env=os.environ | {"VAENOTES_USED": str(used)})
+        except CellExecutionError as error:  # has the cell and the traceback in it
+            raise PageError(strip_escape_sequences(str(error))) from None
+        except Exception as error:  # it timed out; its kernel died, out of memory; there is none
+            why = f"{type(error).__name__}: {error}"
+            raise PageError(f"{why}\n\nIn this cell:\n{source}") from None
+        finally:  # with what it had started
+            kernels.discard(kernel)
+            end(kernel)
+        return {
+            "execution_seconds": monotonic() - start,  # myst-nb's own key
+            "executed": f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
+            **replicas(used.read_text()),
+        }
+
+
+def end(group: int) -> None:
+    """Kill a group of processes; 0 is none."""
+    if group:
+        with suppress(ProcessLookupError, PermissionError):  # it has ended
+            os.killpg(group, signal.SIGKILL)
+
+
+def replicas(used: str) -> dict[str, int]:
+    """How many replicas a page trained and how many it took from the store, from the library's
+    lines `trained KEY` and `found KEY`. What it trained it may have asked for again."""
+    lines = [line.split() for line in used.splitlines()]
+    trained = {key for how, key in lines if how == "trained"}
+    return {"trained": len(trained), "found": len({key for _, key in lines} - trained)}
+
+
+def warnings_in(notebook: NotebookNode) -> list[str]:
+    """What was warned of while it was executed, each once: the page itself does not show it."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    said = "".join(output.text for output in outputs if output.get("name") == "stderr")
+    return list(dict.fromkeys(WARNING.findall(said)))

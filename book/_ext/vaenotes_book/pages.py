@@ -1,0 +1,155 @@
+"""What a build adds to its pages: where each figure, number and page comes from.
+
+Every figure that a cell made links the source that drew it, which the cell calls by name; every
+executed page can be downloaded as a notebook with its numbers in place; a line at the foot names
+the commit, and a banner at the top parameters that are not the defaults. Pages can use the
+substitutions `commit`, `versions`, `hardware`, `parameters`, `citation`, `bibtex` and `soak`, and
+the directive `executed-pages`.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from docutils import nodes
+from myst_nb.core.variables import format_plain_text
+from myst_nb.ext.glue import extract_glue_data_cell
+from myst_nb.ext.glue.crossref import read_glue_cache
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+from vaenotes_book import facts
+from vaenotes_book.build import Build
+
+logger = logging.getLogger(__name__)
+
+
+def _tell(build: Build, app: Sphinx, config: Config) -> None:
+    """The substitutions; the line at the foot of every page, and what stands above it."""
+    root = Path(app.srcdir).parent
+    text, bibtex = facts.citation(root / "CITATION.cff", config.copyright, build.commit)
+    rows = [f"| {name} | {number} |" for name, number in facts.installed_versions().items()]
+    values = [f"`{name} = {value!r}`" for name, value in asdict(build.settings).items()]
+    config.myst_substitutions = config.myst_substitutions | {
+        "commit": f"`{build.commit}`",
+        "hardware": facts.hardware(),
+        "versions": "\n".join(["| package | version |", "|---|---|", *rows]),
+        "parameters": ", ".join(values),
+        "citation": text,
+        "bibtex": f"```bibtex\n{bibtex}\n```",
+        "soak": facts.soak(root / "tests" / "soak.json"),
+    }
+    used = html.escape(build.settings.changed)
+    foot = f"Built from commit {build.commit}; pages executed with {used or 'default parameters'}."
+    top = f"""These are not the published pages: they were computed with {used}. The text describes
+        the defaults; nan stands where no replica has what is asked for."""
+    shown = {"extra_footer": foot, "announcement": top if used else ""}
+    config.html_theme_options = config.html_theme_options | shown
+
+
+class ExecutedPages(SphinxDirective):
+    """A table of the executed pages: when, in how many seconds, with how many replicas."""
+
+    def run(self) -> list[nodes.Node]:
+        took = self.config.vaenotes_took
+        counted = ("execution_seconds", "trained", "found")
+        lines = ["| page | executed (UTC) | seconds | replicas trained | replicas found |"]
+        lines += ["|---|---|--:|--:|--:|"]
+        for name in filter(took.__contains__, self.config.external_site_map):
+            numbers = " | ".join(f"{took[name][key]:.0f}" for key in counted)
+            lines.append(f"| {{doc}}`/{name}` | {took[name]['executed']} | {numbers} |")
+        totals = [sum(page[key] for page in took.values()) for key in counted]
+        lines.append(f"| all | | {' | '.join(f'{total:.0f}' for total in totals)} |")
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+# The source of every figure
+
+CALL = re.compile(
+    r"(?<![\w.])((?:lab|report)\.(?:plots|pictures|figures|sliders)|figures)\.(\w+)\("
+)
+"""Who draws in a cell; `figures` alone are those of a diagnosis."""
+
+
+def calls_in(source: str) -> list[tuple[str, str]]:
+    """The (module, function) pairs that a cell calls to draw, each once."""
+    return list(dict.fromkeys(CALL.findall(source)))
+
+
+def _add_sources(build: Build, app: Sphinx, doctree: nodes.document, name: str) -> None:
+    for figure in list(doctree.findall(nodes.figure)):
+        cell = figure.parent
+        while cell is not None and "cell_index" not in cell:
+            cell = cell.parent
+        if cell is None:  # no cell made it
+            continue
+        calls = calls_in(build.notebooks[name].cells[cell["cell_index"]].source)
+        caption = figure.next_node(nodes.caption)
+        if not calls or caption is None:
+            message = "no source to link: a cell that makes a figure needs a caption, and a call of"
+            logger.warning(f"{message} lab.plots.NAME(...) or the like", location=figure)
+            continue
+        links = []
+        for module, function in calls:
+            path = module.replace(".", "/") if "." in module else f"diagnosis/{module}"
+            page = app.builder.get_relative_uri(name, f"_modules/vaenotes/{path}")
+            links.append(f'<a href="{page}#{function}">{module}.{function}</a>')
+        note = f'<span class="figure-source">Source: {", ".join(links)} at {build.commit}</span>'
+        caption += nodes.raw("", f" {note}", format="html")
+
+
+# Every executed page as a notebook
+
+GLUED = re.compile(r"\{glue:text\}`(?:([^`]+?)::)?([^`:]+):?([^`]*)`")
+"""Page, key and format; the first and the last may be missing."""
+
+
+def with_numbers(text: str, env: BuildEnvironment, name: str) -> str:
+    """A page's prose with the numbers that it shows: in Jupyter their roles would stay."""
+
+    def number(role: re.Match[str]) -> str:
+        page, key, form = role.groups()
+        home = env.path2doc(env.relfn2path(page, name)[1]) if page else name
+        glued = read_glue_cache(env.mystnb_config.output_folder, home).get(key)
+        return format_plain_text(glued["data"]["text/plain"], form) if glued else role[0]
+
+    return GLUED.sub(number, text)
+
+
+def _offer(
+    build: Build, app: Sphinx, name: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Put the notebook where the theme's download button looks, without what is of no use there:
+    warnings, glued values, and where lines stood."""
+    if name not in build.notebooks:
+        return
+    notebook = build.notebooks[name]
+    kept = {key: notebook.metadata[key] for key in ("kernelspec", "language_info")}
+    notebook.metadata = nbformat.from_dict(kept)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            extract_glue_data_cell(cell)  # takes them out
+            cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
+        else:
+            cell.source = with_numbers(cell.source, app.env, name)
+    path = Path(app.outdir) / "_sources" / f"{name}.ipynb"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+    context["ipynb_source"] = f"{name}.ipynb"
+
+
+def setup(app: Sphinx, build: Build) -> None:
+    app.add_config_value("vaenotes_took", build.took, "")
+    app.add_directive("executed-pages", ExecutedPages)
+    app.connect("config-inited", partial(_tell, build))
+    app.connect("doctree-resolved", partial(_add_sources, build))
+    app.connect("html-page-context", partial(_offer, build))

@@ -1,0 +1,112 @@
+"""The book's Sphinx extension, piece by piece."""
+
+import os
+from importlib import import_module
+
+import pytest
+import yaml
+from small_book import ROOT
+
+import vaenotes
+from vaenotes_book import build
+from vaenotes_book.api import as_rst, face, imports, in_a_line, modules
+from vaenotes_book.execute import replicas
+from vaenotes_book.facts import citation
+from vaenotes_book.pages import calls_in
+
+
+def test_state_knows_the_library_its_data_every_package_and_the_data_file(tmp_path, monkeypatch):
+    library, data = tmp_path / "library", tmp_path / "some.npz"
+    metadata = tmp_path / "thing-1.dist-info" / "METADATA"
+    for folder in (library / "report", library / "__pycache__", metadata.parent):
+        folder.mkdir(parents=True)
+    monkeypatch.setattr(build, "HOME", library)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def set_version(number: int) -> None:
+        metadata.write_text(f"Metadata-Version: 2.1\nName: thing\nVersion: {number}\n")
+
+    def state() -> tuple[str, list[int]]:
+        return build.state(str(data))
+
+    set_version(1)
+    seen = {state()[0]}
+    for path in (library / "kl.py", library / "report" / "claims.toml", data):
+        for content in ("one", "two"):
+            path.write_text(content)
+            seen.add(state()[0])
+    set_version(2)
+    seen.add(state()[0])
+    assert len(seen) == 8
+
+    before = state()
+    (library / "__pycache__" / "kl.pyc").touch()
+    assert state() == before
+    data.rename(tmp_path / "old")
+    (tmp_path / "old").rename(data)
+    assert state()[0] == before[0] and state() != before  # changed, and back again
+
+
+def test_the_caches_of_the_last_states_are_kept(tmp_path):
+    for age, digest in enumerate("abcd"):
+        os.utime(build.cache_of(digest, tmp_path), (age, age))
+    build.cache_of("b", tmp_path)
+    assert {path.name for path in (tmp_path / ".jupyter_cache").iterdir()} == {"b", "c", "d"}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ("profil=quick", "unknown parameter 'profil'; did you mean 'profile'?"),
+        ("data=none.npz", "data must be "),
+        ("seeds", "parameters must be name=value pairs, got 'seeds'"),
+    ],
+)
+def test_parameters_are_refused_before_anything_is_done(parameters, message, monkeypatch):
+    monkeypatch.setenv("VAENOTES_PARAMETERS", parameters)
+    with pytest.raises(SystemExit) as caught:
+        build.Build(None)
+    assert str(caught.value).startswith(f"VAENOTES_PARAMETERS: {message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_replica_counts_once_as_trained_if_it_was():
+    assert replicas("found a\ntrained b\nfound b\nfound a\nfound c\n") == {"trained": 1, "found": 2}
+    assert replicas("") == {"trained": 0, "found": 0}
+
+
+def test_who_draws_is_read_off_a_cell():
+    source = """
+    lab.plots.ratios(figures.heat(r), page.figures.no()); vn.lab.plots.no()
+    report.sliders.units(); lab.plots.ratios(x)"""
+    calls = [("lab.plots", "ratios"), ("figures", "heat"), ("report.sliders", "units")]
+    assert calls_in(source) == calls
+
+
+def test_docstrings_are_prose_in_which_only_code_is_markup():
+    block = "    t_ = 2 * s\n\n    u = t_\n"
+    prose = f"KL(q || p), z* and z_ of `run`:\n{block}where `` a` `` is `code\nin` two lines."
+    first = "KL(q \\|\\| p), z\\* and z\\_ of ``run``:\n"
+    last = "where ``a``` is ``code in`` two lines."
+    assert as_rst(prose) == f"{first}\n::\n\n{block}\n{last}"
+
+
+@pytest.mark.parametrize("circle", ["vaenotes", "vaenotes.lab", "vaenotes.report"])
+def test_the_page_of_the_library_has_every_name_and_every_module_after_what_it_knows(circle):
+    names = face(circle)
+    assert names
+    for name in names:
+        assert 20 < len(in_a_line(getattr(import_module(circle), name))) < 200, name
+    seen = set()
+    for module, path in modules(circle).items():
+        assert imports(path) & modules(circle).keys() <= seen
+        seen.add(module)
+
+
+def test_the_citation_is_the_one_of_the_file():
+    facts = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert facts["version"] == vaenotes.__version__
+    text, bibtex = citation(ROOT / "CITATION.cff", "2026", "abc1234")
+    for fact in (facts["title"], facts["version"], facts["authors"][0]["name"], "2026", "abc1234"):
+        assert fact in text and fact in bibtex
+    assert bibtex.count("{") == bibtex.count("}")

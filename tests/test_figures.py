@@ -1,0 +1,108 @@
+"""What only the book draws shows what it is given."""
+
+import io
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from synthetic import FIRST, NONE, make_runs
+
+from vaenotes.lab.summary import Interval
+from vaenotes.report import claims, figures
+from vaenotes.theory.closed_forms import lag_share
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_open():
+    yield
+    assert plt.get_fignums() == []
+
+
+def test_lag_shows_the_formula_and_every_rate():
+    (ax,) = figures.lag({0.1: Interval(1, 0.5, 1.5, 8), 1.0: Interval(0.5, 0.4, 0.6, 8)}).axes
+    x, y = ax.lines[0].get_data()
+    np.testing.assert_allclose(y, [lag_share(rate) for rate in x])
+    points = [line.get_data() for line in ax.lines if line.get_marker() == "o"]
+    assert [(float(x[0]), float(y[0])) for x, y in points] == [(0.1, 1), (1.0, 0.5)]
+
+
+def test_predictions_are_coloured_by_whether_they_are_right():
+    rows = [
+        claims.Prediction("e", "a.kl_used", 1.0, 2.0, False, ""),
+        claims.Prediction("e", "b.kl_used", 1.0, 2.0, True, ""),
+        claims.Prediction("e", "c.kl_used", 1.0, 2.0, True, ""),
+    ]
+    findings = {
+        "a.kl_used": Interval(1.5, 1.2, 1.8, 8),
+        "b.kl_used": Interval(5, 4, 6, 8),
+        "c.kl_used": Interval(np.nan, np.nan, np.nan, 0),
+    }
+    (ax,) = figures.predictions(rows, findings).axes
+    assert [line.get_color() for line in ax.lines] == [figures.RIGHT] * 2 + [figures.WRONG] * 2
+    assert [text.get_text() for text in ax.texts] == ["nothing to measure"]
+
+
+def test_verdicts_have_a_colour_and_a_letter_each():
+    rows = {
+        "V1": {"a": "refuted", "b": "open"},
+        "V2 " + 30 * "long ": {"a": "not run", "b": "answered"},
+    }
+    figure = figures.verdicts(rows)
+    (ax,) = figure.axes
+    kinds = list(figures.VERDICTS)
+    cells = ax.images[0].get_array()
+    assert [[kinds[kind] for kind in row] for row in cells] == [
+        list(row.values()) for row in rows.values()
+    ]
+    assert [text.get_text() for text in ax.texts] == ["X", "?", "–", "A"]
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert labels[0] == "V1" and labels[1].startswith("V2 long") and len(labels[1]) <= 54
+    assert {*claims.VERDICTS, claims.OPEN, claims.NOT_RUN} == set(kinds)
+    assert len({letter for letter, _ in figures.VERDICTS.values()}) == len(kinds)
+    colours = [to_rgb(colour) for _, colour in figures.VERDICTS.values()]
+    for colour in colours:  # black letters are read on it: WCAG's contrast
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+        assert (np.dot(linear, [0.2126, 0.7152, 0.0722]) + 0.05) / 0.05 > 7
+
+
+def test_measured_stands_against_expected_side_by_side():
+    expected, measured = np.array([3, 3, 6]), np.array([3, 2, 6])
+    panels = {
+        "a": {"first": (expected, measured), "second": (expected, expected)},
+        "b": {"": (expected, measured)},
+    }
+    figure = figures.against(panels, xlabel="expected", ylabel="measured")
+    left, right = figure.axes
+    first, second = left.collections
+    places = np.asarray(first.get_offsets())
+    np.testing.assert_array_equal(places[:, 1], measured)
+    np.testing.assert_allclose(places[:, 0], expected, atol=0.1)
+    assert len(first.get_facecolors()) == 0 and len(second.get_facecolors()) > 0
+    line = left.lines[0]
+    assert line.get_xdata().tolist() == line.get_ydata().tolist() == [3, 6]
+    assert left.get_legend() and right.get_legend() is None
+
+
+def test_the_elbo_is_drawn_by_epoch_below_the_largest_likelihood():
+    runs = make_runs([FIRST, NONE])  # reconstruction 37; KL 3 a used dim, 0.25 an unused one
+    figure = figures.elbo({"one": runs}, best=-30.0, halfway=10)
+    (ax,) = figure.axes
+    curve, best, change = ax.lines
+    per_replica = [37 + 2 * 3 + 2 * 0.25, 37 + 4 * 0.25]
+    np.testing.assert_allclose(curve.get_ydata(), -np.mean(per_replica))
+    assert best.get_ydata()[0] == -30 and change.get_xdata()[0] == 10
+
+
+def test_equal_figures_are_equal_bytes(monkeypatch):
+    monkeypatch.setitem(mpl.rcParams, "svg.hashsalt", None)
+    figures.use_svg()
+
+    def svg():
+        buffer = io.BytesIO()
+        drawn = figures.lag({1.0: Interval(0.5, 0.4, 0.6, 8)})
+        drawn.savefig(buffer, format="svg", metadata={"Date": None})
+        return buffer.getvalue()
+
+    assert svg() == svg()

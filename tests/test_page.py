@@ -1,0 +1,204 @@
+"""A page as a notebook: its parameters, checked in one line; what papermill reads; its numbers."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+from synthetic import FIRST, NONE, make_runs
+
+from vaenotes.errors import ParameterError
+from vaenotes.lab.summary import Interval
+from vaenotes.report.experiments import Outcome
+from vaenotes.report.page import (
+    Page,
+    check_parameters,
+    numbers,
+    read_parameters,
+    with_parameters,
+)
+from vaenotes.report.settings import Settings
+
+BOOK = Path(__file__).parents[1] / "book"
+PAGES = sorted(page for page in BOOK.rglob("*.md") if "_build" not in page.parts)
+ONE = BOOK / "prior_variance.md"  # the page that the README runs
+
+# Parameters
+
+
+def test_the_six_parameters_and_their_defaults_are_the_contract():
+    assert asdict(Settings()) == {
+        "profile": "book", "data": "sprites", "prior": "exogenous",
+        "seeds": None, "first_seed": 0, "epochs": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"profile": "quick", "data": "mnist5k", "prior": "parents"},
+        {"seeds": 1, "epochs": 1, "first_seed": 2**31 - 1},
+    ],
+)
+def test_allowed_values(values):
+    assert check_parameters(values) == Settings(**values)
+
+
+def test_data_may_be_the_path_of_an_archive(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParameterError, match="the path of an existing"):
+        Settings(data="dsprites.npz")
+    Path("dsprites.npz").touch()
+    with pytest.raises(ParameterError, match="archive, readable, got"):
+        Settings(data="dsprites.npz")
+    with zipfile.ZipFile("dsprites.npz", "w"):
+        pass
+    assert Settings(data="dsprites.npz").data == str(tmp_path / "dsprites.npz")
+    assert read_parameters("data=a/b.npz") == {"data": str(tmp_path / "a" / "b.npz")}
+
+
+SEEDS = "seeds, if not None, must be an integer in 1..10000, got "
+EPOCHS = "epochs, if not None, must be an integer in 1..100000, got "
+FIRST_SEED = "first_seed must be an integer in 0..2147483647, got "
+
+
+@pytest.mark.parametrize(
+    ("namespace", "message"),
+    [
+        ({"sed": 3}, "unknown parameter 'sed'; did you mean 'seeds'? (allowed: profile, data, "),
+        ({"colour": None}, "unknown parameter 'colour' (allowed: profile, data, prior, seeds, "),
+        ({"exit": 3}, "unknown parameter 'exit'"),
+        ({"seeds": "abc"}, SEEDS + "'abc'"),
+        ({"seeds": 0}, SEEDS + "0"),
+        ({"seeds": True}, SEEDS + "True"),
+        ({"epochs": 1.5}, EPOCHS + "1.5"),
+        ({"first_seed": -1}, FIRST_SEED + "-1"),
+        ({"first_seed": 2**31}, FIRST_SEED + "2147483648"),
+        ({"first_seed": None}, FIRST_SEED + "None"),
+        ({"profile": "quik"}, "full, notes, got 'quik'; did you mean 'quick'?"),
+        ({"data": "mnist"}, "data must be one of sprites, grey_sprites, paired_sprites, mnist5k, "),
+        ({"data": 3}, "the path of an existing .npz file, got 3"),
+        ({"prior": []}, "prior must be one of exogenous, shuffled, nodes, constant, "),
+    ],
+)
+def test_refused_in_one_line(namespace, message):
+    with pytest.raises(ParameterError, match=re.escape(message)) as caught:
+        check_parameters(namespace)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_kernel_and_imports_add_is_no_parameter():
+    added = {"_private": 1, "In": [""], "Out": {}, "exit": object(), "json": json, "Page": Page}
+    assert check_parameters(added | {"seeds": 4}) == Settings(seeds=4)
+
+
+def test_a_builds_parameters_are_read_as_papermill_reads_its_own():
+    text = "profile=quick seeds=4 epochs=None rate=1e-3 on=True text='a b'"
+    assert read_parameters(text) == {
+        "profile": "quick", "seeds": 4, "epochs": None, "rate": 1e-3, "on": True, "text": "a b",
+    }  # fmt: skip
+    for bad in ["profile", "=quick", "first-seed=3", "text='a b"]:
+        with pytest.raises(ParameterError, match=r"^parameters must be name=value pairs, got .+$"):
+            read_parameters(bad)
+
+
+# The source of a page
+
+
+def cells(text):
+    return jupytext.reads(text, fmt="md").cells
+
+
+def values_of(cell):
+    """What a cell of parameters sets, without running it."""
+    return {node.target.id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_parameters_are_put_in_before_the_first_cell_and_prose_stays_as_it_is(page):
+    text = page.read_text()
+    read = with_parameters(text)
+    before, after = cells(text), cells(read)
+    first = next((i for i, cell in enumerate(before) if cell.cell_type == "code"), None)
+    if first is None:
+        assert read == text
+        return
+    tags = [cell.metadata.get("tags", []) for cell in after]
+    assert [i for i, own in enumerate(tags) if "parameters" in own] == [first]
+    assert values_of(after[first]) == asdict(Settings())
+    assert [(c.cell_type, c.source) for c in after[:first] + after[first + 1 :]] == [
+        (c.cell_type, c.source) for c in before
+    ]
+
+
+def test_values_take_the_place_of_defaults():
+    values = {"seeds": 4, "data": "a 'quoted' file.npz", "epochs": 2}
+    cell = next(
+        c for c in cells(with_parameters(ONE.read_text(), values)) if "parameters" in str(c)
+    )
+    assert values_of(cell) == asdict(Settings()) | values
+
+
+def test_papermill_tells_what_the_parameters_are():
+    from papermill import inspect_notebook
+
+    told = inspect_notebook(str(ONE))
+    assert list(told) == list(asdict(Settings()))
+    assert told["seeds"]["inferred_type_name"] == "Optional[int]"
+    assert told["profile"]["help"] == "quick, book, full or notes"
+
+
+@pytest.mark.filterwarnings("ignore:The specified file")
+def test_papermill_reads_a_page_as_a_notebook_and_any_other_file_as_it_is(tmp_path):
+    from papermill.iorw import load_notebook_node, papermill_io
+
+    notebook = load_notebook_node(str(ONE))
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    (tmp_path / "page.txt").write_text(ONE.read_text())
+    assert papermill_io.read(str(tmp_path / "page.txt")) == ONE.read_text()
+
+
+def test_starting_papermill_and_a_build_stays_light():
+    code = (
+        "import sys, vaenotes.report.page; print({'torch', 'papermill', 'xarray'} & {*sys.modules})"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "set()\n"
+
+
+@pytest.mark.slow
+def test_a_misspelt_parameter_ends_papermill_with_one_line_and_without_training(tmp_path):
+    command = [sys.executable, "-m", "papermill", str(ONE), "out.ipynb", "-p", "sed", "3"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 1
+    last_line = run.stderr.rstrip().splitlines()[-1]
+    assert last_line.startswith("ParameterError: unknown parameter 'sed'; did you mean 'seeds'?")
+
+
+# What it shows
+
+
+def test_a_page_says_what_differs_from_the_defaults():
+    assert "default parameters" in Page({})._repr_markdown_()
+    assert (
+        "profile = 'quick', seeds = 3;" in Page({"profile": "quick", "seeds": 3})._repr_markdown_()
+    )
+
+
+def test_the_prose_may_ask_for_every_finding_and_what_became_of_every_arm():
+    runs = {"notes": make_runs([FIRST, NONE, FIRST]), "other": make_runs([NONE])}
+    found = numbers(Outcome(runs, {"notes.nails": Interval(2, 1, 3, 8)}))
+    nails = {name.removeprefix("notes.nails"): v for name, v in found.items() if "nails" in name}
+    assert nails == {"": 2, "_low": 1, "_high": 3, "_n": 8}
+    assert found["notes.count"] == 3 and found["other.count"] == 1
+    assert found["notes.count_one_per_node"] == 2 and found["notes.count_collapsed"] == 1
+    assert found["shown_seed"] in (0, 2)
+    assert "shown_seed" not in numbers(Outcome({"other": runs["other"]}, {}))

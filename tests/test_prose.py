@@ -1,0 +1,99 @@
+"""Numbers of the prose that are no findings, on runs whose answers are known."""
+
+import numpy as np
+import pytest
+from synthetic import BOTH, FIRST, NONE, make_runs
+from test_claims import MADE
+
+from vaenotes.lab.summary import Interval
+from vaenotes.report import prose
+from vaenotes.report.claims import NOT_RUN, OPEN, claims, predictions
+
+
+def test_the_notes_figures_are_told_as_they_were_read_off():
+    found = prose.notes_figures()
+    assert (found["theirs_first"], found["theirs_second"]) == (15, 4)
+    assert found["theirs_low"] == pytest.approx(1.34, abs=0.01)
+    assert found["theirs_high"] == pytest.approx(1.48, abs=0.01)
+    assert found["theirs_mean"] == pytest.approx(-0.135, abs=0.01)
+
+
+def test_what_happened_at_full_size_is_counted_in_every_replica_and_prediction():
+    found = prose.full_size()
+    assert found["own.replicas"] == found["own.of_both"] + found["own.of_rest"]
+    counts = [found[f"own.{kind}"] for kind in ("right", "wrong", "unreached")]
+    assert sum(counts) == len(predictions("full_size"))
+    assert found["own.shortest"] < found["own.longest"]
+
+
+def test_predictions_are_counted_and_so_are_those_that_no_trial_had_hinted_at():
+    found = {
+        row.finding: Interval((row.low + row.high) / 2, row.low, row.high, 8)
+        for row in predictions()
+    }
+    counted = prose.predicted(found)
+    assert (counted["n_right"], counted["n_wrong"]) == (len(predictions()), 0)
+    unseen = next(row for row in predictions() if not row.seen)
+    found[unseen.finding] = Interval(unseen.high + 1, 0, 0, 8)
+    missed = prose.predicted(found)
+    assert missed["n_wrong"] == 1 and missed["n_right"] == counted["n_right"] - 1
+    assert missed["n_unseen_right"] == counted["n_unseen_right"] - 1
+
+
+def test_verdicts_are_counted():
+    found = prose.verdicts(dict.fromkeys(MADE, Interval(np.nan, np.nan, np.nan, 0)))
+    assert found.pop("claims") == found.pop("open") == len(claims())
+    assert set(found.values()) == {0} and "reproduced_up_to_units" in found
+
+
+def test_verdicts_of_several_runs_are_compared_with_the_first():
+    found = {claim.id: {"one": OPEN, "mnist5k, mlp": NOT_RUN} for claim in claims()}
+    found["V2"] = {"one": "refuted", "mnist5k, mlp": "reproduced"}
+    found["V3"] = {"one": "reproduced", "mnist5k, mlp": "reproduced"}
+    found["V4"] = {"one": "reproduced", "mnist5k, mlp": OPEN}
+    told = prose.generality(found)
+    assert told["everywhere"] == "V3" and told["contrary"] == "V2 on mnist5k, mlp"
+    assert (told["n_same"], told["n_open"], told["n_other"], told["n_contrary"]) == (1, 1, 0, 1)
+    assert (told["n_runs"], told["n_pairs"], told["n_everywhere_run"]) == (2, 3, 3)
+    assert (told["n_expected"], told["n_as_expected"]) == (3, 3)
+
+
+def test_dims_given_up_are_counted_over_all_shares_of_the_images():
+    kept, gone = make_runs([BOTH, BOTH]), make_runs([FIRST, BOTH, FIRST])
+    runs = {f"cheap_repeats_{n}": gone for n in (4, 20, 50)}
+    runs |= {f"cheap_few_{n}": kept for n in (4, 20, 50)}
+    found = prose.loader(runs)
+    assert (found["repeated_n"], found["repeated_gone"]) == (9, 6)
+    assert (found["shuffled_n"], found["shuffled_gone"]) == (6, 0)
+
+
+def test_the_priors_of_nodes_are_compared_in_dims_in_use():
+    runs = make_runs([FIRST, FIRST])
+    first, second = runs.node.values
+    runs.prior_variance[:, -1, :, 1] = 99.0  # of no dim in use
+    runs.prior_variance[:, -1, 1, 0] = 0.5
+    found = prose.prior_by_node(runs)
+    assert (found["lowest_node"], found["lowest"]) == (second, 0.5)
+    assert (found["highest_node"], found["highest"]) == (first, pytest.approx(1.44))
+    nothing = prose.prior_by_node(make_runs([NONE]))
+    assert np.isnan(nothing["lowest"]) and nothing["lowest_node"] in (first, second)
+
+
+def test_directions_are_counted_by_the_spectrum_and_dims_by_their_own_ratio():
+    runs = make_runs([BOTH, FIRST, FIRST])  # four and two dims of four
+    runs.diverged[2] = 3
+    spectra = np.array([[0.1, 0.9, 0.9, 0.9], [0.1, 0.1, 0.1, 0.9], [np.nan] * 4])
+    found = prose.full_covariance(runs, spectra)
+    assert found == {"several": 0.5, "code_size": 4, "own_used": 3.0, "directions": 2.0}
+
+
+def test_units_that_were_changed_differ_by_a_factor_in_dims_in_use():
+    runs, twins = make_runs([FIRST, FIRST]), make_runs([FIRST, FIRST])
+    runs.prior_variance[:, -1, :, 0] *= 4
+    runs.prior_variance[:, -1, :, 1] *= 1000  # of no dim in use
+    assert prose.regauged(runs, twins) == {"regauged.factor": pytest.approx(4)}
+
+
+def test_every_cost_that_is_quoted_is_there():
+    assert all(cost > 0 for cost in prose.costs().values())
+    assert prose.costs().keys() == prose.QUOTED.keys()

@@ -1,0 +1,173 @@
+"""Pictures of data, and of what a trained model decodes; every function returns a Figure."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from vaenotes import trace
+from vaenotes.data.dataset import Dataset
+from vaenotes.gauge import change_units
+from vaenotes.lab.summary import most_and_least_used
+from vaenotes.model import VAE
+from vaenotes.style import COLOURS, figure
+
+SCALES = 3.0 ** np.arange(-2, 2.5, 0.5)
+"""In which units change: a ninth to nine."""
+UNITS_IMAGES = 4
+"""Shown beside the numbers of a model in other units."""
+UNITS = {
+    "prior variance (z²)": ("prior_variance", 2, COLOURS["prior"]),
+    "posterior variance (z²)": ("posterior_variance", 2, COLOURS["posterior"]),
+    "spread of posterior means (z)": ("posterior_spread", 1, COLOURS["posterior"]),
+    "posterior std / prior std": ("ratio", 0, "black"),
+    "KL (nats)": ("kl_nats", 0, "black"),
+}
+"""What is shown of a model in other units: a quantity, the power of the scale in it, a colour."""
+
+
+@figure
+def images(dataset: Dataset, rows: int = 3, columns: int = 10) -> Figure:
+    """The first images of a data set."""
+    drawn = Figure(figsize=(0.75 * columns, 0.75 * rows))
+    axes = drawn.subplots(rows, columns)
+    for ax, image in zip(axes.flat, dataset.images[: rows * columns], strict=False):
+        _image(ax, image / 255)
+    return drawn
+
+
+@figure
+def dag(dataset: Dataset) -> Figure:
+    """The data set's DAG: an arrow runs from parent to child, self-loops are left out."""
+    drawn = Figure(figsize=(6, 1.8))
+    ax = drawn.subplots()
+    places = {name: (i, 0.0) for i, name in enumerate(dataset.factor_names)}
+    for parent, child in dataset.edges:
+        bend = -0.35 if abs(places[parent][0] - places[child][0]) > 1 else 0.0
+        arrow = {"arrowstyle": "-|>", "shrinkA": 24, "shrinkB": 24,
+                 "connectionstyle": f"arc3,rad={bend}"}  # fmt: skip
+        ax.annotate("", xy=places[child], xytext=places[parent], arrowprops=arrow)
+    for name, place in places.items():
+        box = {"boxstyle": "round,pad=0.5", "fc": "white"}
+        ax.text(*place, name, ha="center", va="center", bbox=box)
+    ax.set(xlim=(-0.6, len(places) - 0.4), ylim=(-0.4, 0.8))
+    ax.axis("off")
+    return drawn
+
+
+@figure
+def reconstructions(model: VAE, dataset: Dataset, count: int = 10) -> Figure:
+    """Images, and what the decoder makes of the posterior's mean and of one sample of it."""
+    size = dataset.images.shape[-1]
+    originals = torch.from_numpy(dataset.images[:count]).flatten(1).float() / 255
+    with torch.no_grad():
+        mean, logvar = model.encode(originals)
+        z0 = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
+    decoded = [painted(model, z) for z in (mean, mean + torch.exp(logvar / 2) * z0)]
+    names = ("image", "from mean", "from sample")
+    drawn = Figure(figsize=(0.75 * count, 2.3))
+    axes = drawn.subplots(3, count)
+    for row, name, pictures in zip(axes, names, (originals, *decoded), strict=True):
+        for ax, picture in zip(row, pictures, strict=True):
+            _image(ax, picture.reshape(size, size))
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    return drawn
+
+
+@figure
+def traversal(model: VAE, runs: xr.Dataset, dataset: Dataset, image: int = 0) -> Figure:
+    """What the decoder paints as one dim moves and the rest of an image's code stays: a row per
+    node, from two prior standard deviations below the middle of the codes to two above.
+
+    Left: the least used dim of each node, right: the most used. `runs` is the model's own.
+    """
+    one = runs.isel(replica=0)
+    final = one.isel(epoch=-1)
+    code = torch.from_numpy(one.image_posterior_mean.values[image]).float()  # (node, dim)
+    steps = np.linspace(-2, 2, 7)
+    nodes = one.node.values
+    size = dataset.images.shape[-1]
+    drawn = Figure(figsize=(8.6, 0.56 * len(nodes) + 0.6))
+    halves = drawn.subfigures(1, 2, wspace=0.04, squeeze=False)[0]
+    most, least = most_and_least_used(one)
+    sides = {"least used": least, "most used": most}
+    for half, (kind, dims) in zip(halves, sides.items(), strict=True):
+        axes = half.subplots(len(nodes), len(steps), squeeze=False)
+        half.suptitle(f"the {kind} dim of each node moves", fontsize=9)
+        for row, (node, dim) in enumerate(zip(nodes, dims.values, strict=True)):
+            middle = float(final.posterior_mean[row, dim])
+            std = float(final.prior_variance[row, dim]) ** 0.5
+            codes = code.repeat(len(steps), 1, 1)
+            codes[:, row, dim] = torch.from_numpy(middle + std * steps).float()
+            for ax, picture in zip(axes[row], painted(model, codes), strict=True):
+                _image(ax, picture.reshape(size, size))
+            axes[row, 0].set_ylabel(node, rotation=0, ha="right", va="center")
+        for ax, step in zip(axes[-1], steps, strict=True):
+            ax.set_xlabel(f"{step:+.1f} t" if step else "0", fontsize=7)
+    return drawn
+
+
+@figure
+def units(model: VAE, dataset: Dataset, node: str, dim: int, scale: float) -> Figure:
+    """A model after a dim (from 1) of every node was multiplied by `scale` and all that reads it
+    divided: what a plot of that dim in one node would show, and what the decoder paints."""
+    other = copy.deepcopy(model)
+    scales = torch.ones(model.node_shape[1])
+    scales[dim - 1] = scale
+    change_units(other, range(len(scales)), scales)
+    images = torch.from_numpy(dataset.images[: trace.KEPT_IMAGES]).flatten(1).float() / 255
+    factors = torch.from_numpy(dataset.standard_factors[: len(images)])
+    generator = torch.Generator().manual_seed(0)
+    shape = (len(images), model.node_shape[0], model.noise_inputs)
+    noise = torch.randn(shape, generator=generator)
+    z0 = torch.randn((len(images), *model.node_shape), generator=generator)
+    with torch.no_grad():
+        output = other(images, factors, noise, z0)
+        measured = trace.measure(other, output, images, factors)
+        pictures = painted(other, output.z[:UNITS_IMAGES])
+    place = (list(dataset.factor_names).index(node), dim - 1)
+    drawn = Figure(figsize=(8.6, 2.3))
+    left, right = drawn.subfigures(1, 2, width_ratios=[3, 2], squeeze=False)[0]
+    ax = left.subplots()
+    ends: list[float] = []  # of all scales, so that the axis stays the same
+    for row, (name, power, colour) in enumerate(UNITS.values()):
+        value = float(measured[name][place])
+        if 0 < value < np.inf:  # neither 0 nor diverged, which a log axis cannot show
+            ends += [value * (end / scale) ** power for end in (SCALES[0], SCALES[-1])]
+        ax.plot(value, row, "o", color=colour, ms=7)
+        ax.annotate(f"{value:.3g}", (value, row), (8, 0), textcoords="offset points", va="center")
+    ax.axhline(2.5, color="grey", lw=0.8)
+    ax.set(
+        xscale="log",
+        xlim=(min(ends) / 2, max(ends) * 10) if ends else (0.1, 10),
+        yticks=range(len(UNITS)),
+        yticklabels=list(UNITS),
+    )
+    ax.set_ylim(len(UNITS) - 0.5, -0.5)
+    gone = "" if measured["kl_nats"].isfinite().all() else ": diverged"
+    ax.set_title(f"{node}, dim {dim}, in units × {scale:.3g}{gone}", loc="left")
+    size = dataset.images.shape[-1]
+    grid = right.subplots(2, UNITS_IMAGES)
+    for side, name, shown in zip(grid, ("image", "decoded"), (images, pictures), strict=True):
+        for ax, picture in zip(side, shown, strict=False):
+            _image(ax, picture.reshape(size, size))
+        side[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    return drawn
+
+
+def painted(model: VAE, z: Tensor) -> Tensor:
+    """What the decoder makes of codes (image, node, dim): pixels (image, pixel), 0 to 1."""
+    with torch.no_grad():
+        decoded = model.decode(z)
+    return decoded.sigmoid() if model.likelihood == "bernoulli" else decoded
+
+
+def _image(ax: Axes, picture: Any) -> None:
+    ax.imshow(np.asarray(picture), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)

@@ -1,0 +1,183 @@
+"""What the notes claim and what was predicted, judged by what was measured.
+
+Files beside this one hold the statements: claims.toml every claim of the notes with the rule that
+turns findings into a verdict; predictions.toml every number that was expected, written before its
+runs, full_size.toml the same at the notes' own sizes; generality.toml every verdict expected on
+other data. They are read here, and judged by pure functions of the findings (experiments.py).
+"""
+
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from vaenotes.errors import ParameterError
+from vaenotes.lab.measures import MEASURES, PAIRED, Measure
+from vaenotes.lab.summary import Interval
+
+VERDICTS = ("reproduced", "reproduced up to units", "refuted", "answered")
+"""What a rule may say of a claim."""
+OPEN = "open"
+"""The verdict where no rule's conditions hold for sure."""
+NOT_RUN = "not run"
+"""Instead of a verdict, where a rule needs an arm that a run did not have."""
+HERE = Path(__file__).parent
+
+Findings = Mapping[str, Interval]
+
+
+class Claim(NamedTuple):
+    """One claim of the notes. `effect`: the finding that is shown beside its verdict. `rules`:
+    for each verdict, the conditions that must all hold; verdicts are tried in this order. `first`:
+    what the rule was at first, if it was changed."""
+
+    id: str
+    statement: str
+    answer: str
+    effect: str
+    page: str
+    anchor: str
+    rules: dict[str, list[str]]
+    first: str = ""
+
+
+class Prediction(NamedTuple):
+    """A number expected between `low` and `high`; `seen`: trial runs had shown about this."""
+
+    experiment: str
+    finding: str
+    low: float
+    high: float
+    seen: bool
+    because: str
+
+
+def holds(condition: str, findings: Findings) -> bool:
+    """Whether the whole 95% interval meets a condition: "notes.agree > 0.5", or, with intervals
+    that do not overlap, "notes.agree > per_node.agree".
+
+    False where an interval straddles the bound or nothing was found (NaN). Raises ParameterError
+    for a condition that is no such sentence or names no finding.
+    """
+    left, relation, right = condition.split() if condition.count(" ") == 2 else ("", "", "")
+    if relation not in ("<", ">") or left not in findings or not _known(right, findings):
+        raise ParameterError(
+            "condition must be 'finding < number' or 'finding > number', or of two findings, "
+            f"got {condition!r}"
+        )
+    interval = findings[left]
+    if right in findings:
+        low, high = findings[right].low, findings[right].high
+    else:
+        low = high = float(right)
+    return interval.high < low if relation == "<" else interval.low > high
+
+
+def _known(bound: str, findings: Findings) -> bool:
+    return bound in findings or bound.lstrip("-").replace(".", "", 1).isdigit()
+
+
+def verdict(claim: Claim, findings: Findings) -> str:
+    """The first verdict all of whose conditions hold; "open" if there is none."""
+    for name, conditions in claim.rules.items():
+        if all(holds(condition, findings) for condition in conditions):
+            return name
+    return OPEN
+
+
+def verdict_if_run(claim: Claim, findings: Findings) -> str:
+    """Its verdict; NOT_RUN where these findings lack what its rules need."""
+    try:
+        return verdict(claim, findings)
+    except ParameterError:  # the rule needs an arm that this run did not have
+        return NOT_RUN
+
+
+def verdicts(runs: Mapping[str, Findings]) -> dict[str, dict[str, str]]:
+    """Every claim's verdict (or NOT_RUN) in several runs: by claim, then by the run's title."""
+    return {
+        claim.id: {title: verdict_if_run(claim, findings) for title, findings in runs.items()}
+        for claim in claims()
+    }
+
+
+def agreement(one: str, other: str) -> str:
+    """How a verdict compares with another of the same claim: "same"; "contrary", if just one of
+    them is "refuted"; "open" or "not run", if one of them is; "other", as `up to units` or not."""
+    if one == other:
+        return "same"
+    for name in (NOT_RUN, OPEN):
+        if name in (one, other):
+            return name
+    return "contrary" if "refuted" in (one, other) else "other"
+
+
+def is_right(prediction: Prediction, findings: Findings) -> bool:
+    """Whether the measured value lies in the predicted range."""
+    return prediction.low <= findings[prediction.finding].value <= prediction.high
+
+
+@cache
+def claims() -> tuple[Claim, ...]:
+    """Every claim of the notes, in their order."""
+    rows = tomllib.loads((HERE / "claims.toml").read_text())["claim"]
+    return tuple(
+        Claim(
+            rules={name: row.pop(name) for name in list(row) if name in VERDICTS},
+            **row,
+        )
+        for row in rows
+    )
+
+
+@cache
+def predictions(file: str = "predictions") -> tuple[Prediction, ...]:
+    """Every prediction of a file beside this one, experiment by experiment."""
+    tables = tomllib.loads((HERE / f"{file}.toml").read_text())
+    return tuple(
+        Prediction(experiment, finding, **facts)
+        for experiment, table in tables.items()
+        for finding, facts in table.items()
+    )
+
+
+def wrong(findings: Findings) -> list[Prediction]:
+    """The predictions that did not come out."""
+    return [row for row in predictions() if not is_right(row, findings)]
+
+
+class Expected(NamedTuple):
+    """The verdict that was expected of a claim in a run, by the run's title."""
+
+    title: str
+    claim: str
+    verdict: str
+    because: str
+
+
+@cache
+def expected() -> tuple[Expected, ...]:
+    """Every verdict expected on other data or with another encoder (generality.toml)."""
+    tables = tomllib.loads((HERE / "generality.toml").read_text())
+    return tuple(
+        Expected(title, claim, *row)
+        for title, table in tables.items()
+        for claim, row in table.items()
+    )
+
+
+def put_to_the_test(found: Mapping[str, Mapping[str, str]]) -> list[Expected]:
+    """The expected verdicts of claims that were run, by what `verdicts` gives."""
+    return [row for row in expected() if found[row.claim].get(row.title, NOT_RUN) != NOT_RUN]
+
+
+def otherwise(found: Mapping[str, Mapping[str, str]]) -> list[Expected]:
+    """Those of them that came out otherwise."""
+    return [row for row in put_to_the_test(found) if found[row.claim][row.title] != row.verdict]
+
+
+def measure_of(finding: str) -> Measure:
+    """The measure behind a finding's name."""
+    name = finding.rpartition(".")[2]
+    return MEASURES[name] if name in MEASURES else PAIRED[name]

@@ -1,0 +1,320 @@
+"""What only this book draws: its ledger, its costs, the notes' own figures. Every function returns
+a matplotlib Figure, which a notebook shows."""
+
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from IPython.core.getipython import get_ipython
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+from vaenotes.diagnosis.status import ALIVE_NATS
+from vaenotes.lab.summary import Interval
+from vaenotes.report import results
+from vaenotes.report.claims import NOT_RUN, OPEN, Findings, Prediction, is_right
+from vaenotes.report.results import (
+    FIGURES,
+    NAMES,
+    READ,
+    bands,
+    digitised,
+    notes_bands,
+    shown_node,
+)
+from vaenotes.style import COLOURS, figure
+from vaenotes.theory.closed_forms import lag_share
+
+RIGHT, WRONG = "#009E73", "#CC79A7"
+VERDICTS = {  # letter and colour; each colour light enough for black letters
+    "reproduced": ("R", "#44BB99"),
+    "reproduced up to units": ("U", "#99DDFF"),
+    "answered": ("A", "#EEDD88"),
+    "refuted": ("X", "#EE8866"),
+    OPEN: ("?", "#DDDDDD"),
+    NOT_RUN: ("–", "#FFFFFF"),
+}
+
+
+def use_svg() -> None:
+    """Let a notebook show figures as SVG, sharp at any size; equal figures are equal bytes."""
+    mpl.rcParams["svg.hashsalt"] = "vaenotes"
+    if get_ipython() is not None:
+        set_matplotlib_formats("svg", metadata={"Date": None})
+
+
+@figure
+def predictions(rows: Sequence[Prediction], findings: Findings) -> Figure:
+    """Every prediction against what came of it, each in units of its own predicted range (the
+    grey band); outcomes far outside are drawn at the edge."""
+    drawn = Figure(figsize=(8.2, 0.17 * len(rows) + 0.9))
+    ax = drawn.subplots()
+    ax.axvspan(0, 1, color="#EEEEEE", lw=0)
+    for row, prediction in enumerate(rows):
+        interval = findings[prediction.finding]
+        if interval.replicas == 0:
+            ax.text(0.5, row, "nothing to measure", va="center", ha="center", fontsize=6)
+            continue
+        low, middle, high = (
+            np.clip((x - prediction.low) / (prediction.high - prediction.low), -0.5, 1.5)
+            for x in (interval.low, interval.value, interval.high)
+        )
+        colour = RIGHT if is_right(prediction, findings) else WRONG
+        ax.plot([low, high], [row, row], color=colour, lw=1.8)
+        ax.plot(
+            middle, row, "o" if prediction.seen else "D", ms=4, color=colour,
+            mfc="white" if prediction.seen else colour,
+        )  # fmt: skip
+    ax.set(
+        xlim=(-0.55, 1.55),
+        xticks=[0, 1],
+        xticklabels=["lowest predicted", "highest predicted"],
+        yticks=range(len(rows)),
+        ylim=(len(rows) - 0.5, -0.5),
+    )
+    ax.set_yticklabels([prediction.finding for prediction in rows], fontsize=6)
+    handles = [Patch(color=RIGHT, label="right"), Patch(color=WRONG, label="wrong")]
+    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1))
+    return drawn
+
+
+@figure
+def verdicts(rows: Mapping[str, Mapping[str, str]]) -> Figure:
+    """A matrix of verdicts: a row per label (long ones are cut), a column per run's title, each
+    cell with a colour and a letter."""
+    titles = list(next(iter(rows.values())))
+    kinds = list(VERDICTS)
+    numbers = [[kinds.index(row[title]) for title in titles] for row in rows.values()]
+    drawn = Figure(figsize=(8.2, 0.21 * len(rows) + 1.3))
+    ax = drawn.subplots()
+    ax.imshow(
+        numbers, cmap=ListedColormap([colour for _, colour in VERDICTS.values()]),
+        vmin=-0.5, vmax=len(kinds) - 0.5, aspect="auto", interpolation="nearest",
+    )  # fmt: skip
+    for (row, column), kind in np.ndenumerate(numbers):
+        letter = VERDICTS[kinds[kind]][0]
+        ax.text(column, row, letter, ha="center", va="center", weight="bold", fontsize=8)
+    ax.set_xticks(range(len(titles)), [title.replace(", ", "\n") for title in titles])
+    labels = [textwrap.shorten(label, 54, placeholder=" …") for label in rows]
+    ax.set_yticks(range(len(rows)), labels, fontsize=8)
+    ax.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
+    ax.set_xticks(np.arange(len(titles) - 1) + 0.5, minor=True)
+    ax.set_yticks(np.arange(len(rows) - 1) + 0.5, minor=True)
+    ax.grid(which="minor", color="white", lw=2)
+    ax.tick_params(which="minor", length=0)
+    for side in ("left", "bottom"):
+        ax.spines[side].set_visible(False)
+    handles = [
+        Patch(fc=colour, ec="grey", lw=0.5, label=f"{letter}  {name}")
+        for name, (letter, colour) in VERDICTS.items()
+    ]
+    drawn.legend(handles=handles, loc="outside lower center", ncols=3)
+    return drawn
+
+
+@figure
+def cost(rows: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """What an image and a replica cost, against the number of replicas and of images: the rows of
+    results.cost("scaling") by their names. Others' costs, which do neither, are level lines."""
+    unit = "µs an image and replica"
+    ours: dict[tuple[int, int], Mapping[str, Any]] = {}
+    others: dict[str, float] = {}
+    for name, row in rows.items():
+        if row["unit"] == unit and (sizes := re.findall(r"[\d,]+(?= replicas| images)", name)):
+            replicas, images = (int(size.replace(",", "")) for size in sizes)
+            ours[replicas, images] = row
+        elif row["unit"] == unit:
+            others[name] = row["median"]
+    base = min(ours)
+    drawn = Figure(figsize=(7.5, 2.8))
+    axes = drawn.subplots(1, 2, sharey=True)
+    for ax, place, name in zip(axes, (0, 1), ("replicas", "images"), strict=True):
+        shown = sorted(size for size in ours if size[1 - place] == base[1 - place])
+        x = [size[place] for size in shown]
+        y, low, high = (
+            np.array([ours[size][end] for size in shown]) for end in ("median", "low", "high")
+        )
+        ax.errorbar(x, y, [y - low, high - y], fmt="o-", color="black", capsize=3, markersize=4)
+        ax.set(xlabel=name, xscale="log", xticks=x)
+        ax.set_xticklabels([f"{value:,}" for value in x])
+        ax.minorticks_off()
+        for level in others.values():
+            ax.axhline(level, color="grey", linewidth=1, linestyle="--")
+    axes[0].set(ylabel=unit.replace(" and", "\nand"), ylim=(0, None))
+    for label, level in others.items():
+        axes[1].annotate(
+            label, (1.02, level), xycoords=("axes fraction", "data"), va="center", fontsize=8
+        )
+    axes[1].annotate("ours", (x[-1], y[-1]), xytext=(0, 8), textcoords="offset points")
+    return drawn
+
+
+@figure
+def lag(measured: Mapping[float, Interval]) -> Figure:
+    """Push of the KL over push of the noise in unused dims, against how much faster the prior
+    learns than the posterior; the line is theory.lag_share, the formula of gradient flow."""
+    drawn = Figure(figsize=(4.6, 2.8))
+    ax = drawn.subplots()
+    rates = np.geomspace(0.03, 30, 100)
+    ax.plot(rates, [lag_share(r) for r in rates], color="grey", label="formula, gradient flow")
+    for rate, interval in measured.items():
+        ax.plot([rate, rate], [interval.low, interval.high], color="black", lw=2.2)
+        ax.plot(rate, interval.value, "o", color="black", ms=5)
+    ax.axhline(1, color="grey", lw=0.8, ls=":")
+    ax.set(
+        xscale="log",
+        xlabel="prior's learning rate / posterior's",
+        ylabel="KL's push / noise's push",
+        ylim=(0, None),
+    )
+    ax.legend()
+    return drawn
+
+
+@figure
+def elbo(arms: Mapping[str, xr.Dataset], best: float, halfway: int | None = None) -> Figure:
+    """ELBO by epoch (median over replicas, and their range), below the largest likelihood `best`;
+    `halfway`: the epoch at whose end some arms changed their units."""
+    colours = [*mpl.colormaps["viridis"](np.linspace(0, 0.85, len(arms)))]
+    drawn = Figure(figsize=(7.2, 3.2))
+    ax = drawn.subplots()
+    for (title, runs), colour in zip(arms.items(), colours, strict=True):
+        value = -(runs.reconstruction_nats + runs.kl_nats.sum(("node", "dim")))
+        low, high = value.min("replica"), value.max("replica")
+        ax.fill_between(runs.epoch, low, high, color=colour, alpha=0.2, lw=0)
+        ax.plot(runs.epoch, value.median("replica"), color=colour, label=title)
+    ax.axhline(best, color="black", lw=0.8, ls=":", label="largest likelihood")
+    if halfway is not None:
+        ax.axvline(halfway, color="grey", lw=0.8)
+    ax.set(xlabel="epoch", ylabel="ELBO (nats per image)", ylim=(best - 30, best + 2))
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return drawn
+
+
+@figure
+def against(
+    panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]],
+    *,
+    xlabel: str,
+    ylabel: str,
+) -> Figure:
+    """Measured against expected, panel by panel and series by series: each (point,), on the line
+    where they are equal. The first series is drawn hollow and a little to the left, the
+    second full and to the right."""
+    sides = (("none", -1), (COLOURS["posterior"], 1))
+    drawn = Figure(figsize=(2.9 * len(panels) + 0.5, 3.1))
+    axes = drawn.subplots(1, len(panels), squeeze=False)[0]
+    for ax, (title, series) in zip(axes, panels.items(), strict=True):
+        every = np.concatenate([expected for expected, _ in series.values()])
+        ends = [every.min(), every.max()] if len(every) else []
+        for place, (name, (expected, measured)) in enumerate(series.items()):
+            face, side = sides[place]
+            width = 0.02 * ((len(expected) and np.ptp(expected)) or 1)
+            shift = side * np.random.default_rng(0).uniform(0, width, len(expected))
+            ax.scatter(
+                expected + shift, measured, s=14, facecolors=face, lw=0.7, alpha=0.7,
+                edgecolors=COLOURS["posterior"], label=name,
+            )  # fmt: skip
+        ax.plot(ends, ends, color="grey", lw=0.8, ls=":")
+        ax.set(xlabel=xlabel, title=title)
+        if len(series) > 1:
+            ax.legend(loc="upper left")
+    axes[0].set_ylabel(ylabel)
+    return drawn
+
+
+@figure
+def notes_figure(runs: xr.Dataset, what: str, node: str | None = None) -> Figure:
+    """The notes' figure of one replica: a row per dim, posterior and prior side by side; the notes'
+    own curves on top, dashed between 7 and 93 %, dotted at the extremes, for the node that they
+    show. `what`: "std" or "mean"."""
+    shown = bands(runs, what, node)
+    theirs = notes_bands(what) if shown_node(runs, what, node) == FIGURES[what][1] else None
+    drawn = Figure(figsize=(7.2, 4.2))
+    axes = drawn.subplots(2, 2, sharex=True)
+    for place, row in enumerate(axes):
+        for ax, side in zip(row, COLOURS, strict=True):
+            name = NAMES[what, side]
+            _bands(ax, shown[name].isel(place=place), COLOURS[side])
+            if theirs is not None:
+                _curves(ax, theirs[name].isel(place=place).dropna("epoch"))
+            ax.set_title(f"{side} {what}, {('dim given up', 'other dim')[place]}", loc="left")
+    for ax in axes[-1]:
+        ax.set_xlabel("epoch, from 0 as in the notes")
+    return drawn
+
+
+def _bands(ax: Axes, values: xr.DataArray, colour: str) -> None:
+    """Nested bands from the extremes inwards, and the median: values (epoch, quantile)."""
+    levels = values["quantile"].values
+    for outer in range(len(levels) // 2):
+        low, high = values.isel(quantile=outer), values.isel(quantile=-1 - outer)
+        ax.fill_between(values.epoch, low, high, color=colour, alpha=0.12 + 0.08 * outer, lw=0)
+    ax.plot(values.epoch, values.isel(quantile=len(levels) // 2), color=colour, lw=1.2)
+
+
+def _curves(ax: Axes, values: xr.DataArray) -> None:
+    for level, style in zip(READ.values(), (":", "--", "--", ":"), strict=True):
+        line = values.sel(quantile=level)
+        ax.plot(line.epoch, line, color="black", ls=style, lw=0.9)
+
+
+@figure
+def mistaken(runs: xr.Dataset) -> Figure:
+    """Averages of the stds of one replica in the node of std_behaviour: on the left as the notes'
+    first panel drew them, with the prior's average taken of the posterior's numbers, on the right
+    as they are. Black: the notes' own curves."""
+    one = runs.isel(replica=0, epoch=slice(1, None)).sel(node=shown_node(runs, "std", None))
+    order = one.ratio.isel(epoch=-1).argsort().values[::-1]
+    average = {side: one[f"{side}_variance"].isel(dim=order) ** 0.5 for side in COLOURS}
+    theirs = digitised().query("figure == 'scalars of 22 July'")
+    drawn = Figure(figsize=(7.2, 2.8))
+    left, right = drawn.subplots(1, 2, sharex=True)
+    for ax, prior in ((left, average["posterior"]), (right, average["prior"])):
+        for side, values in (("posterior", average["posterior"]), ("prior", prior)):
+            for place, style in enumerate(("-", "--")):
+                name = ("given up", "other")[place]
+                ax.plot(one.epoch - 1, values.isel(dim=place), color=COLOURS[side], ls=style,
+                        lw=3 if side == "posterior" else 1.2, alpha=0.9,
+                        label=f"{side}, {name}")  # fmt: skip
+        ax.set_xlabel("epoch, from 0 as in the notes")
+    for dim, style in ((0, "-"), (1, "--")):
+        line = theirs[theirs.dim == dim]
+        left.plot(line.epoch, line["max"], color="black", ls=style, lw=0.9)
+    if np.isfinite(top := float(average["posterior"].max())):  # else it diverged
+        left.set_ylim(0, 1.2 * top)
+    left.set_title("as they were drawn", loc="left")
+    right.set_title("as they are", loc="left")
+    left.set_ylabel("average std (z)")
+    right.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return drawn
+
+
+@figure
+def weaker(chosen: Sequence[str]) -> Figure:
+    """KL of the weaker dim of a node over epochs, median over nodes: a line for each replica, a
+    colour for the supervised term on or off, dashed where images are fresh."""
+    drawn = Figure(figsize=(7.2, 3.2))
+    ax = drawn.subplots()
+    lines: dict[str, Line2D] = {}
+    for group in chosen:
+        title = results.TITLES[group].partition(",")[0]
+        colour = COLOURS["posterior" if title == "term on" else "prior"]
+        kl = results.full_size(group).kl_nats.min("dim").median("node").isel(epoch=slice(1, None))
+        for replica in kl.transpose("replica", "epoch"):
+            style = "--" if "fresh" in group else "-"
+            (line,) = ax.plot(kl.epoch - 1, replica, color=colour, ls=style, lw=1.2)
+            lines.setdefault(title, line)
+    ax.axhline(ALIVE_NATS, color="grey", lw=0.8, ls=":")
+    ax.set(xlabel="epoch, from 0 as in the notes", ylabel="KL of the weaker dim (nats)")
+    ax.set_ylim(bottom=0)
+    ax.legend(lines.values(), lines.keys(), loc="upper left", bbox_to_anchor=(1, 1))
+    return drawn

@@ -1,0 +1,213 @@
+"""Numbers of the prose that are no findings: every function gives some by name, for Page.glue."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from vaenotes.config import Config
+from vaenotes.data.load import MOST_IMAGES
+from vaenotes.lab.summary import ALIVE_RATIO, alive, counts, survivors
+from vaenotes.model import VAE
+from vaenotes.report import results
+from vaenotes.report.arms import SUPERVISED
+from vaenotes.report.claims import (
+    NOT_RUN,
+    OPEN,
+    VERDICTS,
+    Findings,
+    agreement,
+    claims,
+    otherwise,
+    predictions,
+    put_to_the_test,
+    verdict,
+    wrong,
+)
+
+QUOTED = {
+    "cost.replicas": ("book", "replicas trained"),
+    "cost.cold": ("book", "from an empty store"),
+    "cost.cores": ("cores", "two over one"),
+    "cost.loop": ("training", "float32 over DataLoader"),
+    "cost.pythae": ("training", "float32 over pythae"),
+    "cost.share": ("training", "float32, of the peak"),
+    "cost.half": ("training", "bfloat16, of the float32 peak"),
+    "cost.offset": ("precision", "offset_unused"),
+}
+"""The costs that the prose quotes: benchmark and row."""
+FRONT_PAGE = (
+    "notes.halved", "cheap.dims_used", "notes.matching", "regauged-notes.kl_jump",
+    "standard.posterior_variance_unused", "notes.posterior_variance_unused",
+    "notes.knockout_unused", "notes.knockout_used", "notes.ratio_unused", "notes.ratio_used",
+    "notes.agree", "per_node_no_edges.agree", "swapped-notes.mirrored", "notes.spread_ratio",
+    "factors_per_node.spread_ratio", "notes.decided", "notes.shuffle_cost", "shown_seed",
+)  # fmt: skip
+"""What the front page quotes of an outcome."""
+
+
+def notes_figures() -> dict[str, float]:
+    """Of the notes' own figures. theirs_first: the epoch in which the average std of the posterior
+    first is below a fifth of what it was at epoch 2, in the dim given up; theirs_second: from which
+    on it is below 0.02 in the other. theirs_low, theirs_high: 7 and 93 % of the other dim's prior
+    std at the end. theirs_mean: the prior mean of the dim given up, at the end."""
+    stds, means = results.notes_bands("std"), results.notes_bands("mean")
+    averages = results.digitised().query("figure == 'scalars of 22 July' and epoch >= 2")
+    first, second = (averages[averages.dim == dim].set_index("epoch")["max"] for dim in (0, 1))
+    last = stds["prior_std_quantiles"].isel(place=1, epoch=-1)
+    return {
+        "theirs_first": int((first < first.iloc[0] / 5).idxmax()),
+        "theirs_second": int((second < 0.02).idxmax()),
+        "theirs_low": float(last.sel(quantile=0.07)),
+        "theirs_high": float(last.sel(quantile=0.93)),
+        "theirs_mean": results.facts_of(stds, means)["prior mean, dim given up, at the end"],
+    }
+
+
+def full_size() -> dict[str, float]:
+    """Of the runs at the notes' own sizes, as own.NAME. A replica that was trained on counts once,
+    as it ended."""
+    ends = results.ends()
+    found: dict[str, float] = {}
+    lengths = [runs.sizes["epoch"] - 1 for runs in ends.values()]
+    found |= {"shortest": min(lengths), "longest": max(lengths)}
+    found["replicas"] = sum(runs.sizes["replica"] for runs in ends.values())
+    fell = {group: results.losing(runs) for group, runs in ends.items()}
+    both = [group for group in ends if group.startswith("unsupervised_repeated")]
+    for kind, chosen in (("both", both), ("rest", [group for group in ends if group not in both])):
+        found[f"losing_{kind}"] = sum(fell[group][0] for group in chosen)
+        found[f"of_{kind}"] = sum(fell[group][1] for group in chosen)
+    for title, findings in zip(("off", "on"), results.full_size_findings().values(), strict=True):
+        found[f"{title}_dims_used"] = findings["notes.dims_used"].value
+        rows = results.tails().filter(like=f"term {title}", axis="index")
+        found[f"{title}_least"] = float(rows["least"].min())
+        found[f"{title}_most"] = float(rows["most"].max())
+    found["tail_notes"] = float(results.tails().loc["the notes", "least"])
+    for title, group, images in (
+        ("repeated", "supervised_repeated", "held_out"),
+        ("fresh", "supervised_fresh", "held_out"),
+        ("seen", "supervised_repeated", "seen"),
+    ):
+        nats = results.full_size(group, images).reconstruction_nats.isel(epoch=-1)
+        found[f"{title}_nats"] = float(nats.median())
+    judged = results.prediction_counts()
+    found |= {"right": judged["right"], "wrong": judged["wrong"]}
+    found["unreached"] = judged["not reached"]
+    return {f"own.{name}": value for name, value in found.items()}
+
+
+def system(config: Config, model: VAE) -> dict[str, Any]:
+    """The fields of a configuration by their names, and: steps of an epoch, the model's parameters,
+    and the weight of the supervised term where it is on."""
+    return vars(config) | {
+        "steps": config.images // config.batch,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "weight_if_on": SUPERVISED["supervision_weight"],
+    }
+
+
+def loader(runs: Mapping[str, xr.Dataset]) -> dict[str, int]:
+    """At the notes' price per pixel, of all replicas with batches repeated and of those with as few
+    images shuffled: how many there are (_n), and how many gave a dim up (_gone)."""
+    found = {}
+    for kind, name in (("repeated", "cheap_repeats"), ("shuffled", "cheap_few")):
+        arms = [runs[f"{name}_{times}"] for times in (4, 20, 50)]
+        found[f"{kind}_n"] = sum(arm.sizes["replica"] for arm in arms)
+        found[f"{kind}_gone"] = sum(counts(arm)["one per node"] for arm in arms)
+    return found
+
+
+def prior_by_node(runs: xr.Dataset) -> dict[str, float | str]:
+    """The variance of the prior in dims in use, median over replicas: lowest and highest of the
+    nodes, and lowest_node and highest_node."""
+    of_node = runs.prior_variance.isel(epoch=-1).where(alive(runs)).median(("replica", "dim"))
+    known = of_node.fillna(of_node.median()).fillna(0)  # a node may use no dim; so may all
+    found: dict[str, float | str] = {}
+    for end, place in (("lowest", known.argmin("node")), ("highest", known.argmax("node"))):
+        found[end] = float(of_node[int(place)])
+        found[f"{end}_node"] = str(of_node.node.values[int(place)])
+    return found
+
+
+def full_covariance(runs: xr.Dataset, spectra: np.ndarray) -> dict[str, float]:
+    """Of the replicas under a full covariance that did not diverge, with the square roots of
+    known.relative_spectra. several: in how many, as a share, a node has two dims of a ratio below
+    one half. Of code_size dims, medians: own_used by their own ratios, directions by the spectra.
+    """
+    found = survivors(runs)
+    spectra = spectra[np.isfinite(spectra).all(1)]
+    own = found.ratio.isel(epoch=-1).values.reshape(-1, spectra.shape[1])
+    return {
+        "several": float((alive(found).sum("dim").max("node") > 1).mean()),
+        "code_size": spectra.shape[1],
+        "own_used": float(np.median((own < ALIVE_RATIO).sum(1))),
+        "directions": float(np.median((spectra < ALIVE_RATIO).sum(1))),
+    }
+
+
+def regauged(runs: xr.Dataset, twins: xr.Dataset) -> dict[str, float]:
+    """regauged.factor: by how much the prior's variance in dims in use still differs at the end
+    from that of the twin whose units stayed, as a factor, median."""
+    last, other = (one.swap_dims(replica="seed").isel(epoch=-1) for one in (runs, twins))
+    apart = abs(np.log(last.prior_variance / other.prior_variance))
+    return {"regauged.factor": float(np.exp(apart.where(last.ratio < ALIVE_RATIO).median()))}
+
+
+def verdicts(findings: Findings) -> dict[str, int]:
+    """How many claims there are, and how many there are of each verdict."""
+    found = Counter(verdict(claim, findings) for claim in claims())
+    kinds = {name.replace(" ", "_"): found[name] for name in (*VERDICTS, OPEN)}
+    return {"claims": found.total(), **kinds}
+
+
+def predicted(findings: Findings) -> dict[str, int]:
+    """How many numbers were predicted, came out right and wrong, and the same of those that no
+    trial run had hinted at; full_right and full_wrong at the notes' own sizes."""
+    rows, missed = predictions(), wrong(findings)
+    unseen = [row for row in rows if not row.seen]
+    full = results.prediction_counts()
+    return {
+        "n_predictions": len(rows),
+        "n_right": len(rows) - len(missed),
+        "n_wrong": len(missed),
+        "n_unseen": len(unseen),
+        "n_unseen_right": sum(row not in missed for row in unseen),
+        "full_right": full["right"],
+        "full_wrong": full["wrong"],
+    }
+
+
+def generality(found: Mapping[str, Mapping[str, str]]) -> dict[str, int | str]:
+    """Of claims.verdicts of several runs: which claims have one verdict in all, how the verdicts of
+    each run compare with those of the first, and how many came out as expected."""
+    titles = list(next(iter(found.values())))
+    pairs = {
+        f"{claim} on {title}": agreement(row[title], row[titles[0]])
+        for claim, row in found.items()
+        for title in titles[1:]
+    }
+    kinds = Counter(pairs.values())
+    in_all = {
+        claim: set(row.values()) for claim, row in found.items() if NOT_RUN not in row.values()
+    }
+    everywhere = [claim for claim, verdicts in in_all.items() if len(verdicts) == 1]
+    tested = len(put_to_the_test(found))
+    return {
+        "n_runs": len(titles),
+        "n_everywhere_run": len(in_all),
+        "n_everywhere": len(everywhere),
+        "everywhere": ", ".join(everywhere) or "none",
+        "n_pairs": kinds.total() - kinds[NOT_RUN],
+        **{f"n_{kind}": kinds[kind] for kind in ("same", OPEN, "other", "contrary")},
+        "contrary": "; ".join(pair for pair, kind in pairs.items() if kind == "contrary") or "none",
+        "n_expected": tested,
+        "n_as_expected": tested - len(otherwise(found)),
+        "digits_images": MOST_IMAGES["digits"],
+    }
+
+
+def costs() -> dict[str, float]:
+    """The costs of QUOTED."""
+    return {name: results.cost_of(*where) for name, where in QUOTED.items()}

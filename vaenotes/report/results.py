@@ -1,0 +1,342 @@
+"""What was made once and is kept in results/: runs at the notes' own sizes, the notes' figures as
+they were digitised, and what training costs.
+
+`benchmarks/full_size.py` made the runs, on a GPU and on a CPU; full_size.toml was written before. A
+group is an arm; or an arm and a title, where some replicas were trained on for longer. The notes'
+figures, std_behaviour and mu_behaviour, show how stds and means of posterior and prior are
+distributed over all draws of an epoch, for one node; epochs count from 0.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from vaenotes import trace
+from vaenotes.data.sprites import FACTORS
+from vaenotes.errors import check_choice
+from vaenotes.lab.measures import difference, median_of
+from vaenotes.lab.summary import Interval
+from vaenotes.report.claims import Findings, Prediction, claims, is_right, predictions
+from vaenotes.style import COLOURS
+
+FOLDER = Path(__file__).parent / "results"
+TITLES = {
+    "supervised_repeated": "term on, batches repeated",
+    "unsupervised_repeated": "term off, batches repeated",
+    "supervised_fresh": "term on, fresh images",
+    "unsupervised_fresh": "term off, fresh images",
+    "supervised_few": "term on, few images, shuffled",
+    "supervised_blocks": "term on, repeated, new every epoch",
+    "supervised_repeated_slow": "term on, repeated, rate 1e-5",
+    "unsupervised_repeated_costly": "term off, repeated, KL weight 0.2",
+    "supervised_repeated long": "term on, batches repeated, longer",
+    "unsupervised_repeated long": "term off, batches repeated, longer",
+    "unsupervised_repeated_costly long": "term off, repeated, KL weight 0.2, seed 1",
+}
+"""Every group that there may be, by name, in the order of tables."""
+MAIN = ("unsupervised_repeated", "supervised_repeated")
+"""The groups on which claims are judged: what the notes' run is likely to have been, either way."""
+FIGURES = {"std": ("std_behaviour", "shape"), "mean": ("mu_behaviour", "y")}
+"""By what a figure shows: its name in the notes, and the one node that they show."""
+NAMES = {
+    ("std", "posterior"): "posterior_std_quantiles",
+    ("std", "prior"): "prior_std_quantiles",
+    ("mean", "posterior"): "posterior_quantiles",
+    ("mean", "prior"): "prior_quantiles",
+}
+READ = {"min": 0.0, "p7": 0.07, "p93": 0.93, "max": 1.0}
+"""The quantiles that were read off the notes' figures, by column."""
+TAIL = "posterior means, other dim: extremes / (7 to 93 %)"
+FACTS = (
+    "epochs seen",
+    "prior std, dim given up: epoch in which it falls below half",
+    "prior std, dim given up, at the end",
+    "prior std, other dim, at the end",
+    "posterior std, other dim, at the end",
+    "posterior means, other dim: 7 to 93 %",
+    TAIL,
+    "prior mean, dim given up, at the end",
+)
+COSTS = (
+    "training", "cores", "book", "rebuild", "scaling", "kl", "rendering", "precision",
+)  # fmt: skip
+"""The benchmarks whose tables are kept."""
+
+
+@cache
+def _kept() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    with np.load(FOLDER / "full_size.npz", allow_pickle=False) as kept:
+        arrays = {name: kept[name] for name in kept.files}
+    return json.loads(str(arrays.pop("about"))), arrays
+
+
+def provenance() -> str:
+    """Where the runs at the notes' own sizes were made, and by which commit."""
+    about, _ = _kept()
+    replicas = about["replicas"]
+    where = sorted({f"{one['device']}, torch {one['torch']}" for one in replicas})
+    steps = sum(one["epochs"] for one in replicas)
+    return (
+        f"{len(replicas)} traces, {steps} epochs of 11,520 steps, on {' and '.join(where)}; "
+        f"commit {about['commit']}. On a GPU convolutions round their inputs (TF32), on a CPU they "
+        "are in bfloat16. Weights are not kept."
+    )
+
+
+@cache
+def groups() -> tuple[str, ...]:
+    """Those that were run."""
+    there = {one["group"] for one in _kept()[0]["replicas"]}
+    return tuple(name for name in TITLES if name in there)
+
+
+@cache
+def full_size(group: str, images: str = "held_out") -> xr.Dataset:
+    """A group's replicas, over (replica, epoch, node, dim), as lab.run returns them, measured
+    on `images`: "held_out", or "seen", of which less is kept. What is measured at the end alone
+    is here as it was at the end of the last epoch; quantiles are those of all draws of an epoch,
+    from the first on, and NaN before it."""
+    facts, arrays = _kept()
+    found = []
+    for number, one in enumerate(facts["replicas"]):
+        if one["group"] == group:
+            own = {
+                name.removeprefix(f"{number}/"): values
+                for name, values in arrays.items()
+                if name.startswith(f"{number}/")
+            }
+            found.append(_dataset(one, own, images))
+    factors = arrays["factors"]
+    standard = (factors - factors.mean(0)) / factors.std(0)
+    whole = xr.concat(found, dim="replica", join="exact")
+    return whole.assign_coords(factors=(("image", "node"), standard))
+
+
+def _dataset(facts: dict[str, Any], arrays: dict[str, np.ndarray], images: str) -> xr.Dataset:
+    variables: dict[str, Any] = {}
+    for name, (axes, unit, meaning) in trace.QUANTITIES.items():
+        values = arrays.get(f"{images}/{name}")
+        if (drawn := arrays.get(f"bands/{_as_drawn(name)}")) is not None:
+            values = np.concatenate([np.full_like(drawn[:1], np.nan), drawn])
+        if values is not None:
+            about = {"units": unit, "long_name": meaning}
+            variables[name] = (("replica", "epoch", *axes), values[None], about)
+    for name, (axes, unit, meaning) in trace.FINAL_QUANTITIES.items():
+        values = arrays.get(f"last/{images}/{name}")
+        if values is not None:
+            about = {"units": unit, "long_name": meaning}
+            variables[name] = (("replica", *axes), values[None], about)
+    config = facts["config"]
+    return xr.Dataset(
+        variables,
+        coords={
+            "epoch": np.arange(facts["epochs"] + 1),
+            "quantile": list(trace.QUANTILES),
+            "node": list(FACTORS),
+            "dim": np.arange(1, config["dims"] + 1),
+            "seed": ("replica", [config["seed"]]),
+            "kl_weight": ("replica", [config["kl_weight"]]),
+            "diverged": ("replica", [-1]),
+            "diverged_step": ("replica", [-1]),
+        },
+    )
+
+
+def _as_drawn(quantity: str) -> str:
+    """The name of a quantity's bands over all draws of an epoch."""
+    side, _, rest = quantity.partition("_")
+    return {"quantiles": f"{side}_mean", "std_quantiles": f"{side}_std"}.get(rest, "")
+
+
+def ends() -> dict[str, xr.Dataset]:
+    """The replicas of every group as they ended: those that were trained on are in the longer group
+    alone."""
+    found = {}
+    for group in groups():
+        runs, longer = full_size(group), f"{group} long"
+        gone = full_size(longer).seed.values if longer in groups() else []
+        kept = runs.isel(replica=~np.isin(runs.seed, gone))
+        if kept.sizes["replica"]:
+            found[group] = kept
+    return found
+
+
+def closest() -> xr.Dataset:
+    """The replica that comes closest to the notes' figures: chosen after looking."""
+    return full_size("unsupervised_repeated").isel(replica=[1])
+
+
+def finding(prediction: Prediction) -> Interval | None:
+    """What came of it, at the epoch that it names; None if no run has got there."""
+    arms, _, measure = prediction.finding.rpartition(".")
+    epoch = int(prediction.experiment.removeprefix("epoch_"))
+    names = arms.split("-")
+    found = [one for name in names if (one := _at(name, epoch)) is not None]
+    if len(found) < len(names):
+        return None
+    one, *reference = found
+    return difference(measure, one, *reference) if reference else median_of(measure, one)
+
+
+def _at(arm: str, epoch: int) -> xr.Dataset | None:
+    """An arm's replicas that ended at an epoch."""
+    for group in groups():
+        if group.split()[0] == arm and full_size(group).sizes["epoch"] - 1 == epoch:
+            return full_size(group)
+    return None
+
+
+def judged(row: Prediction) -> str:
+    """What came of a prediction: "right", "wrong", or "not reached" by any run."""
+    found = finding(row)
+    if found is None:
+        return "not reached"
+    return "right" if found.replicas and is_right(row, {row.finding: found}) else "wrong"
+
+
+def prediction_counts() -> dict[str, int]:
+    """How many predictions were right, wrong, and not reached."""
+    found = [judged(row) for row in predictions("full_size")]
+    return {kind: found.count(kind) for kind in ("right", "wrong", "not reached")}
+
+
+def findings(group: str) -> Findings:
+    """The measures that the ledger's rules ask of the notes' own arm, of one group."""
+    asked = {
+        word
+        for claim in claims()
+        for rule in (*claim.rules.values(), [claim.effect])
+        for condition in rule
+        for word in condition.split()
+        if word.startswith("notes.")
+    }
+    return {
+        name: median_of(name.removeprefix("notes."), full_size(group)) for name in sorted(asked)
+    }
+
+
+def full_size_findings() -> dict[str, Findings]:
+    """The findings of the groups of MAIN, by the title of a table's column."""
+    return {f"full size, {TITLES[group]}": findings(group) for group in MAIN}
+
+
+def losing(found: xr.Dataset, epochs: int = 3) -> tuple[int, int]:
+    """In how many replicas the weaker dim's KL, median over nodes, has fallen over the last
+    `epochs`; and of how many."""
+    kl = found.kl_nats.min("dim").median("node")
+    fell = kl.isel(epoch=-1) < kl.isel(epoch=-1 - epochs)
+    return int(fell.sum()), fell.size
+
+
+@cache
+def digitised() -> pd.DataFrame:
+    """What was read off: columns figure, quantity, node, dim, epoch (all counted as in the notes)
+    and min, p7, p93, max. A batch mean stands under max alone."""
+    return pd.read_csv(FOLDER / "notes_figures.csv", comment="#")
+
+
+def notes_bands(what: str) -> xr.Dataset:
+    """One of the notes' figures as bands: variables NAMES over (epoch, quantile, place)."""
+    table = digitised()
+    rows = table[table.figure == FIGURES[what][0]]
+    found = {}
+    for side in COLOURS:
+        chosen = rows[rows.quantity == f"{side} {what}"]
+        table = chosen.set_index(["epoch", "dim"])[list(READ)].to_xarray().to_dataarray("quantile")
+        found[NAMES[what, side]] = table.assign_coords(quantile=list(READ.values()))
+    return xr.Dataset(found).rename({"dim": "place"})
+
+
+def bands(runs: xr.Dataset, what: str, node: str | None = None) -> xr.Dataset:
+    """One replica as the notes drew theirs: variables NAMES over (epoch, quantile, place).
+
+    Epochs count from 0, as each shows what its end has left. Places order the dims of the node:
+    first the one whose ratio ends nearer to 1, as the notes' run gave up their first.
+    """
+    one = runs.isel(replica=0).sel(node=shown_node(runs, what, node))
+    order = one.ratio.isel(epoch=-1).argsort().values[::-1]
+    kept = one[[NAMES[what, side] for side in COLOURS]].isel(epoch=slice(1, None), dim=order)
+    numbered = kept.assign_coords(epoch=kept.epoch - 1)
+    return numbered.drop_vars("dim").rename({"dim": "place"})
+
+
+def shown_node(runs: xr.Dataset, what: str, node: str | None) -> str:
+    """The node asked for, else the notes' own; of other data's nodes the one in its place."""
+    nodes = runs.node.values.tolist()
+    place = FACTORS.index(FIGURES[what][1]) if len(nodes) == len(FACTORS) else 0
+    own = FIGURES[what][1] if FIGURES[what][1] in nodes else nodes[place]
+    return str(node or own)
+
+
+def facts_of(std: xr.Dataset, mean: xr.Dataset) -> dict[str, float]:
+    """Numbers that tell one figure from another, from the bands of stds and of means. The middle of
+    a band is halfway between 7 and 93 %. NaN where a fall was never seen."""
+    middle = {
+        side: std[NAMES["std", side]].sel(quantile=[0.07, 0.93], method="nearest").mean("quantile")
+        for side in COLOURS
+    }
+    given_up, other = (middle["prior"].isel(place=place).dropna("epoch") for place in (0, 1))
+    if not given_up.size:  # it diverged
+        return dict.fromkeys(FACTS, np.nan)
+    below = given_up < given_up.max() / 2
+    halved = below.where(given_up.epoch > given_up.idxmax("epoch"), False)
+    spread = mean[NAMES["mean", "posterior"]].isel(place=1).dropna("epoch").isel(epoch=-1)
+    low, p7, p93, high = (float(spread.sel(quantile=q, method="nearest")) for q in READ.values())
+    constant = mean[NAMES["mean", "prior"]].isel(place=0).dropna("epoch").isel(epoch=-1)
+    posterior = middle["posterior"].isel(place=1).dropna("epoch")
+    numbers = (
+        float(given_up.epoch[-1]) + 1,
+        float(halved.idxmax("epoch")) if halved.any() else np.nan,
+        float(given_up[-1]),
+        float(other[-1]),
+        float(posterior[-1]),
+        p93 - p7,
+        (high - low) / (p93 - p7),
+        float(constant.mean("quantile")),
+    )
+    return dict(zip(FACTS, numbers, strict=True))
+
+
+def comparison(runs: Mapping[str, xr.Dataset]) -> pd.DataFrame:
+    """`facts` of the notes' figures and of some replicas, one of each, by title."""
+    columns = {"the notes": facts_of(notes_bands("std"), notes_bands("mean"))}
+    for title, one in runs.items():
+        columns[title] = facts_of(bands(one, "std"), bands(one, "mean"))
+    return pd.DataFrame(columns)
+
+
+@cache
+def tails() -> pd.DataFrame:
+    """How far the extremes of the posterior means of the node y reach, as a multiple of the range
+    from 7 to 93 %, in the dim that carries more: in the notes' figure, and in each replica of the
+    groups at the notes' rate. A code that is linear in an evenly spread factor has 1.2."""
+    rows = {"the notes": [facts_of(notes_bands("std"), notes_bands("mean"))[TAIL]]}
+    for group in groups():
+        if "long" not in group and "slow" not in group:
+            rows[TITLES[group]] = [
+                facts_of(bands(one, "std", "y"), bands(one, "mean", "y"))[TAIL]
+                for _, one in full_size(group).groupby("seed")
+            ]
+    found = {
+        title: {"least": min(row), "most": max(row), "replicas": len(row)}
+        for title, row in rows.items()
+    }
+    return pd.DataFrame(found).T
+
+
+def cost(name: str) -> dict[str, Any]:
+    """What a benchmark stored: its setting, commit, hardware, versions and rows. Raises
+    ParameterError for an unknown name."""
+    check_choice("name", name, COSTS)
+    return json.loads((FOLDER / f"cost_{name}.json").read_text())
+
+
+def cost_of(name: str, what: str) -> float:
+    """The median of the row whose name starts like this."""
+    return next(row["median"] for row in cost(name)["rows"] if row["what"].startswith(what))

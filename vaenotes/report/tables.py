@@ -1,0 +1,326 @@
+"""Tables of the book, one call each: claims, predictions, findings, outcomes, costs.
+
+All are Stylers of pandas' own class, so that a page's theme, light or dark, styles them alike.
+"""
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+import xarray as xr
+from pandas.io.formats.style import Styler
+
+from vaenotes.lab import summary
+from vaenotes.lab.measures import UNITS_OF_CODE, median_of
+from vaenotes.lab.summary import Interval, median_interval
+from vaenotes.report import results
+from vaenotes.report.arms import ARMS
+from vaenotes.report.claims import (
+    Expected,
+    Findings,
+    Prediction,
+    claims,
+    is_right,
+    measure_of,
+    predictions,
+    verdict,
+    verdict_if_run,
+    verdicts,
+)
+
+
+def outcomes_table(runs: Mapping[str, xr.Dataset]) -> Styler:
+    """What became of every replica of every arm, and which diverged where."""
+    return _styled(summary.outcomes_table(runs), index=True)
+
+
+def totals_table(runs: Mapping[str, xr.Dataset]) -> Styler:
+    """The same of many arms at once: the rows of those in which any diverged, and their sum."""
+    return _styled(summary.totals_table(runs), index=True)
+
+
+def plain_table(frame: pd.DataFrame) -> Styler:
+    """Any numbers, to three digits."""
+    return _styled(frame, index=True).format("{:.3g}", na_rep="never")
+
+
+def fit_table(supervised: xr.Dataset, unsupervised: xr.Dataset) -> Styler:
+    """How well they reconstruct, and how much of each factor the regressions explain."""
+    final = supervised.isel(epoch=-1)
+    fit = {f"R² of {node}, term on": final.r2.sel(node=node) for node in final.node.values}
+    fit["reconstruction, term on (nats per image)"] = final.reconstruction_nats
+    fit["reconstruction, term off"] = unsupervised.reconstruction_nats.isel(epoch=-1)
+    rows = {name: text(median_interval(values)) for name, values in fit.items()}
+    return _styled(pd.Series(rows).to_frame("median, 95% interval"), index=True)
+
+
+def text(interval: Interval | None) -> str:
+    """An interval for reading: value, 95% interval, number of replicas."""
+    if interval is None or interval.replicas == 0:
+        return "–"
+    value, low, high, replicas = interval
+    return f"{value:.3g} ({low:.3g}\u00a0to\u00a0{high:.3g}), n\u00a0=\u00a0{replicas}"
+
+
+def claims_table(here: Findings, other: Mapping[str, Findings], page: str | None = None) -> Styler:
+    """The ledger: claim, verdict, effect, and the verdicts of `other` runs by column title. The
+    rows that are told at length on `page`; or all of them, with links."""
+    rows = []
+    for claim in claims():
+        if page not in (None, claim.page):
+            continue
+        link = claim.id if page else f'<a href="{claim.page}.html#{claim.anchor}">{claim.id}</a>'
+        row = {
+            "claim": link,
+            "the notes, and what we find": _stack(claim.statement, claim.answer),
+            "verdict": f"<b>{verdict(claim, here)}</b>",
+            "effect, 95% interval": _effect(claim.effect, here),
+        }
+        row |= {title: verdict_if_run(claim, findings) for title, findings in other.items()}
+        rows.append(row)
+    return _styled(pd.DataFrame(rows))
+
+
+def _effect(finding: str, findings: Findings) -> str:
+    measure, interval = measure_of(finding), findings[finding]
+    units = "; a matter of units" if measure.unit in UNITS_OF_CODE else ""
+    return _stack(text(interval), f"{measure.meaning}{units}")
+
+
+def _stack(*lines: str) -> str:
+    """The first line, and the others below it in small print."""
+    return "".join([lines[0], *(f"<br><small>{line}</small>" for line in lines[1:])])
+
+
+def predictions_table(
+    experiment: str, here: Findings, other: Mapping[str, Findings] = {}
+) -> Styler:
+    """An experiment's predictions beside what came of them, here and in `other` runs."""
+    rows = [row for row in predictions() if row.experiment == experiment]
+    return table_of_predictions(rows, here, other)
+
+
+def table_of_predictions(
+    chosen: Sequence[Prediction], here: Findings, other: Mapping[str, Findings] = {}
+) -> Styler:
+    """The same for some predictions."""
+    rows = []
+    for prediction in chosen:
+        finding, interval = prediction.finding, here[prediction.finding]
+        because = prediction.because + (" (seen in trials)" if prediction.seen else "")
+        row: dict[str, Any] = {
+            "number, and why": _stack(
+                f"<code>{finding}</code>", measure_of(finding).meaning, f"<i>{because}</i>"
+            ),
+            "predicted": f"{prediction.low:g} to {prediction.high:g}",
+            "measured, 95% interval": text(interval),
+            "right?": "yes" if is_right(prediction, here) else "<b>no</b>",
+        }
+        row |= {title: text(findings.get(finding)) for title, findings in other.items()}
+        rows.append(row)
+    return _styled(pd.DataFrame(rows))
+
+
+def verdicts_table(runs: Mapping[str, Findings]) -> Styler:
+    """Every claim's verdict in several runs, by column title, with the effect behind it."""
+    found = verdicts(runs)
+    rows = []
+    for claim in claims():
+        row = {"claim": _stack(claim.id, measure_of(claim.effect).meaning)}
+        for title, findings in runs.items():
+            row[title] = _stack(found[claim.id][title], _narrow(findings.get(claim.effect)))
+        rows.append(row)
+    return _styled(pd.DataFrame(rows))
+
+
+def numbers_table(names: Sequence[str], runs: Mapping[str, Findings]) -> Styler:
+    """Some findings in several runs, by column title."""
+    rows = [
+        {"number": _stack(f"<code>{name}</code>", measure_of(name).meaning)}
+        | {title: _narrow(findings.get(name)) for title, findings in runs.items()}
+        for name in names
+    ]
+    return _styled(pd.DataFrame(rows))
+
+
+def _narrow(interval: Interval | None) -> str:
+    """As `text`, but broken anywhere between words: many columns have to fit on paper."""
+    return text(interval).replace("\u00a0", " ")
+
+
+def findings_table(findings: Findings) -> Styler:
+    """All that was found, with units and meanings."""
+    rows = [
+        {
+            "number": _stack(f"<code>{name}</code>", measure_of(name).meaning),
+            "median or share, 95% interval": text(interval),
+            "unit": measure_of(name).unit,
+            "matter of units?": "yes" if measure_of(name).unit in UNITS_OF_CODE else "no",
+        }
+        for name, interval in findings.items()
+    ]
+    return _styled(pd.DataFrame(rows))
+
+
+def expected_table(chosen: Sequence[Expected], found: Mapping[str, Mapping[str, str]]) -> Styler:
+    """Expected verdicts beside those of `verdicts`."""
+    rows = [
+        {
+            "run": row.title,
+            "claim, and why": _stack(row.claim, f"<i>{row.because}</i>"),
+            "expected": row.verdict,
+            "came out": found[row.claim][row.title],
+        }
+        for row in chosen
+    ]
+    return _styled(pd.DataFrame(rows))
+
+
+def rules_table() -> Styler:
+    """Every claim's rule, as it is and as it was at first."""
+    rows = [
+        {
+            "claim": claim.id,
+            "verdict if all hold": "<br>".join(
+                f"<b>{name}</b>: {'; '.join(_code(c) for c in conditions)}"
+                for name, conditions in claim.rules.items()
+            ),
+            "at first": claim.first,
+        }
+        for claim in claims()
+    ]
+    return _styled(pd.DataFrame(rows))
+
+
+def _code(condition: str) -> str:
+    return f"<code>{condition.replace('<', '&lt;')}</code>"
+
+
+def full_size_predictions_table() -> Styler:
+    """Every prediction for the notes' own sizes beside what came of it."""
+    rows = [
+        {
+            "number": row.finding + (" (seen)" if row.seen else ""),
+            "epoch": row.experiment.removeprefix("epoch_"),
+            "because": row.because,
+            "predicted": f"{row.low:g} to {row.high:g}",
+            "measured": text(results.finding(row)),
+            "": results.judged(row),
+        }
+        for row in predictions("full_size")
+    ]
+    return _styled(pd.DataFrame(rows))
+
+
+def full_size_table() -> Styler:
+    """What was run at the notes' own sizes, how far it got, and what became of the dims."""
+    measures = {
+        "dims in use per node": "dims_used",
+        "KL, nats": "kl_total",
+        "posterior std / prior std, dims in use": "ratio_used",
+        "reconstruction, nats": "reconstruction",
+    }
+    rows = []
+    for group in results.groups():
+        runs = results.full_size(group)
+        about = {
+            "run": results.TITLES[group],
+            "seeds": ", ".join(map(str, runs.seed.values)),
+            "epochs": runs.sizes["epoch"] - 1,
+        }
+        found = {title: text(median_of(name, runs)) for title, name in measures.items()}
+        rows.append(about | found)
+    return _styled(pd.DataFrame(rows)).set_caption(results.provenance())
+
+
+class Part(NamedTuple):
+    """One choice: as the notes' system had it, as it is run here, and arms that change it alone."""
+
+    what: str
+    notes: str
+    here: str
+    arms: Sequence[str]
+
+
+SAME = "the same"
+PARTS = (
+    Part("pixels", "64 × 64", "16 × 16", ["large"]),
+    Part("layers", "convolutions, read out at three scales", "dense, read out at three", []),
+    Part("steps an epoch, and rate", "11,520 at 1e-4", "100 at 8e-3", ["slow_rate"]),
+    Part("KL weight", "0.15 or 0.20", "0.15", ["costly"]),
+    Part("supervised term", "0.05 times the error of the factors' indices, or off", "off",
+         ["supervised", "standard_targets"]),
+    Part("the loader", "15,360 images, each batch 48 times in a row", "6,400 images, shuffled",
+         ["repeats_4", "repeats_20", "repeats_50", "few_4", "few_20", "few_50"]),
+    Part("batch", "64", SAME, ["large_batch"]),
+    Part("when the KL counts", "from the second epoch on", SAME, ["kl_at_once"]),
+    Part("correlated factors, and graph", "orientation and x, on a blurred line", SAME,
+         ["two_pairs"]),
+    Part("grey levels", "black or white", SAME, ["grey"]),
+    Part("the prior's noise", "9 numbers per node", SAME, ["two_inputs"]),
+    Part("inside the graph networks", "4 units per node", SAME, ["wide_graph"]),
+    Part("the decoder's start", "Xavier normal", SAME, ["uniform_start"]),
+)  # fmt: skip
+"""Every choice that this book or its first version made otherwise, or may have."""
+
+
+def system_table(findings: Findings) -> Styler:
+    """The parts, and what became of the dims where each is changed alone; the first row is the
+    system as it is run here."""
+    rows = [{"part": "as run here", **_became("notes", findings)}]
+    for part in PARTS:
+        known = {"part": part.what, "in the notes' run": part.notes, "here": part.here}
+        changed = [{"changed to": ARMS[arm].title, **_became(arm, findings)} for arm in part.arms]
+        for row, one in enumerate(changed or [{"changed to": "see the runs at full size"}]):
+            rows.append((known if row == 0 else {}) | one)
+    first = ["part", "in the notes' run", "here", "changed to"]
+    return _styled(pd.DataFrame(rows, columns=[*first, *_became("notes", findings)]).fillna(""))
+
+
+def _became(arm: str, findings: Findings) -> dict[str, str]:
+    return {
+        "dims in use per node": text(findings[f"{arm}.dims_used"]),
+        "given up by epoch": text(findings[f"{arm}.halved"]),
+        "all nodes alike": text(findings[f"{arm}.agree"]),
+    }
+
+
+def cost_table(name: str) -> Styler:
+    """One benchmark's rows, median and range over rounds, and whether a target is met; below it
+    what was measured, where, and by which commit."""
+    kept = results.cost(name)
+    rows = [
+        {
+            "": row["what"],
+            "unit": row["unit"],
+            "median": _figure(row["median"]),
+            "range": f"{_figure(row['low'])} to {_figure(row['high'])}",
+            "target": row["target"].replace(">=", "≥").replace("<=", "≤"),
+            "met": _met(row),
+        }
+        for row in kept["rows"]
+    ]
+    caption = (
+        f"{kept['setting']} Measured on {kept['hardware']}; torch {kept['versions']['torch']}; "
+        f"commit {kept['commit']}."
+    )
+    return _styled(pd.DataFrame(rows)).set_caption(caption)
+
+
+def _met(row: Mapping[str, Any]) -> str:
+    """Whether a row's median meets its target: "yes", "no", or "" where there is none."""
+    if not row["target"]:
+        return ""
+    sign, bound = row["target"].split()
+    compare = {">=": operator.ge, "<=": operator.le}[sign]
+    return "yes" if compare(row["median"], float(bound)) else "no"
+
+
+def _figure(number: float) -> str:
+    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"
+
+
+def _styled(frame: pd.DataFrame, index: bool = False) -> Styler:
+    styled = frame.style.set_table_attributes('class="dataframe"')
+    return styled if index else styled.hide(axis="index")
