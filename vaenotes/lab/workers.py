@@ -259,7 +259,7 @@ def _code(device: str, priors: Priors) -> str:
 
 def _check_code(whose: str, code: str | Exception) -> None:
     if isinstance(code, Exception):
-        raise ClusterError(f"{whose} lacks what training needs: {code!r}")
+        raise ClusterError(f"{whose} lacks what training needs: {code}")
     if code != code_digest():
         raise ClusterError(f"{whose} has other code or other packages: start again, with the same")
 
