@@ -12,6 +12,7 @@ import os
 import resource
 import subprocess
 import sys
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from measuring import Row, cpu_seconds, in_turns, report
@@ -19,6 +20,7 @@ from peers import flops_an_image, plain_loop, product, pythae
 
 from vaenotes.config import Config
 from vaenotes.lab import runs, workers
+from vaenotes.lab.store import Store
 
 ROUNDS, EPOCHS = 3, 2
 SIZES = [(8, 10_000), (32, 10_000), (128, 10_000), (8, 20_000), (8, 40_000), (8, 80_000)]
@@ -29,7 +31,9 @@ def alone(replicas: int, images: int) -> None:
     """Train, and print CPU seconds and the largest memory, GB."""
     configs = [Config(images=images, epochs=EPOCHS, seed=seed) for seed in range(replicas)]
     datasets = {config: runs.load_data(config) for config in configs}
-    seconds = cpu_seconds(lambda: list(workers.train_all(dict.fromkeys(configs, ""), datasets)))
+    with TemporaryDirectory() as folder:
+        results = workers.train_all(dict.fromkeys(configs), datasets, Store(folder))
+        seconds = cpu_seconds(lambda: list(results))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(json.dumps([seconds, memory]))
 

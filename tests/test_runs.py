@@ -200,6 +200,7 @@ runs.fetch(LONG, store.Store())
 def test_who_waits_goes_on_when_the_one_that_trains_is_killed(store, tmp_path):
     """Its workers end as well, though nobody told them."""
     environment = os.environ | {"VAENOTES_STORE": str(store.folder), "LOKY_MAX_CPU_COUNT": "2"}
+    environment["VAENOTES_PROGRESS"] = ""  # on standard error
 
     def start():
         command = [sys.executable, "-c", ASK]
@@ -273,7 +274,7 @@ def test_large_replicas_are_divided_and_small_ones_are_not(monkeypatch, store):
     )
     configs = [Config(**SMALL | {"epochs": 0}, seed=seed) for seed in range(6)]
     run(configs, store)
-    monkeypatch.setattr(workers, "ENSEMBLE_BYTES", 15 * 10**6)
+    monkeypatch.setattr(workers, "ENSEMBLE_BYTES", 25 * 10**6)
     run([replace(config, hidden=200) for config in configs], store)
     assert sizes == [6, 2, 2, 2]
 

@@ -179,5 +179,5 @@ def test_keys_know_the_question_and_what_the_code_does(monkeypatch, tmp_path):
 
 def test_everything_that_trains_is_behind_results_and_nothing_that_draws():
     names = {name.rpartition(".")[2] for name in sources_behind_results()}
-    assert {"training", "trace", "gauge", "priors", "kl", "load", "pool", "config"} <= names
+    assert {"training", "trace", "gauge", "priors", "kl", "load", "config"} <= names
     assert not {"runs", "store", "progress", "workers", "measures", "experiments"} & names

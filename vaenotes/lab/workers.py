@@ -23,12 +23,12 @@ from loky.backend.context import LokyContext
 
 from vaenotes.config import Config
 from vaenotes.data.dataset import Dataset
-from vaenotes.errors import ClusterError
+from vaenotes.errors import ClusterError, check
 from vaenotes.lab.progress import add, progress, say
 from vaenotes.lab.store import Entry, Store, checkpoint_key, code_digest
 from vaenotes.model import VAE
 from vaenotes.nets import LEAST
-from vaenotes.priors import PRIORS
+from vaenotes.priors import PRIORS, Prior
 from vaenotes.speed import freed_memory_kept
 from vaenotes.trace import EVALUATION_IMAGES
 from vaenotes.training import Checkpoint, Ensemble, Result, batch_key, train
@@ -40,6 +40,7 @@ UNIT_BYTES = 32  # of each pixel and each hidden unit of an image that is measur
 WORTH_PROCESSES = 6  # seconds of one core; less is done before processes have started
 PATIENCE = 10  # seconds for a scheduler to answer, and then for a first worker to be there
 
+Priors = dict[str, type[Prior]]  # what their names mean to whoever asked
 ONE_AT_A_TIME = Lock()  # in a process: recorded steps and torch's threads belong to all of it
 
 
@@ -105,10 +106,8 @@ def train_all(
         distinct = {id(dataset): dataset for dataset in datasets.values()}
         sent = {number: workers.send(dataset) for number, dataset in distinct.items()}
         common = priors, device, code_digest(), store, mark
-        jobs = [
-            (task, [sent[id(datasets[config])] for config in task.configs], *common)
-            for task in tasks
-        ]
+        theirs = ([sent[id(datasets[config])] for config in task.configs] for task in tasks)
+        jobs = [(task, some, *common) for task, some in zip(tasks, theirs, strict=True)]
         for done, (task, results, shared) in enumerate(_outcomes(workers.executor, jobs), 1):
             if not shared:
                 add(mark, task.images)
@@ -183,12 +182,10 @@ def _bytes(config: Config, dataset: Dataset) -> int:
     return WEIGHT_COPIES * weights + UNIT_BYTES * units * images
 
 
-def _workers(
-    device: str, tasks: Sequence[Task], priors: Mapping[str, Any]
-) -> AbstractContextManager[Workers]:
+def _workers(device: str, tasks: list[Task], priors: Priors) -> AbstractContextManager[Workers]:
     """Those who train these tasks."""
     if address := os.environ.get("VAENOTES_SCHEDULER"):
-        return _cluster(address, priors)
+        return _cluster(address, device, priors)
     firsts = [task.configs[0] for task in tasks]
     steps = sum(one.epochs * one.epoch_images // one.batch for one in firsts)
     seconds = 0.01 * steps + sum(task.images for task in tasks) / 60_000  # about
@@ -227,20 +224,17 @@ def _end_with(parent: int) -> None:
 
 
 @contextmanager
-def _cluster(address: str, priors: Mapping[str, Any]) -> Iterator[Workers]:
+def _cluster(address: str, device: str, priors: Priors) -> Iterator[Workers]:
+    fits = re.fullmatch(r"(tcp|tls)://\S+:\d{1,5}", address)
+    check(bool(fits), "VAENOTES_SCHEDULER must be tcp://host:port or tls://host:port", address)
     try:
         from distributed import Client, KilledWorker
     except ImportError:
-        rule = "needs Dask (pip install distributed)"
-        raise ClusterError(f"VAENOTES_SCHEDULER={address} {rule}") from None
-    if not re.fullmatch(r"(tcp|tls)://\S+:\d{1,5}", address):
-        rule = "VAENOTES_SCHEDULER must be tcp://host:port or tls://host:port"
-        raise ClusterError(f"{rule}, got {address!r}")
+        raise ClusterError("VAENOTES_SCHEDULER needs Dask: pip install distributed") from None
     try:
         client = Client(address, timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError) as error:
-        rule = "no Dask scheduler answers at"
-        raise ClusterError(f"{rule} VAENOTES_SCHEDULER={address}: {error}") from None
+        raise ClusterError(f"no Dask scheduler answers at {address}: {error}") from None
 
     def send(dataset: Dataset) -> Any:  # a task, so that another worker can do it should one die
         return client.submit(lambda: dataset, pure=False)
@@ -248,30 +242,30 @@ def _cluster(address: str, priors: Mapping[str, Any]) -> Iterator[Workers]:
     with client:
         try:
             client.wait_for_workers(1, timeout=PATIENCE)
-            for worker, code in client.run(_code, priors, on_error="return").items():
-                _check_code(worker, code)
-            executor = client.get_executor(pure=False)
-            yield Workers(executor, len(client.nthreads()), send)
         except TimeoutError:
             raise ClusterError(f"the scheduler at {address} has no worker") from None
+        for worker, code in client.run(_code, device, priors, on_error="return").items():
+            _check_code(worker, code)
+        try:
+            yield Workers(client.get_executor(pure=False), len(client.nthreads()), send)
         except KilledWorker as error:
             raise ClusterError(f"workers keep dying, for want of memory perhaps: {error}") from None
         except CancelledError:
             raise ClusterError(f"the scheduler at {address} is gone") from None
 
 
-def _code(priors: Mapping[str, Any]) -> str:
-    """Asked of each of a cluster's workers first: it would die of a task whose library or priors it
-    cannot import."""
+def _code(device: str, priors: Priors) -> str:
+    """Asked of each of a cluster's workers first: one that cannot import the library or a prior
+    would not refuse a task, but die of it."""
+    torch.empty(0, device=device)
     return code_digest()
 
 
-def _check_code(worker: str, code: str | Exception) -> None:
+def _check_code(whose: str, code: str | Exception) -> None:
     if isinstance(code, Exception):
-        raise ClusterError(f"{worker} cannot import what it needs: {code}")
+        raise ClusterError(f"{whose} lacks what training needs: {code}")
     if code != code_digest():
-        rule = "has other code, of the library or of what it computes with"
-        raise ClusterError(f"{worker} {rule}: start again, with the same everywhere")
+        raise ClusterError(f"{whose} has other code or other packages: start again, with the same")
 
 
 def _outcomes(
@@ -294,7 +288,7 @@ def _outcomes(
 def _train(
     task: Task,
     datasets: Sequence[Dataset],
-    priors: dict[str, Any],
+    priors: Priors,
     device: str,
     code: str,
     store: Store,
@@ -303,7 +297,7 @@ def _train(
     """What a worker does: train one ensemble on one thread, which is also what makes sums come out
     the same. Where it sees the run's mark, which is there while the run goes on, it shares the
     store's folder, leaves a checkpoint after each epoch, and says how many images it was; the
-    second of what it returns is whether it does. priors: what these names mean to whoever asked."""
+    second of what it returns is whether it does."""
     _check_code("the run", code)  # a process of its own imports the library as it is now
     shared = mark.exists()
     kept = shared and bool(task.name)
