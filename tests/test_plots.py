@@ -101,14 +101,14 @@ def test_by_use_has_dims_in_use_above_the_others():
 def test_choices_colour_each_node_by_the_dim_in_use():
     runs = make_runs([FIRST, SECOND, CROSSED, BOTH, NONE, FIRST])
     runs.diverged[-1], runs.ratio[-1] = 2, np.nan
-    shown = plots.choices({"x": runs}).axes[0].images[0].get_array()
+    shown = plots.choices({"x": runs}).axes[0].collections[0].get_array()
     assert shown[:-1].tolist() == [[1, 1], [2, 2], [1, 2], [3, 3], [0, 0]]
     assert shown.mask[-1].all() and not shown.mask[:-1].any()  # what diverged has no colour
 
 
 def test_ratios_show_every_dim_of_every_replica():
     (ax,) = plots.ratios(arms() | {"given": np.array([0.1, 0.9, np.nan])}).axes
-    assert dots(ax) == [6, 6, 0, 8, 1, 1]
+    assert dots(ax) == [12, 8, 2]
 
 
 def test_nails_are_two_standard_deviations_of_each_image_after_an_epoch():
