@@ -112,29 +112,27 @@ def nails(runs: xr.Dataset, nodes: Sequence[str], epoch: int) -> Figure:
     factor = one.factors.sel(node=nodes[0]).values[: runs.sizes["followed"]]
     colours = mpl.colormaps["viridis"]((factor - factor.min()) / (np.ptp(factor) or 1))
     drawn = Figure(figsize=(8.6, 4.1))
+    outline: dict[str, Any] = {"fill": False, "ec": COLOURS["prior"]}
     sides = zip(drawn.subplots(1, 2), most_and_least_used(one), ("most", "least"), strict=True)
     for ax, dims, kind in sides:
-        panel = one.isel(dim=dims)  # (epoch, followed, node)
-        mean = panel.followed_posterior_mean.transpose("epoch", "followed", "node").values
-        logvar = panel.followed_posterior_logvar.transpose("epoch", "followed", "node").values
-        width = 2 * np.exp(logvar / 2)
+        panel = one.isel(dim=dims).transpose("epoch", "followed", "node", ...)
+        mean = panel.followed_posterior_mean.values
+        width = 2 * np.exp(panel.followed_posterior_logvar.values / 2)
         centre, reach = panel.prior_mean.values, 2 * np.sqrt(panel.prior_variance.values)
         for spot, size, colour in zip(mean[epoch], width[epoch], colours, strict=True):
             ax.add_patch(Ellipse(spot, *(2 * size), fc=(*colour[:3], 0.15), ec=colour, lw=0.6))
         ax.scatter(*mean[epoch].T, s=4, c=colours, zorder=3)
-        prior = {"fill": False, "ec": COLOURS["prior"]}
-        ax.add_patch(Ellipse(centre[epoch], *(2 * reach[epoch]), lw=1.5, **prior))
+        ax.add_patch(Ellipse(centre[epoch], *(2 * reach[epoch]), lw=1.5, **outline))
         ends = (mean - width, mean + width, centre - reach, centre + reach)
         ax.update_datalim(np.concatenate([end.reshape(-1, 2) for end in ends]))
         ax.margins(0.02)
         if not np.isfinite(mean[epoch]).all():
             ax.text(0.5, 0.5, "diverged", transform=ax.transAxes, ha="center")
-        across, up = (
-            f"{node}, dim {dim} (z)" for node, dim in zip(nodes, dims.values + 1, strict=True)
-        )
-        ax.set(title=f"the {kind} used dims", xlabel=across, ylabel=up)
+        names = [f"{node}, dim {dim} (z)" for node, dim in zip(nodes, dims.values + 1, strict=True)]
+        ax.set(title=f"the {kind} used dims", xlabel=names[0], ylabel=names[1])
     image = Patch(color=mpl.colormaps["viridis"](0.5), label="posterior of an image")
-    drawn.legend(handles=[image, Patch(label="prior", **prior)], loc="outside upper right", ncols=2)
+    handles = [image, Patch(label="prior", **outline)]
+    drawn.legend(handles=handles, loc="outside upper right", ncols=2)
     drawn.suptitle(f"epoch {epoch}", x=0.02, ha="left")
     return drawn
 
