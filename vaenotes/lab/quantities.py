@@ -161,9 +161,9 @@ def neighbours(runs: xr.Dataset) -> xr.DataArray:
     """Spearman correlation, over pairs of images, of distance in code (posterior means in units
     of the prior's std) and in factors."""
     codes = (runs.image_posterior_mean / std("prior", runs)).stack(code=("node", "dim"))
-    between_factors = spatial.distance.pdist(runs.factors.values)
+    between_factors = stats.rankdata(spatial.distance.pdist(runs.factors.values))
     found = [
-        stats.spearmanr(spatial.distance.pdist(code), between_factors).statistic
+        np.corrcoef(stats.rankdata(spatial.distance.pdist(code)), between_factors)[0, 1]
         for code in codes.transpose("replica", "image", "code").values
     ]
     return xr.DataArray(found, dims="replica")
