@@ -100,13 +100,10 @@ def test_what_has_no_version_is_trained_in_every_call_and_not_stored(
     assert "not stored, as it has no version" in (tmp_path / "progress").read_text()
 
 
-def test_a_version_is_a_string(register):
+def test_a_version_is_a_string_and_a_name_of_the_librarys_own_may_be_taken(register, monkeypatch):
+    before = runs.store_key(Config(prior="diagonal"))
     with pytest.raises(ParameterError, match="version must be a string, got 1"):
         runs.store_key(register(('version = "1"\n    def', "version = 1\n    def")))
-
-
-def test_a_name_of_the_librarys_own_may_be_taken(register, monkeypatch):
-    before = runs.store_key(Config(prior="diagonal"))
     register()
     monkeypatch.setitem(PRIORS, "diagonal", PRIORS["floored"])
     assert runs.store_key(Config(prior="diagonal")) != before

@@ -1,6 +1,5 @@
 """Figures of runs draw what they are given: on synthetic runs whose truth is known."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from synthetic import BOTH, CROSSED, FIRST, NONE, SECOND, make_runs
@@ -12,12 +11,6 @@ from vaenotes.style import COLOURS
 @pytest.fixture(scope="module")
 def runs():
     return make_runs([FIRST, SECOND, FIRST, BOTH])
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays_open():
-    yield
-    assert plt.get_fignums() == []
 
 
 def arms():
