@@ -52,17 +52,17 @@ def read(figure):
 
 def test_units_move_variances_and_spread_and_nothing_else(model, dataset):
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    first, second = (pictures.units(model, dataset, "x", 2, scale) for scale in (1.0, 3.0))
+    first, second = (
+        pictures.units(model, dataset, "x", 2, end) for end in pictures.SCALES[[0, -1]]
+    )
     (plain, images), (scaled, painted) = read(first), read(second)
-    np.testing.assert_allclose(
-        np.divide(scaled, plain), [9, 9, 3, 1, 1], rtol=1e-4
-    )  # variances, spread, ratio, KL
+    np.testing.assert_allclose(  # variances, spread, ratio, KL
+        np.divide(scaled, plain), [81**2, 81**2, 81, 1, 1], rtol=1e-4
+    )
     np.testing.assert_allclose(painted, images, atol=1e-5)
-    for scale in pictures.SCALES[[0, -1]]:  # no number leaves its axis, which stays the same
-        ax = pictures.units(model, dataset, "x", 2, scale).axes[0]
-        low, high = ax.get_xlim()
-        assert all(low < line.get_xdata()[0] < high for line in ax.lines[:5])
-        np.testing.assert_allclose((low, high), first.axes[0].get_xlim(), rtol=1e-3)
+    low, high = first.axes[0].get_xlim()  # no number leaves its axis, which stays the same
+    assert all(low < value < high for value in (*plain, *scaled))
+    np.testing.assert_allclose(second.axes[0].get_xlim(), (low, high), rtol=1e-3)
     assert {image.images[0].get_clim() for image in first.axes[1:]} == {(0, 1)}
     for name, value in model.state_dict().items():  # the model itself is left as it was
         assert torch.equal(value, before[name])
