@@ -9,7 +9,7 @@ NODES = ["shape", "x"]
 IMAGES = 64
 
 
-def make_runs(used, epochs=20, seed=0) -> xr.Dataset:
+def make_runs(used, epochs=20) -> xr.Dataset:
     """Runs in which used[replica][node][dim] says which dims are in use.
 
     Posterior variances halve at every epoch in all dims. A used dim has a prior variance of 1.44
@@ -24,15 +24,13 @@ def make_runs(used, epochs=20, seed=0) -> xr.Dataset:
     prior = np.where(used, 1.44, late)
     prior[:, -1] = np.where(used[:, 0], 1.44, posterior[:, -1])
     spread = np.where(used, np.sqrt(np.maximum(1.44 - posterior, 0)), 0.0)
-    rng = np.random.default_rng(seed)
-    means = rng.standard_normal((replicas, IMAGES, nodes, dims))
+    means = np.random.default_rng(0).standard_normal((replicas, IMAGES, nodes, dims))
     means = means * spread[:, -1, None]
     grown = np.linspace(0, 1, epochs + 1)[None, :, None, None, None]
     kl = np.where(used, 3.0, 0.25) * np.ones_like(posterior)
     ratio = np.sqrt(posterior / prior)
     quantiles = np.linspace(-1, 1, len(trace.QUANTILES))[:, None, None]
     wide = np.ones_like(posterior)[:, :, None]  # (replica, epoch, 1, node, dim)
-    alike = np.ones_like(quantiles)  # all images and noise have one width
     logvar = np.log(posterior[:, :, None]) * np.ones((IMAGES, 1, 1))  # of each image
     values = {
         "posterior_variance": posterior,
@@ -48,8 +46,6 @@ def make_runs(used, epochs=20, seed=0) -> xr.Dataset:
         "reconstruction_nats": np.full(posterior.shape[:2], 37.0),
         "posterior_quantiles": 4 * quantiles * wide,
         "prior_quantiles": 0.4 * quantiles * wide,
-        "posterior_std_quantiles": alike * np.sqrt(posterior)[:, :, None],
-        "prior_std_quantiles": alike * np.sqrt(prior)[:, :, None],
         "followed_posterior_mean": grown * means[:, None],
         "followed_posterior_logvar": logvar,
         "knockout_nats": np.where(used[:, 0], 5.0, 0.0),

@@ -1,7 +1,6 @@
+import errno
 import hashlib
 import io
-import subprocess
-import sys
 import zipfile
 
 import numpy as np
@@ -40,7 +39,7 @@ def test_an_entry_comes_back_as_it_went_in(store):
 def test_no_flipped_bit_and_no_missing_end_goes_unnoticed(store):
     store.save("k", ARRAYS, {"seed": 3})
     whole = store.path("k").read_bytes()
-    for place in np.random.default_rng(0).integers(0, len(whole) * 8, 1000):
+    for place in np.random.default_rng(0).integers(0, len(whole) * 8, 200):
         damaged = bytearray(whole)
         damaged[place // 8] ^= 1 << (place % 8)
         store.path("k").write_bytes(damaged)
@@ -79,26 +78,14 @@ def test_a_pickled_object_is_refused(store, tmp_path):
     assert not (tmp_path / "pwned").exists()
 
 
-FILL = """
-import resource, signal, sys
-import numpy as np
-from vaenotes.lab.store import Store
-store = Store(sys.argv[1])
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # of a file, as on a full disk
-store.save("k", {"a": np.ones(10_000)}, {})
-"""
+def test_a_failed_write_is_one_line_and_leaves_nothing_behind(store, monkeypatch):
+    def full(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-
-def test_a_failed_write_is_one_line_and_leaves_nothing_behind(store):
-    run = subprocess.run(
-        [sys.executable, "-c", FILL, str(store.folder)], capture_output=True, text=True
-    )
-    assert run.returncode == 1
-    assert run.stderr.splitlines()[-1] == (
-        f"vaenotes.errors.StoreError: the store cannot use {store.folder}: File too large "
-        "(VAENOTES_STORE may name another folder)"
-    )
+    monkeypatch.setattr(store_module.os, "fsync", full)
+    line = rf"^the store cannot use {store.folder}: No space left on device \(VAENOTES_STORE .*\)$"
+    with pytest.raises(StoreError, match=line):
+        store.save("k", ARRAYS, {})
     assert list(store.folder.iterdir()) == []
 
 
@@ -111,36 +98,34 @@ def test_a_folder_that_cannot_be_used_is_one_line(tmp_path, monkeypatch):
     store.folder.rmdir()
     with pytest.raises(StoreError, match="No such file or directory"):
         store.save("k", ARRAYS, {})
-    store.folder.mkdir()
-    store.path("k").mkdir()
-    with pytest.raises(StoreError, match=r"k\.npz: Is a directory"):
-        store.load("k")
     monkeypatch.setattr(store_module, "FileLock", lambda path: FileLock(tmp_path / "file" / "lock"))
     with pytest.raises(StoreError, match="cannot use"), store.locked():
         pass
 
 
 def test_prune_deletes_what_is_never_read_and_nothing_else(store, monkeypatch):
-    whole, cut, old = (key({"number": number}) for number in range(3))
-    for name in (whole, cut, old, unfinished := checkpoint_key([whole])):
+    kept, cut = (key({"number": number}) for number in range(2))
+    for name in (kept, cut, unfinished := checkpoint_key([kept])):
         store.save(name, ARRAYS, {})
-    store.path(cut).write_bytes(store.path(cut).read_bytes()[:-SEAL])
     with monkeypatch.context() as patched:
         patched.setattr(store_module, "code_digest", lambda: "0" * 64)
-        store.save(old, ARRAYS, {})
-        store.save(checkpoint_key([old]), ARRAYS, {})
-        assert store.unfinished() == [checkpoint_key([old])]
-    for left in ("tmpabc.tmp", f"{key({})}.damaged"):  # by a writer that was killed, by load
-        (store.folder / left).touch()
+        for name in (key({"number": 0}), other := checkpoint_key([kept])):
+            store.save(name, ARRAYS, {})
+        assert store.unfinished() == [other]
+    store.path(cut).write_bytes(store.path(cut).read_bytes()[:-SEAL])
+    with pytest.warns(UserWarning, match="damaged"):
+        store.load(cut)
+    (store.folder / "tmpabc.tmp").touch()  # by a writer that was killed
     np.savez(store.folder / "mine.npz", **ARRAYS)  # somebody's, whose folder this is
     assert store.unfinished() == [unfinished]
-    size = sum(path.stat().st_size for path in store.folder.iterdir())
-    count, freed = store.prune()
-    names = {"mine.npz", "training.lock", f"{whole}.npz", f"{unfinished}.npz"}
+
+    def size():
+        return sum(path.stat().st_size for path in store.folder.iterdir())
+
+    before = size()
+    assert store.prune() == (4, before - size())
+    names = {"mine.npz", "training.lock", f"{kept}.npz", f"{unfinished}.npz"}
     assert {path.name for path in store.folder.iterdir()} == names
-    assert count == 5 and freed == size - sum(
-        path.stat().st_size for path in store.folder.iterdir()
-    )
     assert store.prune() == (0, 0)
 
 
@@ -151,7 +136,7 @@ def test_keys_know_the_question_and_what_the_code_does(monkeypatch, tmp_path):
     for path in ("kl.py", "data/__init__.py", "data/sets.py", "plots.py", "new.py"):
         (package / path).write_text("x = 1")
     answers = "from vaenotes.kl import x\nfrom vaenotes.data import sets"
-    (package / f"{store_module.ANSWERS.replace('.', '/')}.py").write_text(answers)
+    (package / f"{store_module.ANSWERS}.py").write_text(answers)
     monkeypatch.setattr(store_module, "PACKAGE", package)
 
     def changes(path, text):
@@ -180,4 +165,4 @@ def test_keys_know_the_question_and_what_the_code_does(monkeypatch, tmp_path):
 def test_everything_that_trains_is_behind_results_and_nothing_that_draws():
     names = {name.rpartition(".")[2] for name in sources_behind_results()}
     assert {"training", "trace", "gauge", "priors", "kl", "load", "config"} <= names
-    assert not {"runs", "store", "progress", "workers", "measures", "experiments"} & names
+    assert not {"runs", "store", "progress", "workers", "measures", "plots"} & names

@@ -27,8 +27,6 @@ SHARE = "share of replicas"
 """The unit of what is true or false of a replica."""
 UNITS_OF_CODE = ("z", "z^2")
 """A number in these units changes when a dim is rescaled, which the loss cannot feel."""
-DECIDED = 0.9
-"""A dim whose ratio is above this carries next to nothing."""
 SYMLOG = ("shuffle_cost",)
 """What is 0 in some arms and large in others."""
 
@@ -154,8 +152,8 @@ WHOLE: dict[str, Row] = {
     "one_per_node": (SHARE, "no node uses more than one dim, and some use one",
                      lambda r: outcome(r) == "one per node"),
     "dims_used": ("dims", "dims in use per node, mean", lambda r: alive(r).sum("dim").mean("node")),
-    "decided": ("1", f"share of dims whose ratio is below 0.5 or above {DECIDED}",
-                lambda r: (alive(r) | (q.end(r).ratio > DECIDED)).mean(("node", "dim"))),
+    "decided": ("1", "share of dims whose ratio is below 0.5 or above 0.9",
+                lambda r: (alive(r) | (q.end(r).ratio > 0.9)).mean(("node", "dim"))),
     "agree": (SHARE, "all nodes in use choose the same dim, where none uses more than one",
               q.agree),
     "chance": ("1", "the same, if nodes chose independently", q.chance),

@@ -1,6 +1,7 @@
 """Pictures of data, and of what a trained model decodes; every function returns a Figure."""
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from vaenotes import trace
 from vaenotes.data.dataset import Dataset
 from vaenotes.gauge import change_units
+from vaenotes.kl import sample
 from vaenotes.lab.summary import most_and_least_used
 from vaenotes.model import VAE
 from vaenotes.style import COLOURS, figure
@@ -32,11 +34,11 @@ UNITS = {
 
 
 @figure
-def images(dataset: Dataset, rows: int = 3, columns: int = 10) -> Figure:
-    """The first images of a data set."""
-    drawn = Figure(figsize=(0.75 * columns, 0.75 * rows))
-    axes = drawn.subplots(rows, columns)
-    for ax, image in zip(axes.flat, dataset.images[: rows * columns], strict=False):
+def images(dataset: Dataset, rows: int = 3) -> Figure:
+    """The first images of a data set, ten a row."""
+    drawn = Figure(figsize=(7.5, 0.75 * rows))
+    axes = drawn.subplots(rows, 10).flat
+    for ax, image in zip(axes, dataset.images[: 10 * rows], strict=False):
         _image(ax, image / 255)
     return drawn
 
@@ -61,52 +63,46 @@ def dag(dataset: Dataset) -> Figure:
 
 
 @figure
-def reconstructions(model: VAE, dataset: Dataset, count: int = 10) -> Figure:
-    """Images, and what the decoder makes of the posterior's mean and of one sample of it."""
-    size = dataset.images.shape[-1]
-    originals = torch.from_numpy(dataset.images[:count]).flatten(1).float() / 255
+def reconstructions(model: VAE, dataset: Dataset) -> Figure:
+    """Ten images, and what the decoder makes of the posterior's mean and of one sample of it."""
+    originals = _pixels(dataset, 10)
     with torch.no_grad():
-        mean, logvar = model.encode(originals)
-        z0 = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
-    decoded = [painted(model, z) for z in (mean, mean + torch.exp(logvar / 2) * z0)]
-    names = ("image", "from mean", "from sample")
-    drawn = Figure(figsize=(0.75 * count, 2.3))
-    axes = drawn.subplots(3, count)
-    for row, name, pictures in zip(axes, names, (originals, *decoded), strict=True):
-        for ax, picture in zip(row, pictures, strict=True):
-            _image(ax, picture.reshape(size, size))
-        row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        posterior = model.encode(originals)
+    z0 = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(0))
+    rows = {
+        "image": originals,
+        "from mean": painted(model, posterior.mean),
+        "from sample": painted(model, sample(posterior, z0)),
+    }
+    drawn = Figure(figsize=(7.5, 2.3))
+    for axes, (name, pixels) in zip(drawn.subplots(3, 10), rows.items(), strict=True):
+        _row(axes, name, pixels)
     return drawn
 
 
 @figure
-def traversal(model: VAE, runs: xr.Dataset, dataset: Dataset, image: int = 0) -> Figure:
-    """What the decoder paints as one dim moves and the rest of an image's code stays: a row per
-    node, from two prior standard deviations below the middle of the codes to two above.
+def traversal(model: VAE, runs: xr.Dataset) -> Figure:
+    """What the decoder paints as one dim moves and the rest of the first image's code stays: a row
+    per node, from two prior standard deviations below the middle of the codes to two above.
 
     Left: the least used dim of each node, right: the most used. `runs` is the model's own.
     """
     one = runs.isel(replica=0)
-    final = one.isel(epoch=-1)
-    code = torch.from_numpy(one.image_posterior_mean.values[image]).float()  # (node, dim)
+    code = torch.from_numpy(one.image_posterior_mean.values[0]).float()  # (node, dim)
     steps = np.linspace(-2, 2, 7)
     nodes = one.node.values
-    size = dataset.images.shape[-1]
     drawn = Figure(figsize=(8.6, 0.56 * len(nodes) + 0.6))
-    halves = drawn.subfigures(1, 2, wspace=0.04, squeeze=False)[0]
+    left, right = drawn.subfigures(1, 2, wspace=0.04, squeeze=False)[0]
     most, least = most_and_least_used(one)
-    sides = {"least used": least, "most used": most}
-    for half, (kind, dims) in zip(halves, sides.items(), strict=True):
+    for half, kind, dims in ((left, "least", least), (right, "most", most)):
         axes = half.subplots(len(nodes), len(steps), squeeze=False)
-        half.suptitle(f"the {kind} dim of each node moves", fontsize=9)
+        half.suptitle(f"the {kind} used dim of each node moves", fontsize=9)
         for row, (node, dim) in enumerate(zip(nodes, dims.values, strict=True)):
-            middle = float(final.posterior_mean[row, dim])
-            std = float(final.prior_variance[row, dim]) ** 0.5
+            final = one.isel(epoch=-1, node=row, dim=dim)
+            place = final.posterior_mean.item() + steps * final.prior_variance.item() ** 0.5
             codes = code.repeat(len(steps), 1, 1)
-            codes[:, row, dim] = torch.from_numpy(middle + std * steps).float()
-            for ax, picture in zip(axes[row], painted(model, codes), strict=True):
-                _image(ax, picture.reshape(size, size))
-            axes[row, 0].set_ylabel(node, rotation=0, ha="right", va="center")
+            codes[:, row, dim] = torch.from_numpy(place).float()
+            _row(axes[row], node, painted(model, codes))
         for ax, step in zip(axes[-1], steps, strict=True):
             ax.set_xlabel(f"{step:+.1f} t" if step else "0", fontsize=7)
     return drawn
@@ -116,47 +112,37 @@ def traversal(model: VAE, runs: xr.Dataset, dataset: Dataset, image: int = 0) ->
 def units(model: VAE, dataset: Dataset, node: str, dim: int, scale: float) -> Figure:
     """A model after a dim (from 1) of every node was multiplied by `scale` and all that reads it
     divided: what a plot of that dim in one node would show, and what the decoder paints."""
-    other = copy.deepcopy(model)
-    scales = torch.ones(model.node_shape[1])
+    other, (nodes, dims) = copy.deepcopy(model), model.node_shape
+    scales = torch.ones(dims)
     scales[dim - 1] = scale
-    change_units(other, range(len(scales)), scales)
-    images = torch.from_numpy(dataset.images[: trace.KEPT_IMAGES]).flatten(1).float() / 255
+    change_units(other, range(dims), scales)
+    images = _pixels(dataset, trace.KEPT_IMAGES)
     factors = torch.from_numpy(dataset.standard_factors[: len(images)])
     generator = torch.Generator().manual_seed(0)
-    shape = (len(images), model.node_shape[0], model.noise_inputs)
-    noise = torch.randn(shape, generator=generator)
-    z0 = torch.randn((len(images), *model.node_shape), generator=generator)
+    noise = torch.randn((len(images), nodes, model.noise_inputs), generator=generator)
+    z0 = torch.randn((len(images), nodes, dims), generator=generator)
     with torch.no_grad():
         output = other(images, factors, noise, z0)
         measured = trace.measure(other, output, images, factors)
-        pictures = painted(other, output.z[:UNITS_IMAGES])
     place = (list(dataset.factor_names).index(node), dim - 1)
     drawn = Figure(figsize=(8.6, 2.3))
     left, right = drawn.subfigures(1, 2, width_ratios=[3, 2], squeeze=False)[0]
     ax = left.subplots()
-    ends: list[float] = []  # of all scales, so that the axis stays the same
     for row, (name, power, colour) in enumerate(UNITS.values()):
         value = float(measured[name][place])
-        if 0 < value < np.inf:  # neither 0 nor diverged, which a log axis cannot show
-            ends += [value * (end / scale) ** power for end in (SCALES[0], SCALES[-1])]
+        ends = value * (SCALES[[0, -1]] / scale) ** power  # so that the axis stays the same
+        ax.update_datalim([(end, row) for end in ends])
         ax.plot(value, row, "o", color=colour, ms=7)
         ax.annotate(f"{value:.3g}", (value, row), (8, 0), textcoords="offset points", va="center")
     ax.axhline(2.5, color="grey", lw=0.8)
-    ax.set(
-        xscale="log",
-        xlim=(min(ends) / 2, max(ends) * 10) if ends else (0.1, 10),
-        yticks=range(len(UNITS)),
-        yticklabels=list(UNITS),
-    )
-    ax.set_ylim(len(UNITS) - 0.5, -0.5)
+    ax.margins(x=0.15)
+    ax.set(xscale="log", ylim=(len(UNITS) - 0.5, -0.5))
+    ax.set_yticks(range(len(UNITS)), list(UNITS))
     gone = "" if measured["kl_nats"].isfinite().all() else ": diverged"
     ax.set_title(f"{node}, dim {dim}, in units × {scale:.3g}{gone}", loc="left")
-    size = dataset.images.shape[-1]
-    grid = right.subplots(2, UNITS_IMAGES)
-    for side, name, shown in zip(grid, ("image", "decoded"), (images, pictures), strict=True):
-        for ax, picture in zip(side, shown, strict=False):
-            _image(ax, picture.reshape(size, size))
-        side[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    above, below = right.subplots(2, UNITS_IMAGES)
+    _row(above, "image", images)
+    _row(below, "decoded", painted(other, output.z))
     return drawn
 
 
@@ -165,6 +151,19 @@ def painted(model: VAE, z: Tensor) -> Tensor:
     with torch.no_grad():
         decoded = model.decode(z)
     return decoded.sigmoid() if model.likelihood == "bernoulli" else decoded
+
+
+def _pixels(dataset: Dataset, count: int) -> Tensor:
+    """The first images as a model takes them: (image, pixel), 0 to 1."""
+    return torch.from_numpy(dataset.images[:count]).flatten(1).float() / 255
+
+
+def _row(axes: np.ndarray, name: str, pixels: Tensor) -> None:
+    """As many images, (image, pixel), as there are axes, and a name before them."""
+    for ax, one in zip(axes, pixels, strict=False):
+        size = math.isqrt(len(one))
+        _image(ax, one.reshape(size, size))
+    axes[0].set_ylabel(name, rotation=0, ha="right", va="center")
 
 
 def _image(ax: Axes, picture: Any) -> None:

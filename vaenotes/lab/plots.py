@@ -41,17 +41,13 @@ def over_epochs(
     One replica is drawn as lines; of several, the median and the middle 95% as a band. Names
     begin with prior_ or posterior_. A line is dashed where no replica uses the dim.
     """
-    alone = runs.sizes["replica"] == 1
 
     def draw(ax: Axes, panel: xr.Dataset) -> None:
         used = panel.ratio.isel(epoch=-1) < ALIVE_RATIO
         for name in names:
             colour = COLOURS[name.split("_")[0]]
-            low, middle, high = (
-                panel[name].quantile(q, "replica", skipna=True) for q in (0.025, 0.5, 0.975)
-            )
-            if not alone:
-                ax.fill_between(panel.epoch, low, high, color=colour, alpha=0.25, lw=0)
+            low, middle, high = panel[name].quantile([0.025, 0.5, 0.975], "replica")
+            ax.fill_between(panel.epoch, low, high, color=colour, alpha=0.25, lw=0)
             ax.plot(panel.epoch, middle, color=colour, ls="-" if used.any() else "--")
         ax.set_yscale("log")
         if reference is not None:
@@ -116,35 +112,26 @@ def nails(runs: xr.Dataset, nodes: Sequence[str], epoch: int) -> Figure:
     factor = one.factors.sel(node=nodes[0]).values[: runs.sizes["followed"]]
     colours = mpl.colormaps["viridis"]((factor - factor.min()) / (np.ptp(factor) or 1))
     drawn = Figure(figsize=(8.6, 4.1))
+    outline: dict[str, Any] = {"fill": False, "ec": COLOURS["prior"]}
     sides = zip(drawn.subplots(1, 2), most_and_least_used(one), ("most", "least"), strict=True)
     for ax, dims, kind in sides:
-        panel = one.isel(dim=dims)  # (epoch, followed, node)
-        mean = panel.followed_posterior_mean.transpose("epoch", "followed", "node").values
-        logvar = panel.followed_posterior_logvar.transpose("epoch", "followed", "node").values
-        width = 2 * np.exp(logvar / 2)
+        panel = one.isel(dim=dims).transpose("epoch", "followed", "node", ...)
+        mean = panel.followed_posterior_mean.values
+        width = 2 * np.exp(panel.followed_posterior_logvar.values / 2)
         centre, reach = panel.prior_mean.values, 2 * np.sqrt(panel.prior_variance.values)
         for spot, size, colour in zip(mean[epoch], width[epoch], colours, strict=True):
             ax.add_patch(Ellipse(spot, *(2 * size), fc=(*colour[:3], 0.15), ec=colour, lw=0.6))
         ax.scatter(*mean[epoch].T, s=4, c=colours, zorder=3)
-        ax.add_patch(
-            Ellipse(centre[epoch], *(2 * reach[epoch]), fill=False, ec=COLOURS["prior"], lw=1.5)
-        )
+        ax.add_patch(Ellipse(centre[epoch], *(2 * reach[epoch]), lw=1.5, **outline))
         ends = (mean - width, mean + width, centre - reach, centre + reach)
-        edges = np.concatenate([end.reshape(-1, 2) for end in ends])
-        edges = edges[np.isfinite(edges).all(1)]
-        if len(edges):
-            low, high = edges.min(0), edges.max(0)
-            margin = 0.02 * (high - low)
-            (left, bottom), (right, top) = low - margin, high + margin
-            ax.set(xlim=(left, right), ylim=(bottom, top))
+        ax.update_datalim(np.concatenate([end.reshape(-1, 2) for end in ends]))
+        ax.margins(0.02)
         if not np.isfinite(mean[epoch]).all():
             ax.text(0.5, 0.5, "diverged", transform=ax.transAxes, ha="center")
-        across, up = (
-            f"{node}, dim {dim} (z)" for node, dim in zip(nodes, dims.values + 1, strict=True)
-        )
-        ax.set(title=f"the {kind} used dims", xlabel=across, ylabel=up)
+        names = [f"{node}, dim {dim} (z)" for node, dim in zip(nodes, dims.values + 1, strict=True)]
+        ax.set(title=f"the {kind} used dims", xlabel=names[0], ylabel=names[1])
     image = Patch(color=mpl.colormaps["viridis"](0.5), label="posterior of an image")
-    handles = [image, Patch(fill=False, ec=COLOURS["prior"], label="prior")]
+    handles = [image, Patch(label="prior", **outline)]
     drawn.legend(handles=handles, loc="outside upper right", ncols=2)
     drawn.suptitle(f"epoch {epoch}", x=0.02, ha="left")
     return drawn
@@ -161,22 +148,11 @@ def outcomes(runs: xr.Dataset) -> Figure:
             ax.text(ALIVE_RATIO, row, " diverged", va="center")
         for dim, marker in zip(replica.dim.values, itertools.cycle("osD^v<>P")):
             values = replica.sel(dim=dim).values
-            used = values < ALIVE_RATIO
-            face = [COLOURS["posterior"] if use else "white" for use in used]
             place = np.full(len(values), row) + 0.12 * (2 * dim - 1 - ratio.sizes["dim"])
-            ax.scatter(
-                values, place, s=16, marker=marker, c=face, edgecolors=COLOURS["posterior"],
-                label=_dim_name(dim) if row == 0 else None, lw=0.8,
-            )  # fmt: skip
-    ax.axvline(ALIVE_RATIO, color="grey", lw=0.8, ls=":")
-    ax.set(
-        xscale="log",
-        xlabel="posterior std / prior std at the end (filled: in use)",
-        ylabel="seed",
-        yticks=range(runs.sizes["replica"]),
-        yticklabels=runs.seed.values,
-    )
-    ax.invert_yaxis()
+            label = _dim_name(dim) if row == 0 else None
+            _marks(ax, values, place, marker=marker, label=label, s=16, lw=0.8)
+    _name_rows(ax, runs.seed.values)
+    ax.set_ylabel("seed")
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return drawn
 
@@ -238,8 +214,8 @@ def _rows_of_dots(panels: Mapping[Measure, Mapping[str, xr.DataArray]]) -> Figur
     """Values per replica, (replica,), by row; a panel per measure, which names its axis."""
     rows = list(next(iter(panels.values())))
     labels = [textwrap.fill(measure.label, 84 // len(panels)) for measure in panels]
-    lines = 1 + max(label.count("\n") for label in labels)
-    drawn = Figure(figsize=(8.6, 0.3 * len(rows) + 0.15 * lines + 0.65))
+    breaks = max(label.count("\n") for label in labels)
+    drawn = Figure(figsize=(8.6, 0.3 * len(rows) + 0.15 * breaks + 0.8))
     axes = drawn.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for ax, label, (measure, values) in zip(axes, labels, panels.items(), strict=True):
         for row, one in enumerate(values.values()):
@@ -279,19 +255,16 @@ def choices(arms: Mapping[str, xr.Dataset]) -> Figure:
         used = alive(runs).transpose("replica", "node", "dim").values
         kind = np.where(used.sum(-1) > 1, 3, np.where(used.any(-1), 1 + used.argmax(-1), 0))
         gone = np.repeat(outcome(runs).values[:, None] == "diverged", kind.shape[1], axis=1)
-        ax.imshow(
-            np.ma.masked_where(gone, np.minimum(kind, 3)),
-            cmap=ListedColormap(list(DIMS.values())), vmin=0, vmax=3,
-            aspect="auto", interpolation="nearest",
+        ax.pcolormesh(
+            np.ma.masked_where(gone, kind), cmap=ListedColormap(list(DIMS.values())),
+            vmin=0, vmax=3, edgecolors="white", lw=0.6,
         )  # fmt: skip
-        nodes = runs.node.values
-        ax.set_xticks(range(len(nodes)), nodes, rotation=60, fontsize=7)
+        ax.invert_yaxis()
+        ax.set_xticks(
+            np.arange(runs.sizes["node"]) + 0.5, runs.node.values, rotation=60, fontsize=7
+        )
         ax.set_yticks([])
         ax.set_title(textwrap.fill(title, 16), fontsize=8)
-        for edge in np.arange(len(nodes) - 1) + 0.5:
-            ax.axvline(edge, color="white", lw=1)
-        for edge in np.arange(runs.sizes["replica"] - 1) + 0.5:
-            ax.axhline(edge, color="white", lw=0.6)
     axes[0].set_ylabel("one row per seed")
     handles = [Patch(color=colour, label=name) for name, colour in DIMS.items()]
     drawn.legend(handles=handles, loc="outside right upper", title="dim in use")
@@ -308,21 +281,24 @@ def ratios(arms: Mapping[str, xr.Dataset | np.ndarray]) -> Figure:
         values = arm if isinstance(arm, np.ndarray) else arm.ratio.isel(epoch=-1).values
         values = values[np.isfinite(values)]
         shift = np.random.default_rng(0).uniform(-0.3, 0.3, len(values))
-        used = values < ALIVE_RATIO
-        for chosen, face in ((used, COLOURS["posterior"]), (~used, "none")):
-            ax.scatter(
-                values[chosen], (row + shift)[chosen], s=8, facecolors=face,
-                edgecolors=COLOURS["posterior"], lw=0.3, alpha=0.6,
-            )  # fmt: skip
-    ax.axvline(ALIVE_RATIO, color="grey", lw=0.8, ls=":")
-    ax.set(
-        xscale="log",
-        xlabel="posterior std / prior std at the end (filled: in use)",
-        yticks=range(len(arms)),
-        yticklabels=list(arms),
-    )
-    ax.invert_yaxis()
+        _marks(ax, values, row + shift, s=8, lw=0.3, alpha=0.6)
+    _name_rows(ax, list(arms))
     return drawn
+
+
+def _marks(ax: Axes, ratio: np.ndarray, place: np.ndarray, **style: Any) -> None:
+    """Dims by their ratio, filled where they are in use."""
+    colour = COLOURS["posterior"]
+    faces = np.where(ratio < ALIVE_RATIO, colour, "white")
+    ax.scatter(ratio, place, c=faces, edgecolors=colour, **style)
+
+
+def _name_rows(ax: Axes, names: Sequence[Any]) -> None:
+    """The axes of a figure of ratios, a row per name."""
+    ax.axvline(ALIVE_RATIO, color="grey", lw=0.8, ls=":")
+    ax.set(xscale="log", xlabel="posterior std / prior std at the end (filled: in use)")
+    ax.set_yticks(range(len(names)), names)
+    ax.invert_yaxis()
 
 
 def _grid(

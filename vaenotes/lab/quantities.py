@@ -11,6 +11,7 @@ import xarray as xr
 from scipy import spatial, stats
 
 from vaenotes.lab.summary import alive, epoch_below, outcome
+from vaenotes.schedule import halfway
 
 
 def end(runs: xr.Dataset) -> xr.Dataset:
@@ -43,8 +44,7 @@ def std(side: str, runs: xr.Dataset) -> xr.DataArray:
 
 def matching(runs: xr.Dataset) -> xr.DataArray:
     final = end(runs)
-    second_moment = final.posterior_spread**2 + final.posterior_variance
-    return final.prior_variance / second_moment
+    return final.prior_variance / (final.posterior_spread**2 + final.posterior_variance)
 
 
 def balance(runs: xr.Dataset) -> xr.DataArray:
@@ -125,11 +125,8 @@ def kl_formula(runs: xr.Dataset) -> xr.DataArray:
 
 def codes(runs: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Posterior mean and std of the images kept, each (replica, image, code)."""
-    mean, logvar = (
-        runs[f"image_posterior_{name}"].stack(code=("node", "dim")).values
-        for name in ("mean", "logvar")
-    )
-    return mean, np.exp(logvar / 2)
+    flat = runs[["image_posterior_mean", "image_posterior_logvar"]].stack(code=("node", "dim"))
+    return flat.image_posterior_mean.values, np.exp(flat.image_posterior_logvar.values / 2)
 
 
 def squared_distances(z: np.ndarray, m: np.ndarray, s: np.ndarray) -> np.ndarray:
@@ -185,10 +182,9 @@ def jump(name: str) -> Callable[[xr.Dataset, xr.Dataset], xr.DataArray]:
     """Largest change of a quantity, over dims, at the epoch in which the twin's units stay."""
 
     def of(runs: xr.Dataset, twins: xr.Dataset) -> xr.DataArray:
-        from vaenotes.schedule import halfway
-
         epoch = halfway(runs.sizes["epoch"] - 1)
-        apart = abs(runs[name].isel(epoch=epoch).values - twins[name].isel(epoch=epoch).values)
-        return xr.DataArray(apart.max(axis=tuple(range(1, apart.ndim))), dims="replica")
+        one, other = (both[name].isel(epoch=epoch) for both in (runs, twins))
+        apart = abs(one - other.values)
+        return apart.max([dim for dim in apart.dims if dim != "replica"])
 
     return of

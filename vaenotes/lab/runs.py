@@ -82,8 +82,10 @@ def fetch(configs: Sequence[Config], store: Store) -> dict[Config, Entry]:
         with store.locked():  # who held it before may have trained some of what is missing
             found |= _found({c: k for c, k in keys.items() if c not in found}, store)
             missing = {config: key for config, key in keys.items() if config not in found}
-            if unversioned := sorted({name for config in missing for name in _unversioned(config)}):
-                say(f"trained but not stored, as it has no version: {', '.join(unversioned)}")
+            versions = {name: v for config in missing for name, v in _versions(config).items()}
+            for name, version in versions.items():
+                if version is None:
+                    say(f"trained but not stored, as it has no version: {name}")
             datasets = {config: load_data(config) for config in missing}
             for result in train_all(missing, datasets, store, _device()):
                 config, entry = result.config, _pack(result)
@@ -102,8 +104,7 @@ def fetch(configs: Sequence[Config], store: Store) -> dict[Config, Entry]:
 
 def _found(keys: Mapping[Config, str | None], store: Store) -> dict[Config, Entry]:
     """What the store holds of these."""
-    entries = {config: key and store.load(key) for config, key in keys.items()}
-    return {config: entry for config, entry in entries.items() if isinstance(entry, Entry)}
+    return {config: entry for config, key in keys.items() if key and (entry := store.load(key))}
 
 
 def _say_diverged(config: Config, epoch: int, step: int) -> None:
@@ -157,24 +158,21 @@ def store_key(config: Config) -> str | None:
     """A replica's key in the store: its whole configuration, its data file's content, the version
     of a prior or data set that is not the library's, and the kind of device, since a GPU rounds
     otherwise. None if such a prior or data set has no version: it is not stored."""
-    if _unversioned(config):
+    versions = _versions(config)
+    if None in versions.values():
         return None
-    prior, dataset = (_version(thing) for thing in _things(config).values())
-    asked = asdict(config) | {"device": _device()}
-    asked |= {"prior": [config.prior, prior], "data": [config.data, dataset]}
+    asked = asdict(config) | {"device": _device(), "versions": list(versions.values())}
     if content := _file_digest(config.data):  # wherever it lies
         asked["data"] = content
     return key(asked)
 
 
-def _things(config: Config) -> dict[str, Any]:
-    """What a replica is made of that may be somebody's own, by kind and name."""
-    prior, dataset = PRIORS[config.prior], data.DATASETS.get(config.data)
-    return {f"prior {config.prior!r}": prior, f"data {config.data!r}": dataset}
-
-
-def _unversioned(config: Config) -> list[str]:
-    return [name for name, thing in _things(config).items() if _version(thing) is None]
+def _versions(config: Config) -> dict[str, str | None]:
+    """The version of what may be somebody's own, by kind and name."""
+    return {
+        f"prior {config.prior!r}": _version(PRIORS[config.prior]),
+        f"data {config.data!r}": _version(data.DATASETS.get(config.data)),
+    }
 
 
 def _version(thing: Any) -> str | None:
@@ -205,12 +203,8 @@ def _file_digest(name: str) -> str | None:
 def _pack(result: Result) -> Entry:
     arrays = {f"trace/{name}": array for name, array in result.trace.items()}
     arrays |= {f"weights/{name}": array for name, array in result.weights.items()}
-    meta = {
-        "config": asdict(result.config),
-        "diverged": result.diverged,
-        "seconds": result.seconds,
-    }
-    return Entry(arrays, meta)
+    facts = {"diverged": result.diverged, "seconds": result.seconds}
+    return Entry(arrays, {"config": asdict(result.config), **facts})
 
 
 def _with_axes(entry: Entry, nodes: Sequence[str]) -> xr.Dataset:

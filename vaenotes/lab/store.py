@@ -37,7 +37,7 @@ PACKAGES_BEHIND_RESULTS = ("torch", "numpy", "mlxtend", "scikit-learn")
 META = "meta.json"
 SEAL = hashlib.sha256().digest_size  # bytes
 UNFINISHED = "unfinished-"  # what the key of a checkpoint starts with
-OWN_NAMES = rf"({UNFINISHED}\w{{16}}-)?[0-9a-f]{{64}}\.(npz|damaged)|(tmp|mark-)\w+\.tmp"
+OWN_NAMES = rf"({UNFINISHED})?(\w{{16}}-)?[0-9a-f]{{64}}\.(npz|damaged)|(tmp|mark-)\w+\.tmp"
 
 
 class Entry(NamedTuple):
@@ -99,14 +99,16 @@ def _is_text(node: ast.stmt) -> bool:
 
 def key(description: Mapping[str, Any]) -> str:
     """The key of a result, from a JSON-like description of everything that was asked."""
-    asked = json.dumps(description, sort_keys=True, allow_nan=False)
-    return hashlib.sha256(f"{code_digest()}\0{asked}".encode()).hexdigest()
+    return _of_this_code(json.dumps(description, sort_keys=True, allow_nan=False))
 
 
 def checkpoint_key(keys: Iterable[str]) -> str:
     """The key of a checkpoint of the replicas with these keys."""
-    members = hashlib.sha256("".join(keys).encode()).hexdigest()
-    return f"{UNFINISHED}{code_digest()[:16]}-{members}"
+    return UNFINISHED + _of_this_code("".join(keys))
+
+
+def _of_this_code(asked: str) -> str:
+    return f"{code_digest()[:16]}-{hashlib.sha256(asked.encode()).hexdigest()}"
 
 
 def default_folder() -> Path:
@@ -157,7 +159,8 @@ class Store:
 
     def unfinished(self) -> list[str]:
         """The keys of this version's checkpoints."""
-        return sorted(path.stem for path in self.folder.glob(f"{checkpoint_key('')[:-64]}*.npz"))
+        names = f"{UNFINISHED}{code_digest()[:16]}-*.npz"
+        return sorted(path.stem for path in self.folder.glob(names))
 
     def path(self, key: str) -> Path:
         return self.folder / f"{key}.npz"
@@ -170,8 +173,7 @@ class Store:
         if data is None:
             return None
         try:
-            arrays, facts = _unsealed(data, key)
-            return Entry(arrays, facts["meta"])
+            return _unsealed(data, key)
         except Exception as error:  # a damaged file makes readers raise almost anything
             aside = path.with_suffix(".damaged")
             with storage_errors(path), suppress(FileNotFoundError):  # another reader was faster
@@ -185,8 +187,8 @@ class Store:
 
     def save(self, key: str, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         """Write an entry whole or not at all."""
-        facts = {"key": key, "code": code_digest(), "meta": meta}
-        data = _sealed({**arrays, META: np.array(json.dumps(facts))})
+        facts = json.dumps({"key": key, "meta": meta})
+        data = _sealed({**arrays, META: np.array(facts)})
         with storage_errors(self.folder):
             handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
             try:
@@ -205,26 +207,19 @@ class Store:
             self.path(key).unlink(missing_ok=True)
 
     def prune(self) -> tuple[int, int]:
-        """Delete what this version of the library never reads: entries of other versions, damaged
-        and half-written files; never a result or a checkpoint of its own, nor what is not the
-        store's. Returns how many files these were, and their bytes. Waits while others train."""
+        """Delete what this version of the library never reads: entries of other versions, those set
+        aside as damaged, half-written files; never a result or a checkpoint of its own, nor what
+        is not the store's. Returns how many files these were, and their bytes. Waits while others
+        train."""
+        served = rf"({UNFINISHED})?{code_digest()[:16]}-\w+\.npz"
         count = size = 0
         with self.locked(), storage_errors(self.folder):
             for path in self.folder.iterdir():
-                if re.fullmatch(OWN_NAMES, path.name) and not _is_served(path):
+                own = re.fullmatch(OWN_NAMES, path.name)
+                if own and not re.fullmatch(served, path.name):
                     count, size = count + 1, size + path.stat().st_size
                     path.unlink()
         return count, size
-
-
-def _is_served(path: Path) -> bool:
-    """Whether a file is a whole entry of this version."""
-    data = path.read_bytes()
-    try:
-        _, facts = _unsealed(data, path.stem)
-    except Exception:  # as in Store.load
-        return False
-    return path.suffix == ".npz" and bool(facts["code"] == code_digest())
 
 
 @contextmanager
@@ -250,7 +245,7 @@ def _sealed(arrays: Mapping[str, np.ndarray]) -> memoryview:
     return data
 
 
-def _unsealed(data: bytes, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _unsealed(data: bytes, key: str) -> Entry:
     """What _sealed bytes hold; raises almost anything unless they are whole and of this key."""
     if hashlib.sha256(memoryview(data)[:-SEAL]).digest() != data[-SEAL:]:
         raise ValueError("wrong checksum")
@@ -259,7 +254,7 @@ def _unsealed(data: bytes, key: str) -> tuple[dict[str, np.ndarray], dict[str, A
     facts = json.loads(str(arrays.pop(META)))
     if facts["key"] != key:
         raise ValueError(f"it belongs to {facts['key']}")
-    return arrays, facts
+    return Entry(arrays, facts["meta"])
 
 
 code_digest()

@@ -43,14 +43,13 @@ def outcome(runs: xr.Dataset) -> xr.DataArray:
     """
     living = alive(runs).sum("dim")
     broken = runs.ratio.isel(epoch=-1).isnull().any(("node", "dim"))
-    conditions = [
-        ((runs.diverged >= 0) | broken).values,
-        (living == 0).all("node").values,
-        (living <= 1).all("node").values,
-        (living == runs.sizes["dim"]).all("node").values,
-    ]
-    names = np.select(conditions, ["diverged", "collapsed", "one per node", "all"], "mixed")
-    return xr.DataArray(names, dims="replica")
+    kinds = {
+        "diverged": (runs.diverged >= 0) | broken,
+        "collapsed": (living == 0).all("node"),
+        "one per node": (living <= 1).all("node"),
+        "all": (living == runs.sizes["dim"]).all("node"),
+    }
+    return xr.DataArray(np.select(list(kinds.values()), list(kinds), "mixed"), dims="replica")
 
 
 def survivors(runs: xr.Dataset) -> xr.Dataset:
@@ -67,31 +66,21 @@ def counts(runs: xr.Dataset) -> dict[str, int]:
 def outcomes_table(arms: Mapping[str, xr.Dataset]) -> pd.DataFrame:
     """What became of every replica, a row per arm: counts by outcome, and who diverged where, if
     any did."""
-    return _without_empty(_outcomes(arms))
+    rows = {}
+    for name, runs in arms.items():
+        gone = runs.isel(replica=runs.diverged.values >= 0)
+        where = zip(gone.seed.values, gone.diverged.values, gone.diverged_step.values, strict=True)
+        places = [f"seed {seed}: epoch {epoch}, step {step}" for seed, epoch, step in where]
+        about = {"replicas": runs.sizes["replica"], **counts(runs)}
+        rows[name] = about | ({"diverged at": "; ".join(places)} if places else {})
+    return pd.DataFrame.from_dict(rows, orient="index").fillna({"diverged at": ""})
 
 
 def totals_table(arms: Mapping[str, xr.Dataset]) -> pd.DataFrame:
     """The same of many arms at once: the rows of those in which any diverged, and their sum."""
-    every = _outcomes(arms)
-    gone = every[every["diverged"] > 0]
-    total = every[["replicas", *OUTCOMES]].sum().rename(f"all {len(arms)} arms")
-    return _without_empty(pd.concat([gone, total.to_frame().T]))
-
-
-def _outcomes(arms: Mapping[str, xr.Dataset]) -> pd.DataFrame:
-    rows: dict[str, dict[str, int | str]] = {}
-    for name, runs in arms.items():
-        where = zip(runs.seed.values, runs.diverged.values, runs.diverged_step.values, strict=True)
-        gone = [f"seed {seed}: epoch {epoch}, step {step}" for seed, epoch, step in where
-                if epoch >= 0]  # fmt: skip
-        rows[name] = {"replicas": runs.sizes["replica"], **counts(runs)}
-        rows[name]["diverged at"] = "; ".join(gone)
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def _without_empty(frame: pd.DataFrame) -> pd.DataFrame:
-    frame["diverged at"] = frame["diverged at"].fillna("")
-    return frame if frame["diverged at"].any() else frame.drop(columns="diverged at")
+    every = outcomes_table(arms)
+    total = every[["replicas", *OUTCOMES]].sum().to_frame(f"all {len(arms)} arms").T
+    return pd.concat([every[every["diverged"] > 0], total]).fillna({"diverged at": ""})
 
 
 def dims_table(measured: Mapping[str, ArrayLike], nodes: Sequence[str]) -> pd.DataFrame:
@@ -141,33 +130,22 @@ def weaker_first(runs: xr.Dataset) -> xr.Dataset:
 
     Which dim of a node is used is a coin flip of the seed; sorted, replicas can be averaged.
     """
-    order = (-runs.ratio.isel(epoch=-1, drop=True)).argsort(axis=-1)
-
-    def sort(values: xr.DataArray) -> xr.DataArray:
-        if "dim" not in values.dims:
-            return values
-        last = values.transpose(..., "dim")
-        places = order.broadcast_like(last).transpose(*last.dims)
-        return last.copy(data=np.take_along_axis(last.values, places.values, axis=-1))
-
+    unnamed = runs.drop_vars("dim")
+    order = (-unnamed.ratio.isel(epoch=-1, drop=True)).argsort(axis=-1)
+    ordered = unnamed.isel(dim=order).transpose("replica", "epoch", ..., "node", "dim")
     count = runs.sizes["dim"]
     names = [f"use rank {count - i}" for i in range(count)]  # rank 1: the most used
-    if count == 2:
-        names = ["less used", "more used"]
-    return runs.map(sort, keep_attrs=True).assign_coords(dim=names)
+    return ordered.assign_coords(dim=["less used", "more used"] if count == 2 else names)
 
 
-def epoch_below(quantity: xr.DataArray, share: float = SMALL) -> xr.DataArray:
-    """The first epoch from which a quantity stays below a share of its start; NaN: never.
+def epoch_below(quantity: xr.DataArray) -> xr.DataArray:
+    """The first epoch from which a quantity stays below SMALL of its start; NaN: never.
 
     The epoch is the place on the epoch axis, which starts with 0: before training.
     """
-    below = quantity < share * quantity.isel(epoch=0)
-    stays = (
-        below.isel(epoch=slice(None, None, -1)).cumprod("epoch").isel(epoch=slice(None, None, -1))
-    )
-    first = stays.argmax("epoch").astype(float)
-    return first.where(stays.isel(epoch=-1) == 1)
+    above = ~(quantity < SMALL * quantity.isel(epoch=0))
+    stays = above.isel(epoch=slice(None, None, -1)).argmax("epoch")  # for so many epochs
+    return (quantity.sizes["epoch"] - stays).where(stays > 0)
 
 
 def median_interval(values: xr.DataArray | np.ndarray) -> Interval:
@@ -183,11 +161,9 @@ def median_interval(values: xr.DataArray | np.ndarray) -> Interval:
     middle = float(np.median(sample))
     if len(np.unique(sample)) < 3:
         return Interval(middle, float(sample.min()), float(sample.max()), len(sample))
-    result = stats.bootstrap(
-        (sample,), np.median, rng=np.random.default_rng(0), method="percentile"
-    )
-    low, high = result.confidence_interval
-    return Interval(middle, float(low), float(high), len(sample))
+    rng = np.random.default_rng(0)
+    found = stats.bootstrap((sample,), np.median, rng=rng, method="percentile").confidence_interval
+    return Interval(middle, float(found.low), float(found.high), len(sample))
 
 
 def binomial_interval(successes: int, trials: int) -> Interval:
