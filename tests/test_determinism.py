@@ -24,12 +24,12 @@ import hashlib, json, sys
 import numpy as np, torch
 from vaenotes import training
 from vaenotes.config import Config
-from vaenotes.data.load import DATASETS, MOST_IMAGES, load
+from vaenotes.data.load import load
 from vaenotes.lab import runs, workers
 from vaenotes.lab.store import Store
 
 torch.set_num_threads(int(sys.argv[1]))
-training.WORTH_RECORDING = 8  # steps: the longer runs below record one, the others do not
+training.WORTH_RECORDING = 8  # steps: the longest run below records one, the others do not
 workers.WORTH_PROCESSES = 0  # seconds: little work is divided, too
 
 def digest(*arrays):
@@ -39,19 +39,16 @@ def digest(*arrays):
         found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
 
-small = {"images": 512, "hidden": 16, "epochs": 1, "batch": 128, "kl_warmup": 0}
-configs = [Config(**small, seed=seed) for seed in range(3)]
-configs += [Config(**small, seed=9, precision="bfloat16"), Config(**small, encoder="cnn")]
+small = {"images": 256, "hidden": 16, "epochs": 1, "batch": 128, "kl_warmup": 0}
+configs = [Config(**small, seed=seed) for seed in range(2)]
 full = {"prior": "cholesky", "likelihood": "gaussian_learned", "epochs": 2, "batch": 64}
-again = {"repeats": 3, "supervision_weight": 0.05, "epochs": 2, "kl_warmup": 1}
-notes = {"encoder": "multiscale", "size": 32, "epoch_steps": 5}
-configs += [Config(**small | other, seed=8) for other in (full, again, notes)]
+notes = {"encoder": "multiscale", "size": 32, "precision": "bfloat16", "repeats": 2}
+configs += [Config(**small | other, seed=8) for other in (full, notes)]
 found = {}
 for place, entry in enumerate(runs.fetch(configs, Store(sys.argv[2])).values()):
     found |= {f"replica {place} {name}": digest(a) for name, a in entry.arrays.items()}
-sizes = dict.fromkeys(DATASETS, 16) | {"optdigits": 8, "linear_3": 12, "manifold_4": 20}
-for name, size in sizes.items():
-    loaded = load(name, images=min(MOST_IMAGES.get(name, 4096), 1500), size=size)
+for name in ("grey_sprites", "digits", "linear_3", "manifold_4"):
+    loaded = load(name, images=500, size=16)
     found[f"data {name}"] = digest(loaded.images, loaded.factors, loaded.standard_factors)
 print(json.dumps(found))
 """
@@ -74,10 +71,9 @@ def child(folder, threads, workers, hash_seed):
 @pytest.mark.slow
 def test_bits_depend_on_no_hash_seed_no_thread_and_no_worker(tmp_path):
     first = child(tmp_path / "first", threads=1, workers=1, hash_seed="0")
-    for threads, workers, hash_seed in ((2, 2, "1"), (4, 1, "random")):
-        again = child(tmp_path / f"{threads}", threads, workers, hash_seed)
-        assert len(again) > 200
-        assert {name for name in first if first[name] != again[name]} == set()
+    again = child(tmp_path / "again", threads=3, workers=2, hash_seed="random")
+    assert len(first) > 100
+    assert {name for name in first if first[name] != again[name]} == set()
 
 
 def judged(findings):

@@ -7,15 +7,12 @@ import pytest
 import torch
 from made_up import blank
 from scipy import stats
-from sklearn.decomposition import PCA
 
 from vaenotes.config import Config
-from vaenotes.errors import ParameterError
 from vaenotes.kl import Diagonal, Full
 from vaenotes.model import VAE
 from vaenotes.objective import Weights, terms, total
 from vaenotes.theory.ppca import (
-    constant_prior,
     exact_terms,
     install,
     optimum,
@@ -41,21 +38,6 @@ def linear_vae(prior, pixels=9, noise=1.0, likelihood="gaussian"):
     with torch.no_grad():
         model.noise_logvar.fill_(math.log(noise))
     return model
-
-
-def test_log_likelihood_is_sklearns_with_its_own_covariance(x):
-    """PCA divides by n - 1: its model is the optimum for eigenvalues that are n / (n - 1) larger,
-    scored on data that are not."""
-    n = len(x)
-    eigenvalues, _ = spectrum(x)
-    theirs = PCA(DIMS, svd_solver="full").fit(x)
-    factor = n / (n - 1)
-    found = optimum(eigenvalues * factor, DIMS)
-    assert theirs.noise_variance_ == pytest.approx(found.noise, rel=1e-12)
-    # the data term x^T C^-1 x / 2, summed, is pixels / 2 for a model's own covariance
-    expected = found.log_likelihood + 9 / 2 * (1 - 1 / factor)
-    assert theirs.score(x) == pytest.approx(expected, abs=1e-10)
-    assert optimum(eigenvalues, DIMS).log_likelihood > theirs.score(x)
 
 
 def test_log_likelihood_is_that_of_the_gaussian_it_stands_for(x):
@@ -154,12 +136,6 @@ def test_a_dim_is_used_where_its_eigenvalue_exceeds_the_noise():
             np.testing.assert_allclose(found.kl_nats, -np.log(found.ratio))
 
 
-@pytest.mark.parametrize("kl_weight, eigenvalues", [(0.5, [3.0, 1.0]), (1.0, [3.0, 0.0])])
-def test_best_noise_needs_something_left_out(kl_weight, eigenvalues):
-    with pytest.raises(ParameterError, match="noise must be given"):
-        optimum(np.array(eigenvalues), 1, kl_weight=kl_weight)
-
-
 def test_relative_spectrum_of_a_diagonal_prior_is_the_squared_ratio():
     std = np.array([0.1, 2.0, 0.5])
     prior = Diagonal(torch.zeros(1, 3), torch.tensor([[0.2, 0.1, -1.0]]))
@@ -167,9 +143,3 @@ def test_relative_spectrum_of_a_diagonal_prior_is_the_squared_ratio():
     np.testing.assert_allclose(relative_spectrum(std, prior), expected, rtol=1e-6)
     full = Full(prior.mean, torch.diag_embed(torch.exp(0.5 * prior.logvar)).squeeze(0))
     np.testing.assert_allclose(relative_spectrum(std, full), expected, rtol=1e-6)
-
-
-def test_a_prior_that_is_fed_noise_is_not_taken_for_a_constant_one():
-    assert constant_prior(linear_vae("cholesky")).mean.shape == (1, DIMS)
-    with pytest.raises(ParameterError, match="same for all images, got ExogenousPrior"):
-        constant_prior(linear_vae("exogenous"))

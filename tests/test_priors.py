@@ -3,7 +3,7 @@ import torch
 
 from vaenotes.graph import parent_matrix
 from vaenotes.kl import Full
-from vaenotes.priors import PRIORS, Prior, shuffled
+from vaenotes.priors import PRIORS, Prior, Spec, shuffled
 
 NODES = ("a", "b", "c")
 EDGES = (("a", "b"), ("b", "c"))
@@ -11,7 +11,7 @@ INPUTS = 5  # noise numbers per node, another count than that of dims
 
 
 def make(name: str, shared: bool = True, logvar: float = 0.0) -> Prior:
-    prior = PRIORS[name](parent_matrix(NODES, EDGES), 2, INPUTS, 6, shared, logvar)
+    prior = PRIORS[name](Spec(parent_matrix(NODES, EDGES), 2, INPUTS, 6, shared, logvar))
     generator = torch.Generator().manual_seed(1)
     for parameter in prior.parameters():
         torch.nn.init.normal_(parameter, std=0.7, generator=generator)
@@ -150,8 +150,8 @@ def test_initial_log_variance_is_settable(name):
         return gaussian.logvar / 2
 
     parents = parent_matrix(NODES, EDGES)
-    start = PRIORS[name](parents, 2, INPUTS, 6, True, -3.0)
-    reference = PRIORS[name](parents, 2, INPUTS, 6, True, 0.0)
+    start = PRIORS[name](Spec(parents, 2, INPUTS, 6, True, -3.0))
+    reference = PRIORS[name](Spec(parents, 2, INPUTS, 6, True, 0.0))
     for prior in (start, reference):
         for module in prior.modules():
             for parameter in module.parameters(recurse=False):

@@ -9,7 +9,7 @@ from typing import IO
 
 import numpy as np
 
-from vaenotes.data.dataset import MOST, Dataset, Pairs, Pictures
+from vaenotes.data.dataset import Dataset, Pairs, Pictures
 from vaenotes.data.sprites import CORRELATED, FACTORS, area_average, check_draw, draw_indices
 from vaenotes.errors import ParameterError, check, shown
 
@@ -50,26 +50,18 @@ def dsprites(
 
 
 def _classes(archive: zipfile.ZipFile) -> np.ndarray:
-    """dSprites' latents_classes, int64 (row, 6); what its header claims is checked before it is
-    read."""
-    name = "latents_classes"
-    with archive.open(f"{name}.npy") as member:
-        shape, _, found = _header(member)
-    fits = found == "int64" and shape[1:] == (6,) and shape[0] <= MOST
-    check(fits, f"its {name} must be int64 (rows, 6), at most {MOST} rows", f"{found} {shape}")
-    with archive.open(f"{name}.npy") as member:
-        return np.lib.format.read_array(member, allow_pickle=False)
-
-
-def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Of an array in a file: its shape, whether it lies there by column, and its dtype."""
-    np.lib.format.read_magic(member)
-    return np.lib.format.read_array_header_1_0(member)
+    """dSprites' latents_classes, int64 (row, 6)."""
+    with archive.open("latents_classes.npy") as member:
+        classes = np.lib.format.read_array(member, allow_pickle=False)
+    fits = classes.dtype == "int64" and classes.shape[1:] == (6,)
+    check(fits, "its latents_classes must be int64 (rows, 6)", classes)
+    return classes
 
 
 def _blocks(member: IO[bytes], total: int) -> Iterator[np.ndarray]:
     """dSprites' imgs, from its stream of bytes: uint8 (image, 64, 64), 0 or 1, block by block."""
-    shape, by_column, dtype = _header(member)
+    np.lib.format.read_magic(member)
+    shape, by_column, dtype = np.lib.format.read_array_header_1_0(member)
     fits = dtype == np.uint8 and shape == (total, 64, 64) and not by_column
     check(fits, f"its imgs must be uint8 {(total, 64, 64)}, row by row", f"{dtype} {shape}")
     for start in range(0, total, 4096):
