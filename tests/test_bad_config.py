@@ -177,31 +177,6 @@ def made_up_digits() -> Any:
         yield
 
 
-PARTS = {
-    "images": st.sampled_from([np.zeros((2, 8, 8), np.uint8), np.ones((2, 1, 4), np.float32)]),
-    "factors": st.just(np.float32([[1, 7], [4, 7]])),
-    "factor_names": st.just(("x", "y")),
-    "edges": PAIRS.map(tuple),
-}
-
-
-@given(some(PARTS, ANYTHING))
-@drawn(200)
-def test_parts_make_a_data_set_or_are_refused(parts: dict[str, Any]) -> None:
-    legal = {
-        "images": np.zeros((2, 8, 8), np.uint8),
-        "factors": np.float32([[1, 7], [4, 7]]),
-        "factor_names": ("x", "y"),
-        "edges": (),
-    }
-    line = refusal(Dataset, "two", **(legal | parts))
-    assert names(line, *parts)
-    if line is None:
-        made = Dataset("two", **(legal | parts))
-        assert np.isfinite(made.standard_factors).all()
-        parent_matrix(made.factor_names, made.edges)
-
-
 def acyclic(pairs: list[tuple[str, str]]) -> bool:
     """Whether edges are different pairs of known nodes without a cycle: powers of their matrix."""
     nodes = list(FACTORS)
@@ -236,6 +211,6 @@ GAUSSIANS = st.one_of(
 @drawn(200)
 def test_divergences_are_computed_or_refused(q: Any, p: Any, other: Any) -> None:
     refusal(kl.kl_nats, q, p)
-    refusal(kl.kl_parts, q, p, other)
+    refusal(kl.kl_parts, q, p)
     refusal(kl.log_density, q, p)
     refusal(kl.sample, q, other)

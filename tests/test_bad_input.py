@@ -2,7 +2,6 @@
 parameter, its value and what is allowed, before anything is trained."""
 
 import os
-import pickle
 import re
 import warnings
 from collections.abc import Callable
@@ -117,12 +116,6 @@ def test_what_chance_seldom_draws(call: Callable[[Any], Any], value: Any, words:
     assert line and re.search(words, line), line
 
 
-def test_edges_of_unknown_nodes_are_refused_before_training(no_training: Store) -> None:
-    config = Config(images=64, batch=64, edges=(("shape", "colour"),))
-    line = before_training([config], no_training)
-    assert line and line.startswith("edges must be (parent, child) pairs of shape, scale, ")
-
-
 @pytest.mark.parametrize("prior", [name for name, prior in PRIORS.items() if not prior.OWN_UNITS])
 def test_units_can_change_halfway_whatever_the_prior(prior: str, tmp_path: Path) -> None:
     small = Config(images=64, size=8, hidden=4, batch=64, epochs=1, prior=prior, regauge=(2, 0.5))
@@ -137,30 +130,6 @@ def dsprites_file(path: Path) -> str:
     classes = np.indices((1, 1, 1, 2, 3, 4)).reshape(6, -1).T.astype(np.int64)
     np.savez(path, imgs=np.ones((24, 64, 64), np.uint8), latents_classes=classes)
     return str(path)
-
-
-class Touches:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (open, (str(self.path), "w"))
-
-
-def test_a_pickle_in_any_place_is_not_executed(tmp_path: Path) -> None:
-    marker, path = tmp_path / "executed", tmp_path / "crafted.npz"
-    crafted = pickle.dumps(Touches(marker))
-    pickle.loads(crafted).close()  # the trap is a real one
-    marker.unlink()
-    path.write_bytes(crafted)
-    objects = np.array([Touches(marker)], dtype=object)
-    np.savez(tmp_path / "objects.npz", imgs=objects, latents_classes=objects)
-    for name in (str(path), str(tmp_path / "objects.npz")):
-        assert "data must be " in str(refusal(load, name, images=4))
-        refusal(report.Settings, data=name)
-    assert not marker.exists()
 
 
 def test_an_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -328,9 +328,7 @@ def test_reader_equals_direct_indexing(
     assert drawn.name == "dsprites" and drawn.factor_names == FACTORS
     k = 64 // size
     imgs = legal["imgs"][rows_of(drawn, legal)].reshape(-1, size, k, size, k)
-    np.testing.assert_array_equal(drawn.images[:], np.rint(imgs.mean(axis=(2, 4)) * 255))
-    if images == math.prod(MANY):  # the whole file, as bits
-        assert len(pickle.dumps(drawn.images)) < images * (64 * 64 / 8 + 8) + 1000
+    np.testing.assert_array_equal(drawn.images, np.rint(imgs.mean(axis=(2, 4)) * 255))
 
 
 def replaced(path: Path, **changes: np.ndarray | bytes | None) -> str:
@@ -384,7 +382,7 @@ def test_pickles_are_never_opened(tmp_path: Path, key: str) -> None:
     unpickled = pytest.raises(SystemExit, match="unpickled")  # the trap is a real one
     with np.load(path, allow_pickle=True) as archive, unpickled:
         archive[key]
-    assert f"its {key} must be" in refused(path, images=5)
+    assert "hostile.npz" in refused(path, images=5)
     (tmp_path / "bare.npz").write_bytes(pickle.dumps(Trap()))
     assert "bare.npz" in refused(str(tmp_path / "bare.npz"), images=5)
 

@@ -89,7 +89,7 @@ def judged(findings):
 def test_verdicts_agree_across_precision_and_threads(tmp_path):
     """Of all claims that the notes' system and a fixed prior decide, in runs just long enough to
     decide most. An interval that straddles its bound once ("open") contradicts nothing."""
-    small = {"images": 2048, "hidden": 48, "batch": 64, "epochs": 30}
+    small = {"images": 1024, "hidden": 24, "batch": 64, "epochs": 24}
     found = []
     threads = torch.get_num_threads()
     for precision, count in (("float32", 1), ("bfloat16", 2)):
@@ -97,20 +97,15 @@ def test_verdicts_agree_across_precision_and_threads(tmp_path):
         arms = {
             name: [
                 Config(**small | ARMS[name].changes, precision=precision, seed=seed)
-                for seed in range(12)
+                for seed in range(8)
             ]
             for name in ("notes", "standard")
         }
         trained = run_arms(arms, Store(tmp_path))
-        findings = {
-            f"{name}.{measure}": median_of(measure, runs)
-            for name, runs in trained.items()
-            for one in EXPERIMENTS.values()
-            if name in one.arms
-            for measure in one.each
-        }
+        asked = {(n, m) for one in EXPERIMENTS.values() for n in one.arms for m in one.each}
+        findings = {f"{n}.{m}": median_of(m, trained[n]) for n, m in asked if n in trained}
         found.append(judged(findings))
     torch.set_num_threads(threads)
     both = {claim: {one[claim] for one in found} for claim in found[0].keys() & found[1].keys()}
     assert [claim for claim, verdicts in both.items() if len(verdicts - {OPEN}) > 1] == []
-    assert sum(OPEN not in verdicts for verdicts in both.values()) >= 9
+    assert sum(OPEN not in verdicts for verdicts in both.values()) >= 8

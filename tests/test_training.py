@@ -11,7 +11,6 @@ from vaenotes.data.dataset import Pictures, pixels
 from vaenotes.data.load import load
 from vaenotes.model import VAE
 from vaenotes.objective import Weights, terms, total
-from vaenotes.speed import recorded
 
 SMALL = {"images": 256, "size": 16, "hidden": 16, "epochs": 2, "batch": 64, "learning_rate": 1e-3}
 
@@ -168,11 +167,6 @@ def test_a_caller_without_gradients_gets_trained_replicas_too(dataset):
     with torch.no_grad():
         (same,) = train([Config(**SMALL)], dataset)
     assert np.array_equal(plain.trace["kl_nats"], same.trace["kl_nats"])
-
-
-def test_what_no_result_depends_on_is_left_out_of_what_is_recorded():
-    graph = recorded(lambda x: (x.exp().sum(), 2 * x)[1], torch.ones(3))
-    assert "exp" not in graph.code and torch.equal(graph(torch.ones(3)), torch.full((3,), 2.0))
 
 
 def test_pictures_made_when_asked_for_train_to_the_same_bits(dataset):
@@ -360,21 +354,6 @@ def test_a_decaying_rate_falls_to_zero_along_a_straight_line(dataset):
     np.testing.assert_allclose(rates, 1e-3 * left[:, None] * factor)
 
 
-def test_replicas_on_different_data_of_one_shape_come_out_as_alone():
-    data = [load(name, images=128, size=20) for name in ("manifold_2", "manifold_6")]
-    configs = [
-        Config(data=d.name, **SMALL | {"images": 128, "size": 20}, seed=seed)
-        for d, seed in zip([data[0], data[1], data[0]], (1, 2, 3), strict=True)
-    ]
-    together = training.train(configs, [data[0], data[1], data[0]])
-    for config, result in zip(configs, together, strict=True):
-        own = data[0] if config.data == "manifold_2" else data[1]
-        (alone,) = train([config], own)
-        for name, value in alone.trace.items():
-            np.testing.assert_array_equal(result.trace[name], value, err_msg=name)
-    assert not np.array_equal(together[0].trace["kl_nats"], together[1].trace["kl_nats"])
-
-
 def test_replicas_of_another_batch_key_are_not_trained_together(dataset):
     with pytest.raises(ValueError, match="may differ only in"):
         Ensemble([Config(**SMALL), Config(**SMALL | {"hidden": 8})], dataset)
@@ -422,7 +401,7 @@ def test_what_is_measured_at_the_end_agrees_with_other_routes(dataset):
 
 
 def test_training_learns(dataset):
-    config = Config(**SMALL | {"epochs": 30, "learning_rate": 3e-3})
+    config = Config(**SMALL | {"epochs": 10, "learning_rate": 1e-2})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         (result,) = train([config], dataset)

@@ -77,7 +77,7 @@ def kl_nats(q: Gaussian, p: Gaussian) -> Tensor:
     return (0.5 * (spread + shift.square())).to(_dtype(*q, *p))
 
 
-def kl_parts(q: Gaussian, p: Gaussian, axis: int = -3) -> Parts:
+def kl_parts(q: Gaussian, p: Gaussian) -> Parts:
     """Mean KL(q || p) over the image axis, split in three: each (..., node, dim), nats.
 
     With E the mean over images, r = 1 / std_p and w the difference of means in units of std_p
@@ -87,17 +87,16 @@ def kl_parts(q: Gaussian, p: Gaussian, axis: int = -3) -> Parts:
     to its mean given the dims before) saves. The parts sum to the mean of `kl_nats`, and none
     depends on the units of a dim (gauge freedom).
 
-    Raises ParameterError as `kl_nats`, and where axis is not a leading axis.
+    Raises ParameterError as `kl_nats`, and where there is no image axis.
     """
     shape = _shape(q=q, p=p)
-    fits = type(axis) is int and (-len(shape) <= axis < -2 or 0 <= axis < len(shape) - 2)
-    check(fits, f"axis must be a leading axis of {tuple(shape)}", axis)
+    check(len(shape) >= 3, "q or p must be (..., image, node, dim)", q.mean)
     spread, shift, logvar = (term.expand(shape) for term in _compare(q, p))
     # Only r's direction counts; relative to its largest entry it cannot overflow.
-    r = torch.exp(0.5 * (logvar.amin(axis, keepdim=True) - logvar))
-    constant = r * (r * shift).mean(axis, keepdim=True) / r.square().mean(axis, keepdim=True)
+    r = torch.exp(0.5 * (logvar.amin(-3, keepdim=True) - logvar))
+    constant = r * (r * shift).mean(-3, keepdim=True) / r.square().mean(-3, keepdim=True)
     parts = spread, (shift - constant).square(), constant.square()
-    return Parts(*((0.5 * part.mean(axis)).to(_dtype(*q, *p)) for part in parts))
+    return Parts(*((0.5 * part.mean(-3)).to(_dtype(*q, *p)) for part in parts))
 
 
 def match(q: Diagonal) -> Diagonal:
