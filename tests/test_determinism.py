@@ -24,12 +24,12 @@ import hashlib, json, sys
 import numpy as np, torch
 from vaenotes import training
 from vaenotes.config import Config
-from vaenotes.data.load import DATASETS, MOST_IMAGES, load
+from vaenotes.data.load import load
 from vaenotes.lab import runs, workers
 from vaenotes.lab.store import Store
 
 torch.set_num_threads(int(sys.argv[1]))
-training.WORTH_RECORDING = 8  # steps: the longer runs below record one, the others do not
+training.WORTH_RECORDING = 8  # steps: the longest run below records one, the others do not
 workers.WORTH_PROCESSES = 0  # seconds: little work is divided, too
 
 def digest(*arrays):
@@ -39,19 +39,16 @@ def digest(*arrays):
         found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
 
-small = {"images": 512, "hidden": 16, "epochs": 1, "batch": 128, "kl_warmup": 0}
-configs = [Config(**small, seed=seed) for seed in range(3)]
-configs += [Config(**small, seed=9, precision="bfloat16"), Config(**small, encoder="cnn")]
+small = {"images": 256, "hidden": 16, "epochs": 1, "batch": 128, "kl_warmup": 0}
+configs = [Config(**small, seed=seed) for seed in range(2)]
 full = {"prior": "cholesky", "likelihood": "gaussian_learned", "epochs": 2, "batch": 64}
-again = {"repeats": 3, "supervision_weight": 0.05, "epochs": 2, "kl_warmup": 1}
-notes = {"encoder": "multiscale", "size": 32, "epoch_steps": 5}
-configs += [Config(**small | other, seed=8) for other in (full, again, notes)]
+notes = {"encoder": "multiscale", "size": 32, "precision": "bfloat16", "repeats": 2}
+configs += [Config(**small | other, seed=8) for other in (full, notes)]
 found = {}
 for place, entry in enumerate(runs.fetch(configs, Store(sys.argv[2])).values()):
     found |= {f"replica {place} {name}": digest(a) for name, a in entry.arrays.items()}
-sizes = dict.fromkeys(DATASETS, 16) | {"optdigits": 8, "linear_3": 12, "manifold_4": 20}
-for name, size in sizes.items():
-    loaded = load(name, images=min(MOST_IMAGES.get(name, 4096), 1500), size=size)
+for name in ("grey_sprites", "digits", "linear_3", "manifold_4"):
+    loaded = load(name, images=500, size=16)
     found[f"data {name}"] = digest(loaded.images, loaded.factors, loaded.standard_factors)
 print(json.dumps(found))
 """
@@ -74,10 +71,9 @@ def child(folder, threads, workers, hash_seed):
 @pytest.mark.slow
 def test_bits_depend_on_no_hash_seed_no_thread_and_no_worker(tmp_path):
     first = child(tmp_path / "first", threads=1, workers=1, hash_seed="0")
-    for threads, workers, hash_seed in ((2, 2, "1"), (4, 1, "random")):
-        again = child(tmp_path / f"{threads}", threads, workers, hash_seed)
-        assert len(again) > 200
-        assert {name for name in first if first[name] != again[name]} == set()
+    again = child(tmp_path / "again", threads=3, workers=2, hash_seed="random")
+    assert len(first) > 100
+    assert {name for name in first if first[name] != again[name]} == set()
 
 
 def judged(findings):
@@ -93,7 +89,7 @@ def judged(findings):
 def test_verdicts_agree_across_precision_and_threads(tmp_path):
     """Of all claims that the notes' system and a fixed prior decide, in runs just long enough to
     decide most. An interval that straddles its bound once ("open") contradicts nothing."""
-    small = {"images": 2048, "hidden": 48, "batch": 64, "epochs": 30}
+    small = {"images": 1024, "hidden": 24, "batch": 64, "epochs": 24}
     found = []
     threads = torch.get_num_threads()
     for precision, count in (("float32", 1), ("bfloat16", 2)):
@@ -101,20 +97,15 @@ def test_verdicts_agree_across_precision_and_threads(tmp_path):
         arms = {
             name: [
                 Config(**small | ARMS[name].changes, precision=precision, seed=seed)
-                for seed in range(12)
+                for seed in range(8)
             ]
             for name in ("notes", "standard")
         }
         trained = run_arms(arms, Store(tmp_path))
-        findings = {
-            f"{name}.{measure}": median_of(measure, runs)
-            for name, runs in trained.items()
-            for one in EXPERIMENTS.values()
-            if name in one.arms
-            for measure in one.each
-        }
+        asked = {(n, m) for one in EXPERIMENTS.values() for n in one.arms for m in one.each}
+        findings = {f"{n}.{m}": median_of(m, trained[n]) for n, m in asked if n in trained}
         found.append(judged(findings))
     torch.set_num_threads(threads)
     both = {claim: {one[claim] for one in found} for claim in found[0].keys() & found[1].keys()}
     assert [claim for claim, verdicts in both.items() if len(verdicts - {OPEN}) > 1] == []
-    assert sum(OPEN not in verdicts for verdicts in both.values()) >= 9
+    assert sum(OPEN not in verdicts for verdicts in both.values()) >= 8

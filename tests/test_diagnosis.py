@@ -129,18 +129,6 @@ def test_any_array_will_do(given):
     assert np.allclose(report.dims["kl_nats"], exact.dims["kl_nats"], rtol=1e-2)
 
 
-def test_a_latent_of_two_axes_keeps_its_places():
-    report = four(
-        posterior_mean=codes().reshape(-1, 2, 2),
-        posterior_std=POSTERIOR_STD.expand(SAMPLES, 4).reshape(-1, 2, 2),
-        prior_mean=PRIOR_MEAN.reshape(2, 2),
-        prior_std=PRIOR_STD.reshape(2, 2),
-    )
-    assert report.dims.index.tolist() == ["0,0", "0,1", "1,0", "1,1"]
-    assert report.dims["status"].tolist() == KINDS
-    assert report.alive.tolist() == [[True, False], [False, False]]
-
-
 def test_other_units_change_nothing_but_the_variances_and_the_usual_count():
     usual, scale = four(), torch.tensor([0.01, 100.0, 20.0, 0.3])
     other = four(
@@ -173,9 +161,14 @@ def test_a_prior_that_differs_from_sample_to_sample_is_averaged():
     assert last["ratio"] == pytest.approx(float(torch.exp(-std[:, 0].log().mean())))
 
 
-def test_no_prior_is_the_standard_normal():
-    without = four(prior_mean=None, prior_std=None)
-    assert without.dims.equals(four(prior_std=torch.ones(4)).dims)
+def test_no_prior_is_the_standard_normal_and_a_latent_of_two_axes_keeps_its_places():
+    std = POSTERIOR_STD.expand(SAMPLES, 4)
+    square = {"posterior_mean": codes().reshape(-1, 2, 2), "posterior_std": std.reshape(-1, 2, 2)}
+    report = four(prior_mean=None, prior_std=None, **square)
+    assert report.dims.index.tolist() == ["0,0", "0,1", "1,0", "1,1"]
+    assert report.alive.tolist() == [[True, False], [False, False]]
+    flat = four(prior_std=torch.ones(4)).dims
+    assert report.dims.reset_index(drop=True).equals(flat.reset_index(drop=True))
 
 
 def test_a_mixture_against_integration():
@@ -204,14 +197,6 @@ def test_a_mixture_against_integration():
     assert report.dims[["variance_nats", "mean_nats", "offset_nats"]].isna().all(axis=None)
     assert "nan" not in str(report)
     report.figure()  # draws the parts it has not as nothing
-
-
-def test_a_mixture_of_one_is_that_gaussian():
-    exact = four()
-    mixed = four(prior_mean=PRIOR_MEAN[None], prior_std=PRIOR_STD[None], prior_weights=[1.0])
-    assert abs(mixed.totals["kl_nats"] - exact.totals["kl_nats"]) < 4 * mixed.totals["kl_error"]
-    # which does not depend on the prior, nor on what was drawn to compare it
-    assert mixed.totals["information_nats"] == exact.totals["information_nats"]
 
 
 def test_correlated_posteriors_against_torch_and_the_gaussian_channel():
@@ -248,12 +233,9 @@ def prior(**spread):
 
 WRONG = [
     ({"posterior_mean": [1.0, 2.0]}, "posterior_mean must be (sample, ...)", "(2,)"),
-    ({"posterior_mean": torch.zeros(0, 4)}, "posterior_mean must be (sample, ...)", "(0, 4)"),
     ({"posterior_mean": "codes"}, "posterior_mean must be a tensor or array", "'codes'"),
-    ({"posterior_mean": None}, "posterior_mean must be a tensor or array", "None"),
     ({"posterior_mean": codes() + 1j}, "of real numbers", "complex64"),
     ({"posterior_mean": codes() / 0}, "posterior_mean must be finite", "more such"),
-    ({"posterior_mean": 1e61 * codes()}, "posterior_mean must be finite, at most 1e+60", "more"),
     ({"posterior_std": None}, "posterior_mean needs exactly one of posterior_logvar", "got none"),
     ({"posterior_logvar": codes()}, "needs exactly one of", "posterior_logvar, posterior_std"),
     ({"posterior_std": torch.ones(4)}, "posterior_std must be (2000, 4)", "(4,)"),
@@ -261,9 +243,7 @@ WRONG = [
     (prior(prior_logvar=-301 * torch.ones(4)), "must be of log-variances in +-300", "-301 at (0,)"),
     ({"prior_mean": None}, "prior_mean must be given where prior_std is", "None"),
     ({"prior_mean": torch.zeros(3)}, "prior_mean must be (4,) or (2000, 4)", "(3,)"),
-    ({"prior_std": torch.ones(1, 4)}, "prior_std must be (4,)", "(1, 4)"),
     ({"prior_weights": [1.5, -0.5]}, "prior_weights must not be negative", "-0.5 at (1,)"),
-    ({"prior_weights": [[0.5, 0.5]]}, "prior_weights must be (component,)", "(1, 2)"),
     ({"prior_weights": [0.5, 0.6]}, "prior_weights must sum to 1", "1.1"),
     ({"prior_weights": [0.5, 0.5]}, "prior_mean must be (2, 4)", "(4,)"),
     (
@@ -272,11 +252,8 @@ WRONG = [
         "([1, 4, 4])",
     ),
     (prior(prior_covariance=0 * EYE), "must have eigenvalues well above 0", "got 0"),
-    (prior(prior_covariance=EYE.cumsum(0)), "must be symmetric", "(0, 1)"),
     (prior(prior_cholesky=EYE.cumsum(1)), "must be lower triangular", "(0, 1)"),
-    (prior(prior_cholesky=-EYE), "must have a diagonal above 0", "-1"),
     ({"compared": 1}, "compared must be an integer of at least 2", "1"),
-    ({"seed": -1}, "seed must be an integer", "-1"),
     ({"since": 3}, "since must be a Report", "3"),
 ]
 

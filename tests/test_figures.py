@@ -11,7 +11,7 @@ from synthetic import FIRST, NONE, make_runs
 
 from vaenotes.lab.summary import Interval
 from vaenotes.report import claims, figures
-from vaenotes.theory.closed_forms import lag_share
+from vaenotes.theory import lag_share
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ import warnings
 
 import numpy as np
 import pytest
-import torch
 from synthetic import FIRST, make_runs
 
 from vaenotes import trace, training
@@ -47,20 +46,14 @@ def measured(changes, dataset, store, monkeypatch):
 # What is asked for, and the (epoch, step) at which its numbers stop being finite, or None.
 EXTREME = {
     "rate 3e38": ({"learning_rate": 3e38}, (1, 1)),
-    "rate 1e3": ({"learning_rate": 1e3}, (1, 1)),
     "KL weight 1e25: Adam's squares": ({"kl_weight": 1e25, "kl_warmup": 0}, (1, 0)),
     "KL weight 1e38 from the second epoch on": ({"kl_weight": 1e38}, (2, 0)),
-    "KL weight 1e38 that never counts": ({"kl_weight": 1e38, "kl_warmup": 2}, None),
     "supervision weight 1e38": ({"supervision_weight": 1e38}, (1, 0)),
     "posterior e-1000": ({"posterior_logvar": -1000.0}, None),
-    "posterior e100": ({"posterior_logvar": 100.0}, (0, 0)),
     "prior e-1000": ({"prior_logvar": -1000.0}, (0, 0)),
-    "prior e1000": ({"prior_logvar": 1000.0}, (0, 0)),
     "noise e-100, learned": (LEARNED | {"noise_logvar": -100.0}, (0, 0)),
-    "noise e100, learned": (LEARNED | {"noise_logvar": 100.0}, None),
     "units 1e-30 and 1e30": ({"units": (1e-30, 1e30)}, (0, 0)),
     "nothing trained": ({"epochs": 0}, None),
-    "bfloat16, rate 1e30": ({"precision": "bfloat16", "learning_rate": 1e30}, (1, 1)),
     "closed form, no spread": ({"prior": "matched", "posterior_logvar": -1000.0}, None),
 }
 
@@ -81,11 +74,8 @@ def test_an_extreme_replica_is_finite_or_said_to_diverge(changes, diverged, tmp_
 
 
 def test_nothing_is_said_where_nothing_is_wrong(tmp_path, monkeypatch):
-    for place, (changes, dataset) in enumerate(
-        [({"epochs": 0}, SPRITES), ({}, SPRITES), ({}, CONSTANT["one image"][0])]
-    ):
-        found, said = measured(changes, dataset, Store(tmp_path / str(place)), monkeypatch)
-        assert said == [] and found.sizes["epoch"] == 1 + (place > 0) * 2
+    found, said = measured({}, SPRITES, Store(tmp_path), monkeypatch)
+    assert said == [] and found.sizes["epoch"] == 3
 
 
 CONSTANT = {
@@ -115,22 +105,6 @@ def test_r2_of_a_constant_factor_is_nan_and_all_else_is_finite(
             assert np.isfinite(values).all(), name
     means = {**trace.QUANTITIES, **trace.FINAL_QUANTITIES}
     assert all("NaN" in means[name].meaning for name in trace.UNDEFINED_IF_CONSTANT)
-
-
-def test_a_factor_that_is_constant_where_it_is_measured_has_no_variance_to_explain():
-    """0.7 in float32 does not average to itself: its variance is rounded to more than 0."""
-    factors = torch.stack([torch.full((1000,), 0.7), torch.arange(1000.0)], -1)
-    assert factors[:, 0].var(correction=0) > 0
-    variance = trace.variance_to_explain(factors)
-    assert variance[0].isnan() and variance[1] == factors[:, 1].var(correction=0)
-
-
-def test_codes_without_any_spread_leave_the_closed_form_prior_no_variance(tmp_path, monkeypatch):
-    """log 0: one image, encoded without noise."""
-    dataset, _ = CONSTANT["one image"]
-    changes = {"prior": "matched", "posterior_logvar": -1000.0}
-    found, said = measured(changes, dataset, Store(tmp_path), monkeypatch)
-    assert found.diverged.item() == 0 and "seed 3 diverged in epoch 0" in said[0]
 
 
 def test_what_the_end_alone_measures_is_finite_too(monkeypatch):

@@ -1,6 +1,7 @@
-"""KLs against torch.distributions, an independent chain rule, Monte Carlo, mpmath and the gauge."""
+"""KLs against torch.distributions, an independent chain rule, decimals and the gauge."""
 
 import decimal
+import functools
 import itertools
 import math
 
@@ -21,7 +22,6 @@ from vaenotes.kl import (
     log_density,
     match,
     match_full,
-    monte_carlo,
     sample,
 )
 
@@ -30,7 +30,7 @@ N = NODE * DIM
 KINDS = ("diagonal", "full")
 PAIRS = list(itertools.product(KINDS, KINDS))
 seeds = st.integers(0, 2**31 - 1)
-quick = settings(max_examples=40, deadline=None)
+quick = settings(max_examples=25, deadline=None)
 
 
 def draw(seed: int) -> torch.Generator:
@@ -60,10 +60,6 @@ def factor(gaussian: Gaussian) -> Tensor:
     if isinstance(gaussian, Full):
         return gaussian.cholesky
     return torch.diag_embed((0.5 * gaussian.logvar).exp().flatten(-2))
-
-
-def torch_gaussian(gaussian: Gaussian) -> distributions.MultivariateNormal:
-    return distributions.MultivariateNormal(gaussian.mean.flatten(-2), scale_tril=factor(gaussian))
 
 
 def total(q: Gaussian, p: Gaussian) -> Tensor:
@@ -101,16 +97,6 @@ def test_total_equals_torch_distributions(kinds, leads):
     )
 
 
-@pytest.mark.parametrize("leads", LEADS)
-def test_each_diagonal_entry_equals_torch_distributions(leads):
-    rng = draw(1)
-    q = random_gaussian("diagonal", rng, *leads[:2])
-    p = random_gaussian("diagonal", rng, *leads[2:])
-    normals = [distributions.Normal(g.mean, (0.5 * g.logvar).exp()) for g in (q, p)]
-    expected = distributions.kl_divergence(*normals)
-    torch.testing.assert_close(kl_nats(q, p), expected, rtol=1e-11, atol=1e-12)
-
-
 def conditional(mean: Tensor, cov: Tensor, j: int) -> tuple[Tensor, Tensor, Tensor]:
     """Schur complements: z_j | z_<j ~ N(intercept + slope . z_<j, variance)."""
     slope = torch.linalg.solve(cov[:j, :j], cov[:j, j])
@@ -134,29 +120,20 @@ def test_each_term_is_the_chain_rules_by_schur_complements(kinds):
         torch.testing.assert_close(terms[j], expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("kinds", PAIRS)
-def test_monte_carlo_agrees_within_5_sigma(kinds):
-    rng = draw(3)
-    q, p = (random_gaussian(kinds[0], rng, (3,)), random_gaussian(kinds[1], rng))
-    estimate = monte_carlo(q, p, 20_000, rng)
-    assert estimate.mean.shape == estimate.standard_error.shape == (3,)
-    error = (estimate.mean - total(q, p)).abs()
-    assert (error < 5 * estimate.standard_error).all()
-    assert (estimate.standard_error < 0.05 * total(q, p)).all()
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_log_density_and_sample_moments(kind):
     rng = draw(5)
     gaussian = random_gaussian(kind, rng)
     z = randn(7, NODE, DIM, rng=rng)
-    expected = torch_gaussian(gaussian).log_prob(z.flatten(-2))
+    mean = gaussian.mean.flatten()
+    normal = distributions.MultivariateNormal(mean, scale_tril=factor(gaussian))
+    expected = normal.log_prob(z.flatten(-2))
     torch.testing.assert_close(log_density(gaussian, z), expected)
     count = 100_000
     drawn = sample(gaussian, randn(count, NODE, DIM, rng=rng)).flatten(-2)
     cov = factor(gaussian) @ factor(gaussian).mT
     sigma = cov.diagonal().sqrt()
-    assert ((drawn.mean(0) - gaussian.mean.flatten()).abs() < 5 * sigma / math.sqrt(count)).all()
+    assert ((drawn.mean(0) - mean).abs() < 5 * sigma / math.sqrt(count)).all()
     cov_error = torch.sqrt((sigma[:, None] * sigma) ** 2 + cov**2) / math.sqrt(count)
     assert ((torch.cov(drawn.T) - cov).abs() < 5 * cov_error).all()
 
@@ -224,13 +201,6 @@ def test_log_variances_of_minus_120_in_float32(kinds):
         scale_grad.flatten(), -0.5 * gap.detach().square().flatten(), rtol=1e-4, atol=1e-5
     )
     assert q[1].grad.isfinite().all() and p[1].grad.isfinite().all()
-    parts = kl_parts(
-        q,
-        Diagonal(*(t.expand(4, NODE, DIM) for t in p))
-        if kinds[1] == "diagonal"
-        else Full(p.mean.expand(4, NODE, DIM), p.cholesky),
-    )
-    torch.testing.assert_close(parts.offset, 0.5 * gap.square(), rtol=1e-5, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -383,11 +353,7 @@ def test_parts_of_a_known_case():
     p = Diagonal(torch.zeros(1, 1).double(), torch.zeros(1, 1).double())
     variance, spread, offset = kl_parts(q, p)
     assert (variance.item(), spread.item(), offset.item()) == (0, 0.5, 0.5)
-    # The same as a full prior, and along another axis.
     assert kl_parts(q, Full(p.mean, torch.eye(1).double())).offset.item() == 0.5
-    wide = Diagonal(*(t.unsqueeze(1).expand(2, 3, 1, 1) for t in q))
-    assert kl_parts(wide, p, axis=0).mean.squeeze().tolist() == [0.5] * 3
-    assert kl_parts(wide, p).offset.squeeze().tolist() == [0, 2]
 
 
 # --- gradients and vmap -------------------------------------------------------------------------
@@ -396,16 +362,16 @@ def test_parts_of_a_known_case():
 @pytest.mark.parametrize("kinds", PAIRS)
 def test_gradcheck(kinds):
     rng = draw(9)
-    q, p = random_gaussian(kinds[0], rng, (2,)), random_gaussian(kinds[1], rng)
+    q, p = random_gaussian(kinds[0], rng, (1,)), random_gaussian(kinds[1], rng)
     inputs = [tensor.detach().requires_grad_() for tensor in (*q, *p)]
 
     def call(*tensors: Tensor, of=kl_nats):
         lower = [t.tril() if t.shape[-1] == N else t for t in tensors]
         return of(type(q)(*lower[:2]), type(p)(*lower[2:]))
 
-    assert torch.autograd.gradcheck(call, inputs)
-    assert torch.autograd.gradgradcheck(call, inputs)
-    assert torch.autograd.gradcheck(lambda *t: tuple(call(*t, of=kl_parts)), inputs)
+    assert torch.autograd.gradcheck(call, inputs, fast_mode=True)
+    parts = functools.partial(call, of=kl_parts)
+    assert torch.autograd.gradcheck(parts, inputs, fast_mode=True)
 
 
 @pytest.mark.parametrize("kinds", PAIRS)
@@ -418,10 +384,6 @@ def test_vmap_and_grad_agree_with_a_loop(kinds):
         [kl_nats(type(q)(*(t[i] for t in q)), type(p)(*(t[i] for t in p))) for i in range(3)]
     )
     torch.testing.assert_close(value, loop)
-    shared = type(p)(*(t[0] for t in p))
-    torch.testing.assert_close(
-        torch.func.vmap(kl_nats, in_dims=(0, None))(q, shared), kl_nats(q, shared)
-    )
     gradient = torch.func.vmap(torch.func.grad(lambda q, p: kl_nats(q, p).sum()))(q, p)
     leaf = type(q)(*(t.clone().requires_grad_() for t in q))
     wide = type(p)(*(t.unsqueeze(1) for t in p))
@@ -437,7 +399,7 @@ def flat(*shape: int) -> Diagonal:
     return Diagonal(torch.zeros(shape), torch.zeros(shape))
 
 
-PLAIN, SHORT = flat(3, 2), Diagonal(torch.zeros(3, 2), torch.zeros(1, 2))
+PLAIN = flat(3, 2)
 
 
 @pytest.mark.parametrize(
@@ -446,20 +408,9 @@ PLAIN, SHORT = flat(3, 2), Diagonal(torch.zeros(3, 2), torch.zeros(1, 2))
         (kl_nats, (flat(4, 3, 2), flat(2, 3)), "p.mean must be (..., 3, 2), got"),
         (kl_nats, (flat(4, 3, 2), flat(5, 3, 2)), "leading axes of q and p must"),
         (kl_nats, (flat(3), flat(3)), "q.mean must be (..., node, dim)"),
-        (kl_nats, (SHORT, PLAIN), "q.logvar must be (..., 3, 2)"),
-        (
-            kl_nats,
-            (PLAIN, Full(torch.zeros(3, 2), torch.eye(5))),
-            "p.cholesky must be (..., 6, 6), got (5, 5)",
-        ),
-        (kl_parts, (PLAIN, PLAIN), "axis must be a leading axis"),
-        (kl_parts, (flat(4, 3, 2), PLAIN, -1), "got -1"),
-        (kl_parts, (flat(4, 3, 2), PLAIN, 1), "got 1"),
+        (kl_nats, (PLAIN, Full(torch.zeros(3, 2), torch.eye(5))), "p.cholesky must be (..., 6, 6)"),
+        (kl_parts, (PLAIN, PLAIN), "must be (..., image, node, dim)"),
         (sample, (PLAIN, torch.zeros(3)), "noise must be"),
-        (log_density, (PLAIN, torch.zeros(2, 2)), "z must be"),
-        (monte_carlo, (PLAIN, PLAIN, 1, draw(0)), "at least 2, got 1"),
-        (match, (PLAIN,), "q must be (..., image, node, dim), got (3, 2)"),
-        (match_full, (PLAIN,), "q must be (..., image, node, dim), got (3, 2)"),
     ],
 )
 def test_bad_input_is_one_clear_line(call, arguments, message):
@@ -493,14 +444,3 @@ def test_the_matched_prior_is_the_best_one(full):
     second = (q.mean - q.mean.mean(0)).square().mean(0) + q.logvar.exp().mean(0)
     found = best.cholesky.square().sum(-1).reshape(NODE, DIM) if full else best.logvar.exp()
     torch.testing.assert_close(found, second)
-
-
-def test_a_full_prior_is_never_worse_than_a_diagonal_one():
-    rng = draw(12)
-    shared = randn(80, 1, 1, rng=rng)
-    q = Diagonal(shared + 0.5 * randn(80, NODE, DIM, rng=rng), torch.zeros(80, NODE, DIM).double())
-    diagonal, full = (kl_nats(q, p).sum((-2, -1)).mean() for p in (match(q), match_full(q)))
-    # by how much: half the log of how much smaller the volume is
-    logdet = match(q).logvar.sum() - 2 * match_full(q).cholesky.diagonal().log().sum()
-    torch.testing.assert_close(diagonal - full, 0.5 * logdet)
-    assert logdet > 1

@@ -7,15 +7,12 @@ import pytest
 import torch
 from made_up import blank
 from scipy import stats
-from sklearn.decomposition import PCA
 
 from vaenotes.config import Config
-from vaenotes.errors import ParameterError
 from vaenotes.kl import Diagonal, Full
 from vaenotes.model import VAE
 from vaenotes.objective import Weights, terms, total
 from vaenotes.theory.ppca import (
-    constant_prior,
     exact_terms,
     install,
     optimum,
@@ -41,21 +38,6 @@ def linear_vae(prior, pixels=9, noise=1.0, likelihood="gaussian"):
     with torch.no_grad():
         model.noise_logvar.fill_(math.log(noise))
     return model
-
-
-def test_log_likelihood_is_sklearns_with_its_own_covariance(x):
-    """PCA divides by n - 1: its model is the optimum for eigenvalues that are n / (n - 1) larger,
-    scored on data that are not."""
-    n = len(x)
-    eigenvalues, _ = spectrum(x)
-    theirs = PCA(DIMS, svd_solver="full").fit(x)
-    factor = n / (n - 1)
-    found = optimum(eigenvalues * factor, DIMS)
-    assert theirs.noise_variance_ == pytest.approx(found.noise, rel=1e-12)
-    # the data term x^T C^-1 x / 2, summed, is pixels / 2 for a model's own covariance
-    expected = found.log_likelihood + 9 / 2 * (1 - 1 / factor)
-    assert theirs.score(x) == pytest.approx(expected, abs=1e-10)
-    assert optimum(eigenvalues, DIMS).log_likelihood > theirs.score(x)
 
 
 def test_log_likelihood_is_that_of_the_gaussian_it_stands_for(x):
@@ -95,16 +77,13 @@ def test_best_noise_is_a_stationary_point_too(x):
     assert model.noise_logvar.grad.abs() < 1e-10
 
 
-@pytest.mark.parametrize(
-    "prior, kl_weight", [("standard", 1.0), ("diagonal", 0.3), ("cholesky", 1.0)]
-)
-def test_autograd_finds_no_better_optimum(x, prior, kl_weight):
+def test_autograd_finds_no_better_optimum(x):
     """L-BFGS from random weights, on the exact loss in float64."""
-    noise = 0.4
-    model = linear_vae(prior, noise=noise).initialise(torch.Generator().manual_seed(1))
+    noise, kl_weight = 0.4, 0.3
+    model = linear_vae("cholesky", noise=noise).initialise(torch.Generator().manual_seed(1))
     images = torch.from_numpy(x)
     optimizer = torch.optim.LBFGS(
-        model.parameters(), max_iter=3000, tolerance_grad=1e-10, tolerance_change=0,
+        model.parameters(), max_iter=300, tolerance_grad=1e-7, tolerance_change=0,
         line_search_fn="strong_wolfe",
     )  # fmt: skip
 
@@ -136,7 +115,7 @@ def test_exact_terms_are_the_mean_over_samples(x):
     exact = sum(part.sum() for part in exact_terms(model, images)).item()
     generator = torch.Generator().manual_seed(3)
     losses = []
-    for _ in range(400):
+    for _ in range(100):
         z0 = torch.randn(200, 1, DIMS, generator=generator).double()
         output = model(images, images[:, :1], torch.zeros_like(z0), z0)
         found = terms(model, output, images, images[:, :1])
@@ -154,12 +133,6 @@ def test_a_dim_is_used_where_its_eigenvalue_exceeds_the_noise():
             np.testing.assert_allclose(found.kl_nats, -np.log(found.ratio))
 
 
-@pytest.mark.parametrize("kl_weight, eigenvalues", [(0.5, [3.0, 1.0]), (1.0, [3.0, 0.0])])
-def test_best_noise_needs_something_left_out(kl_weight, eigenvalues):
-    with pytest.raises(ParameterError, match="noise must be given"):
-        optimum(np.array(eigenvalues), 1, kl_weight=kl_weight)
-
-
 def test_relative_spectrum_of_a_diagonal_prior_is_the_squared_ratio():
     std = np.array([0.1, 2.0, 0.5])
     prior = Diagonal(torch.zeros(1, 3), torch.tensor([[0.2, 0.1, -1.0]]))
@@ -167,9 +140,3 @@ def test_relative_spectrum_of_a_diagonal_prior_is_the_squared_ratio():
     np.testing.assert_allclose(relative_spectrum(std, prior), expected, rtol=1e-6)
     full = Full(prior.mean, torch.diag_embed(torch.exp(0.5 * prior.logvar)).squeeze(0))
     np.testing.assert_allclose(relative_spectrum(std, full), expected, rtol=1e-6)
-
-
-def test_a_prior_that_is_fed_noise_is_not_taken_for_a_constant_one():
-    assert constant_prior(linear_vae("cholesky")).mean.shape == (1, DIMS)
-    with pytest.raises(ParameterError, match="same for all images, got ExogenousPrior"):
-        constant_prior(linear_vae("exogenous"))

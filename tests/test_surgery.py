@@ -8,8 +8,7 @@ import torch
 from scipy import integrate, stats
 
 from vaenotes.diagnosis.surgery import surgery
-from vaenotes.errors import ParameterError
-from vaenotes.kl import Diagonal, Full, kl_nats
+from vaenotes.kl import Diagonal, kl_nats
 
 
 def gaussians(images, nodes=2, dims=2, spread=2.0, seed=0):
@@ -88,21 +87,8 @@ def test_a_prior_that_sees_the_image_gains_nothing_by_mixing():
 
 def test_dims_that_move_together_have_total_correlation():
     """Both dims show the same number: q(z) is a Gaussian of correlation r, nearly."""
-    x = 2 * torch.randn(3000, 1, 1, generator=torch.Generator().manual_seed(1)).double()
-    q = Diagonal(x.expand(-1, 1, 2), torch.zeros(3000, 1, 2))
+    x = 2 * torch.randn(1000, 1, 1, generator=torch.Generator().manual_seed(1)).double()
+    q = Diagonal(x.expand(-1, 1, 2), torch.zeros(1000, 1, 2))
     r = 2**2 / (2**2 + 1)
     found = split(q, Diagonal(torch.zeros(1, 2), torch.zeros(1, 2))).total_correlation
     assert found.mean.item() == pytest.approx(-0.5 * math.log(1 - r**2), abs=0.05)
-
-
-@pytest.mark.parametrize(
-    ("q", "p", "rule"),
-    [
-        (gaussians(4), gaussians(4, nodes=3), r"p must be a Diagonal of \(4, 2, 2\) or \(2, 2\)"),
-        (gaussians(4), Full(torch.zeros(2, 2), torch.eye(4)), "p must be .* got a Full"),
-        (gaussians(1), gaussians(1), "q must be .* 2 images or more"),
-    ],
-)
-def test_what_cannot_be_split_is_one_clear_line(q, p, rule):
-    with pytest.raises(ParameterError, match=rule):
-        split(q, p)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import integrate, optimize
 
-from vaenotes.theory.closed_forms import (
+from vaenotes.theory import (
     agree,
     blind_nats,
     lag,

@@ -1,8 +1,5 @@
-import os
-import sys
 import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +11,6 @@ from vaenotes.data.dataset import Pictures, pixels
 from vaenotes.data.load import load
 from vaenotes.model import VAE
 from vaenotes.objective import Weights, terms, total
-from vaenotes.speed import freed_memory_kept, recorded
 
 SMALL = {"images": 256, "size": 16, "hidden": 16, "epochs": 2, "batch": 64, "learning_rate": 1e-3}
 
@@ -45,7 +41,7 @@ def dataset():
     "options",
     [
         {},
-        {"encoder": "cnn"},
+        {"encoder": "cnn", "epochs": 1, "kl_warmup": 0, "hidden": 4},
         {"likelihood": "gaussian_learned", "noise_logvar": -1.0, "decoder_start": "uniform"},
         {"prior_rate": 3.0, "posterior_rate": 0.1, "kl_warmup": 2, "epochs": 3},
         {"targets": "standard", "kl_warmup": 0, "noise_inputs": 3, "graph_hidden": 7},
@@ -99,21 +95,20 @@ def different(one, other):
     ]
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
     "options",
     [
-        {},
+        {"precision": "bfloat16"},
         {"dims": 3, "shared": False, "prior": "cholesky", "likelihood": "gaussian_learned"},
         {"prior": "diagonal", "batch": 32},
     ],
 )
-def test_a_replica_is_bit_identical_alone_and_beside_any_others(dataset, precision, options):
+def test_a_replica_is_bit_identical_alone_and_beside_any_others(dataset, options):
     def config(seed):
-        return Config(**SMALL | {"precision": precision} | options, seed=seed)
+        return Config(**SMALL | options, seed=seed)
 
     (alone,) = train([config(7)], dataset)
-    for seeds in ([1, 7, 2], [9, *range(20, 30), 7, 8]):
+    for seeds in ([1, 7, 2], [9, *range(20, 25), 7, 8]):
         together = train([config(seed) for seed in seeds], dataset)[seeds.index(7)]
         assert not different(alone, together), seeds
 
@@ -121,15 +116,13 @@ def test_a_replica_is_bit_identical_alone_and_beside_any_others(dataset, precisi
 @pytest.mark.parametrize(
     "options",
     [
-        {"prior": "matched", "precision": "bfloat16"},
-        {"posterior_rate": 0.0, "regauge": (2.0, 0.5), "supervision_weight": 0.05},
-        {"prior": "cholesky", "encoder": "cnn", "likelihood": "gaussian_learned"},
-        {"encoder": "cnn", "precision": "bfloat16"},
-        {"repeats": 3, "epochs": 3, "kl_warmup": 2},
+        {"prior": "matched", "posterior_rate": 0.0, "regauge": (2.0, 0.5)},
+        {"encoder": "cnn", "hidden": 4, "precision": "bfloat16", "batch": 128},
+        {"repeats": 2, "kl_warmup": 1, "prior": "cholesky", "likelihood": "gaussian_learned"},
     ],
 )
 def test_a_recorded_step_changes_no_bit(dataset, monkeypatch, options):
-    configs = [Config(**SMALL | options, seed=seed) for seed in range(3)]
+    configs = [Config(**SMALL | options, seed=seed) for seed in range(2)]
     monkeypatch.setattr(training, "WORTH_RECORDING", 10**9)
     plain = train(configs, dataset)
     monkeypatch.setattr(training, "WORTH_RECORDING", 0)
@@ -142,34 +135,31 @@ def test_a_recorded_step_changes_no_bit(dataset, monkeypatch, options):
     [
         {"precision": "bfloat16", "decay": True, "epoch_steps": 9},
         {"prior": "matched", "posterior_rate": 0.0, "regauge": (2.0, 0.5)},
-        {"prior": "cholesky", "encoder": "cnn", "swapped": True},
+        {"prior": "cholesky", "swapped": True},
         {"repeats": 2, "kl_warmup": 2},
         {"learning_rate": 1e4},
     ],
 )
-@pytest.mark.parametrize("stopped", [1, 3])
-def test_taken_up_after_any_epoch_it_ends_in_the_same_bits(dataset, options, stopped):
+def test_taken_up_after_any_epoch_it_ends_in_the_same_bits(dataset, options):
     """By some of the replicas, in another order; the others may have been stored already."""
     configs = [Config(**SMALL | {"epochs": 3} | options, seed=seed) for seed in range(3)]
     kept = []
     whole = train(configs, dataset, on_epoch=lambda ensemble: kept.append(ensemble.checkpoint()))
     assert [checkpoint.epoch for checkpoint in kept] == [1, 2, 3]
     assert (whole[0].diverged is not None) == ("learning_rate" in options)
-    before = {name: value.copy() for name, value in kept[stopped - 1].arrays.items()}
-    epochs = []
-    resumed = train(
-        [configs[2], configs[0]],
-        dataset,
-        on_epoch=lambda ensemble: epochs.append(ensemble.epochs_done),
-        checkpoint=kept[stopped - 1].of([2, 0]),
-    )
-    assert epochs == list(range(stopped + 1, 4))
-    for result, place in zip(resumed, (2, 0), strict=True):
-        assert not different(result, whole[place])
-        assert result.diverged == whole[place].diverged
-        assert result.seconds > kept[stopped - 1].seconds / 3
-    for name, value in before.items():  # whoever holds a checkpoint can use it again
-        assert np.array_equal(value, kept[stopped - 1].arrays[name], equal_nan=True)
+    for checkpoint in (kept[0], kept[0], kept[2]):  # a checkpoint can be used again
+        epochs = []
+        resumed = train(
+            [configs[2], configs[0]],
+            dataset,
+            on_epoch=lambda ensemble, epochs=epochs: epochs.append(ensemble.epochs_done),
+            checkpoint=checkpoint.of([2, 0]),
+        )
+        assert epochs == list(range(checkpoint.epoch + 1, 4))
+        for result, place in zip(resumed, (2, 0), strict=True):
+            assert not different(result, whole[place])
+            assert result.diverged == whole[place].diverged
+            assert result.seconds > checkpoint.seconds / 3
 
 
 def test_a_caller_without_gradients_gets_trained_replicas_too(dataset):
@@ -179,18 +169,12 @@ def test_a_caller_without_gradients_gets_trained_replicas_too(dataset):
     assert np.array_equal(plain.trace["kl_nats"], same.trace["kl_nats"])
 
 
-def test_what_no_result_depends_on_is_left_out_of_what_is_recorded():
-    graph = recorded(lambda x: (x.exp().sum(), 2 * x)[1], torch.ones(3))
-    assert "exp" not in graph.code and torch.equal(graph(torch.ones(3)), torch.full((3,), 2.0))
-
-
-@pytest.mark.parametrize("options", [{}, {"encoder": "cnn"}])
-def test_pictures_made_when_asked_for_train_to_the_same_bits(dataset, options):
+def test_pictures_made_when_asked_for_train_to_the_same_bits(dataset):
     """Also beside another data set, made or held."""
     rows = np.random.default_rng(0).permutation(256)
     made = replace(dataset, images=Pictures(np.argsort(rows), dataset.images[rows].__getitem__, 16))
     other = load("sprites", images=256, size=16, seed=1)
-    configs = [Config(**SMALL | options, seed=seed) for seed in range(2)]
+    configs = [Config(**SMALL, seed=seed) for seed in range(2)]
     held = training.train(configs, [dataset, other])
     for datasets in ([made, other], [made, replace(other, images=other.images[:])]):
         for one, two in zip(held, training.train(configs, datasets), strict=True):
@@ -370,21 +354,6 @@ def test_a_decaying_rate_falls_to_zero_along_a_straight_line(dataset):
     np.testing.assert_allclose(rates, 1e-3 * left[:, None] * factor)
 
 
-def test_replicas_on_different_data_of_one_shape_come_out_as_alone():
-    data = [load(name, images=128, size=20) for name in ("manifold_2", "manifold_6")]
-    configs = [
-        Config(data=d.name, **SMALL | {"images": 128, "size": 20}, seed=seed)
-        for d, seed in zip([data[0], data[1], data[0]], (1, 2, 3), strict=True)
-    ]
-    together = training.train(configs, [data[0], data[1], data[0]])
-    for config, result in zip(configs, together, strict=True):
-        own = data[0] if config.data == "manifold_2" else data[1]
-        (alone,) = train([config], own)
-        for name, value in alone.trace.items():
-            np.testing.assert_array_equal(result.trace[name], value, err_msg=name)
-    assert not np.array_equal(together[0].trace["kl_nats"], together[1].trace["kl_nats"])
-
-
 def test_replicas_of_another_batch_key_are_not_trained_together(dataset):
     with pytest.raises(ValueError, match="may differ only in"):
         Ensemble([Config(**SMALL), Config(**SMALL | {"hidden": 8})], dataset)
@@ -392,25 +361,6 @@ def test_replicas_of_another_batch_key_are_not_trained_together(dataset):
     configs = [Config(data=d.name, **SMALL | {"images": 128, "size": 20}) for d in data]
     with pytest.raises(ValueError, match="may differ only in"):
         training.train(configs, data)
-
-
-def test_vectors_are_trained_on_as_they_are():
-    """The linear model's loss in an ensemble is that of the plain module on the data."""
-    vectors = load("linear_3", images=128, size=12)
-    config = Config(
-        data="linear_3", images=128, size=12, dims=4, batch=128, encoder="linear",
-        prior="diagonal", likelihood="gaussian_learned", epochs=1,
-    )  # fmt: skip
-    ensemble = Ensemble([config], vectors)
-    measured = ensemble.measure()
-    model = VAE(config, vectors).initialise(torch.Generator().manual_seed(0))
-    q = model.encode(torch.from_numpy(vectors.images).flatten(1))
-    torch.testing.assert_close(measured["followed_posterior_mean"][0], q.mean)
-    flat = vectors.images.reshape(128, 12)
-    expected = flat @ model.posterior_network.mean.weight.detach().numpy()
-    expected += model.posterior_network.mean.bias.detach().numpy()
-    np.testing.assert_allclose(q.mean.detach().numpy()[:, 0], expected, rtol=1e-4, atol=1e-5)
-    assert (q.logvar == 0).all()
 
 
 def test_what_is_measured_at_the_end_agrees_with_other_routes(dataset):
@@ -451,7 +401,7 @@ def test_what_is_measured_at_the_end_agrees_with_other_routes(dataset):
 
 
 def test_training_learns(dataset):
-    config = Config(**SMALL | {"epochs": 30, "learning_rate": 3e-3})
+    config = Config(**SMALL | {"epochs": 10, "learning_rate": 1e-2})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         (result,) = train([config], dataset)
@@ -511,22 +461,3 @@ def test_a_gpu_trains_the_same_replicas(dataset):
     (host,) = train([Config(**SMALL)], dataset)
     (gpu,) = train([Config(**SMALL)], dataset, device="cuda")
     np.testing.assert_allclose(gpu.trace["kl_nats"], host.trace["kl_nats"], rtol=1e-2, atol=1e-3)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's way of keeping memory")
-def test_memory_is_kept_while_training_and_given_back_after():
-    def use() -> None:  # more than the C library would keep by itself, in pieces that it can merge
-        pieces = [torch.ones(2**18) for _ in range(256)]
-        del pieces
-
-    def resident() -> float:  # MB
-        return (
-            int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-        )
-
-    before = resident()
-    with freed_memory_kept():
-        use()
-        during = resident()
-    assert during - before > 150
-    assert resident() - before < 100

@@ -2,11 +2,9 @@
 
 import numpy as np
 import pytest
-import torch
 
-from vaenotes.data.dataset import pixels
 from vaenotes.data.load import load
-from vaenotes.data.vectors import CONDITION, VECTORS
+from vaenotes.data.vectors import CONDITION
 from vaenotes.errors import ParameterError
 
 
@@ -46,7 +44,7 @@ def test_digits_are_sixteenths():
     assert set(np.unique(dataset.factors)) == set(range(10))
 
 
-@pytest.mark.parametrize("name", VECTORS)
+@pytest.mark.parametrize("name", ["optdigits", "linear_3", "manifold_4"])
 def test_a_set_depends_on_its_seed_alone(name):
     size = 8 if name == "optdigits" else 20
     once, again, other = (load(name, images=70, size=size, seed=s).images for s in (1, 1, 2))
@@ -58,21 +56,10 @@ def test_a_set_depends_on_its_seed_alone(name):
     "name, options, message",
     [
         ("linear_9", {"size": 8}, "size must be an integer in 9..1024, got 8"),
-        ("manifold_10", {"size": 9}, "size must be an integer in 10..1024"),
         ("optdigits", {"size": 16}, r"size must be an integer in 8\.\.8"),
-        ("optdigits", {"size": 8, "images": 2000}, r"images must be an integer in 1\.\.1797"),
-        ("linear_3", {"size": 10**9}, "size must be an integer in 3..1024, got 1000000000"),
         ("linear_3", {"images": np.int64(-7)}, r"in 1\.\.10000000, got np\.int64\(-7\)"),
     ],
 )
 def test_bad_arguments_are_one_clear_line(name, options, message):
     with pytest.raises(ParameterError, match=message):
         load(name, **{"images": 100} | options)
-
-
-def test_pictures_are_scaled_to_one_and_vectors_are_not():
-    assert pixels(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx(
-        [0, 0.2, 1]
-    )
-    vectors = torch.tensor([-3.5, 700.0])
-    assert pixels(vectors).tolist() == [-3.5, 700.0]

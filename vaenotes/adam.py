@@ -31,15 +31,12 @@ class Adam:
             fused=True,
         )
 
-    def clear(self) -> None:
-        """Forget the last gradients, so that new ones can take their memory."""
-        self.optimizer.zero_grad()
-
     def step(self, gradients: Sequence[Tensor | None]) -> None:
         """One update, by gradients in the order of the parameters; None: it stays as it is."""
         for flat, gradient in zip(self.flat.values(), gradients, strict=True):
             flat.grad = None if gradient is None else padded(gradient.flatten())
         self.optimizer.step()
+        self.optimizer.zero_grad()  # so that the next gradients can take the memory of these
 
     def leave(self, share: float) -> None:
         """Set every learning rate to this share of what it was at the start."""

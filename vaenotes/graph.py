@@ -27,12 +27,6 @@ def parent_matrix(nodes: Sequence[str], edges: Edges) -> Tensor:
     return matrix
 
 
-def averaging_matrix(parents: Tensor) -> Tensor:
-    """(node, node) rows that average each node with its parents (self-loops added)."""
-    neighbours = parents + torch.eye(len(parents))
-    return neighbours / neighbours.sum(-1, keepdim=True)
-
-
 class GraphLayer(nn.Module):
     """(image, node, inputs) -> (image, node, outputs): one linear map, then an average.
 
@@ -48,7 +42,8 @@ class GraphLayer(nn.Module):
         self.fan_in = inputs
         self.weight = nn.Parameter(torch.empty(copies, inputs, outputs))
         self.bias = nn.Parameter(torch.empty(copies, outputs))
-        self.register_buffer("averaging", averaging_matrix(parents))
+        neighbours = parents + torch.eye(len(parents))  # each node, and its parents
+        self.register_buffer("averaging", neighbours / neighbours.sum(-1, keepdim=True))
 
     def forward(self, features: Tensor) -> Tensor:
         nodes, (_, inputs, outputs) = self.averaging.shape[-1], self.weight.shape

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vaenotes.errors import ParameterError, check, check_int
+from vaenotes.errors import ParameterError, check
 
 
 class Diagonal(NamedTuple):
@@ -51,13 +51,6 @@ class Parts(NamedTuple):
     offset: Tensor
 
 
-class Estimate(NamedTuple):
-    """A Monte Carlo mean and its standard error, each (...,), nats."""
-
-    mean: Tensor
-    standard_error: Tensor
-
-
 def kl_nats(q: Gaussian, p: Gaussian) -> Tensor:
     """KL(q || p) in nats, unreduced: (..., node, dim), each entry >= 0 to rounding.
 
@@ -84,7 +77,7 @@ def kl_nats(q: Gaussian, p: Gaussian) -> Tensor:
     return (0.5 * (spread + shift.square())).to(_dtype(*q, *p))
 
 
-def kl_parts(q: Gaussian, p: Gaussian, axis: int = -3) -> Parts:
+def kl_parts(q: Gaussian, p: Gaussian) -> Parts:
     """Mean KL(q || p) over the image axis, split in three: each (..., node, dim), nats.
 
     With E the mean over images, r = 1 / std_p and w the difference of means in units of std_p
@@ -94,17 +87,16 @@ def kl_parts(q: Gaussian, p: Gaussian, axis: int = -3) -> Parts:
     to its mean given the dims before) saves. The parts sum to the mean of `kl_nats`, and none
     depends on the units of a dim (gauge freedom).
 
-    Raises ParameterError as `kl_nats`, and where axis is not a leading axis.
+    Raises ParameterError as `kl_nats`, and where there is no image axis.
     """
     shape = _shape(q=q, p=p)
-    fits = type(axis) is int and (-len(shape) <= axis < -2 or 0 <= axis < len(shape) - 2)
-    check(fits, f"axis must be a leading axis of {tuple(shape)}", axis)
+    check(len(shape) >= 3, "q or p must be (..., image, node, dim)", q.mean)
     spread, shift, logvar = (term.expand(shape) for term in _compare(q, p))
     # Only r's direction counts; relative to its largest entry it cannot overflow.
-    r = torch.exp(0.5 * (logvar.amin(axis, keepdim=True) - logvar))
-    constant = r * (r * shift).mean(axis, keepdim=True) / r.square().mean(axis, keepdim=True)
+    r = torch.exp(0.5 * (logvar.amin(-3, keepdim=True) - logvar))
+    constant = r * (r * shift).mean(-3, keepdim=True) / r.square().mean(-3, keepdim=True)
     parts = spread, (shift - constant).square(), constant.square()
-    return Parts(*((0.5 * part.mean(axis)).to(_dtype(*q, *p)) for part in parts))
+    return Parts(*((0.5 * part.mean(-3)).to(_dtype(*q, *p)) for part in parts))
 
 
 def match(q: Diagonal) -> Diagonal:
@@ -112,29 +104,18 @@ def match(q: Diagonal) -> Diagonal:
     and variance Var m + E s^2 over the image axis. (..., image, node, dim) -> (..., node, dim).
 
     Source: Hoffman & Johnson 2016 (the KL from the aggregate posterior), for a Gaussian prior.
-    Raises ParameterError where there is no image axis.
     """
-    q = _images(q)
     second = q.mean.var(-3, correction=0) + q.logvar.exp().mean(-3)
     return Diagonal(q.mean.mean(-3), second.log())
 
 
 def match_full(q: Diagonal) -> Full:
     """The same with a full covariance: that of the means, and E s^2 on its diagonal."""
-    q = _images(q)
     means = q.mean.flatten(-2)
     away = means - means.mean(-2, keepdim=True)
     spread = away.mT @ away / means.shape[-2]
     within = torch.diag_embed(q.logvar.exp().mean(-3).flatten(-2))
     return Full(q.mean.mean(-3), torch.linalg.cholesky(spread + within))
-
-
-def _images(q: Diagonal) -> Diagonal:
-    """The same, mean and log-variance of one shape; ParameterError if there is no image axis."""
-    check(isinstance(q, Diagonal), "q must be a Diagonal", q)
-    if len(shape := _shape(q=q)) < 3:
-        raise ParameterError(f"q must be (..., image, node, dim), got {tuple(shape)}")
-    return Diagonal(*torch.broadcast_tensors(*q))
 
 
 def marginal(gaussian: Gaussian) -> Diagonal:
@@ -154,11 +135,8 @@ def log_density(gaussian: Gaussian, z: Tensor) -> Tensor:
         white = (away * torch.exp(-0.5 * logvar)).flatten(-2)
         log_volume = 0.5 * logvar.sum((-2, -1))
     else:
-        lower, flat = gaussian.cholesky.double(), away.flatten(-2)
-        # y L^T = x: one factor for all is solved for all rows at once, else each for its own.
-        rows = flat.reshape(-1, flat.shape[-1]) if lower.dim() == 2 else flat.unsqueeze(-2)
-        white = torch.linalg.solve_triangular(lower.mT, rows, upper=True, left=False)
-        white = white.reshape(flat.shape) if lower.dim() == 2 else white.squeeze(-2)
+        lower = gaussian.cholesky.double()
+        white = _times(away.flatten(-2), _inverse(lower.mT))
         log_volume = _diagonal(lower).log().sum(-1)
     log_p = -0.5 * (white.square() + math.log(2 * math.pi)).sum(-1) - log_volume
     return log_p.to(_dtype(*gaussian, z))
@@ -176,23 +154,6 @@ def sample(gaussian: Gaussian, noise: Tensor) -> Tensor:
     away = _times(noise.double().flatten(-2), gaussian.cholesky.double().mT)
     drawn = gaussian.mean.double() + away.unflatten(-1, gaussian.mean.shape[-2:])
     return drawn.to(_dtype(*gaussian, noise))
-
-
-def monte_carlo(q: Gaussian, p: Gaussian, samples: int, generator: torch.Generator) -> Estimate:
-    """Estimate KL(q || p) in nats, summed over (node, dim), from draws of q.
-
-    Raises ParameterError as `kl_nats`, and for fewer than 2 samples (no standard error).
-    """
-    shape = _shape(q=q, p=p)
-    check_int("samples", samples, 2)
-    noise = torch.randn(
-        (samples, *shape), generator=generator, dtype=torch.float64, device=q.mean.device
-    )
-    dtype = _dtype(*q, *p)
-    q, p = (type(gaussian)(*(tensor.double() for tensor in gaussian)) for gaussian in (q, p))
-    z = sample(q, noise)
-    ratio = log_density(q, z) - log_density(p, z)
-    return Estimate(ratio.mean(0).to(dtype), (ratio.std(0) / math.sqrt(samples)).to(dtype))
 
 
 class _Comparison(NamedTuple):
@@ -217,9 +178,7 @@ def _compare(q: Gaussian, p: Gaussian) -> _Comparison:
 def _compare_with_full(q: Gaussian, p: Full) -> _Comparison:
     lower = p.cholesky.double()
     log_std = _diagonal(lower).log()
-    # One inverse, of n x n, serves every image that shares p's factor.
-    eye = torch.eye(lower.shape[-1], dtype=lower.dtype, device=lower.device)
-    inverse = torch.linalg.solve_triangular(lower.mT, eye, upper=True)  # of L^T
+    inverse = _inverse(lower.mT)
     shift = _times((widened(q.mean) - widened(p.mean)).double().flatten(-2), inverse)
     if isinstance(q, Diagonal):
         logvar = q.logvar.double().flatten(-2)
@@ -238,6 +197,12 @@ def _excess(d: Tensor) -> Tensor:
     """exp(d) - 1 - d >= 0, zero only at d = 0, in float64."""
     d = d.double()
     return torch.expm1(d) - d
+
+
+def _inverse(upper: Tensor) -> Tensor:
+    """Of an upper triangular matrix: one, of n x n, serves every image that shares it."""
+    eye = torch.eye(upper.shape[-1], dtype=upper.dtype, device=upper.device)
+    return torch.linalg.solve_triangular(upper, eye, upper=True)
 
 
 def _times(vectors: Tensor, matrix: Tensor) -> Tensor:

@@ -17,11 +17,10 @@ from torch import Tensor, nn
 
 from vaenotes.config import Config
 from vaenotes.data.dataset import Dataset
-from vaenotes.errors import check
 from vaenotes.graph import parent_matrix
 from vaenotes.kl import Diagonal, Gaussian, sample
-from vaenotes.nets import ENCODERS, LEAST
-from vaenotes.priors import PRIORS
+from vaenotes.nets import ENCODERS
+from vaenotes.priors import PRIORS, Spec
 
 
 class Output(NamedTuple):
@@ -41,7 +40,7 @@ class VAE(nn.Module):
     are those of the nodes, the edges are used unless the configuration has its own, and the
     factors' moments bring standardised factors back to raw ones. Weights are drawn from torch's
     global generator; `initialise` draws them anew. Raises ParameterError where edges name other
-    nodes, or where convolutions would be shown images of another size.
+    nodes.
     """
 
     start_logvar: Tensor
@@ -56,11 +55,7 @@ class VAE(nn.Module):
         )
         nodes, dims = len(parents), config.dims
         hidden = 2 * dims if config.graph_hidden is None else config.graph_hidden
-        shape = dataset.images.shape[1:]
-        fits = config.encoder not in LEAST or shape == (config.size, config.size)
-        rule = f"images must be {config.size} by {config.size} for encoder={config.encoder}"
-        check(fits, rule, dataset.images)
-        pixels = math.prod(shape)
+        pixels = math.prod(dataset.images.shape[1:])
         self.node_shape = (nodes, dims)
         self.likelihood, self.noise_inputs = config.likelihood, config.noise_inputs
         self.decoder_start = config.decoder_start
@@ -73,9 +68,8 @@ class VAE(nn.Module):
         build = ENCODERS[config.encoder]
         self.encoder = build.encoder(pixels, config.hidden, nodes)
         self.posterior_network = build.posterior(parents, pixels, dims, hidden, config.shared)
-        self.prior = PRIORS[config.prior](
-            parents, dims, config.noise_inputs, hidden, config.shared, config.prior_logvar
-        )
+        spec = Spec(parents, dims, config.noise_inputs, hidden, config.shared, config.prior_logvar)
+        self.prior = PRIORS[config.prior](spec)
         self.decoder = build.decoder(nodes * dims, config.hidden, pixels)
         self.regression_weight = nn.Parameter(torch.empty(nodes, dims))
         self.regression_bias = nn.Parameter(torch.empty(nodes))

@@ -14,7 +14,7 @@ parameter's name and its role there.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,21 +26,29 @@ Roles = Mapping[str, str]
 OUTPUTS = {f"network.{name}": role for name, role in GraphNetwork.GAUGE.items()}
 
 
+class Spec(NamedTuple):
+    """What a prior is made from."""
+
+    parents: Tensor  # the DAG (node, node)
+    dims: int
+    inputs: int  # how many numbers a node is fed
+    hidden: int  # units per node inside a network
+    shared: bool  # whether all nodes have the same weights
+    logvar: float  # shifts every log-variance
+
+
 class Prior(nn.Module):
-    """The interface. `parents` is the DAG (node, node); `inputs`, how many numbers a node is fed;
-    `hidden`, units per node inside a network; `logvar` shifts every log-variance."""
+    """The interface."""
 
     GAUGE: ClassVar[Roles]
     OWN_UNITS: ClassVar[bool] = False  # whether the units of its dims are fixed, but for signs
     OWN_ORDER: ClassVar[bool] = False  # whether the order of its dims is fixed
     start_logvar: Tensor
 
-    def __init__(
-        self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float
-    ):
+    def __init__(self, spec: Spec):
         super().__init__()
-        self.nodes = len(parents)
-        self.register_buffer("start_logvar", torch.tensor(float(logvar)))
+        self.nodes = len(spec.parents)
+        self.register_buffer("start_logvar", torch.tensor(float(spec.logvar)))
 
     def split(self, output: Tensor) -> Diagonal:
         """(..., node, 2 dim) network outputs -> mean and logvar (..., node, dim)."""
@@ -54,10 +62,9 @@ class NetworkPrior(Prior):
     GAUGE: ClassVar[Roles] = OUTPUTS
     centres: Tensor
 
-    def __init__(
-        self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float
-    ):
-        super().__init__(parents, dims, inputs, hidden, shared, logvar)
+    def __init__(self, spec: Spec):
+        super().__init__(spec)
+        parents, dims, inputs, hidden, shared, _ = spec
         self.network = GraphNetwork(parents, inputs, hidden, 2 * dims, shared)
         centres = torch.linspace(-2, 2, self.nodes + 1)[:-1, None]
         self.register_buffer("centres", centres.expand(self.nodes, inputs).contiguous())
@@ -121,12 +128,10 @@ class DiagonalPrior(Prior):
 
     GAUGE: ClassVar[Roles] = {"mean": "mean", "logvar": "logvar"}
 
-    def __init__(
-        self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float
-    ):
-        super().__init__(parents, dims, inputs, hidden, shared, logvar)
-        self.mean = nn.Parameter(torch.zeros(self.nodes, dims))
-        self.logvar = nn.Parameter(torch.full((self.nodes, dims), float(logvar)))
+    def __init__(self, spec: Spec):
+        super().__init__(spec)
+        self.mean = nn.Parameter(torch.zeros(self.nodes, spec.dims))
+        self.logvar = nn.Parameter(torch.full((self.nodes, spec.dims), float(spec.logvar)))
 
     def forward(self, noise: Tensor, factors: Tensor, z: Tensor) -> Gaussian:
         return Diagonal(self.mean, self.logvar)
@@ -158,14 +163,11 @@ class CholeskyPrior(Prior):
 
     GAUGE: ClassVar[Roles] = {"mean": "mean", "factor": "factor"}
 
-    def __init__(
-        self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float
-    ):
-        super().__init__(parents, dims, inputs, hidden, shared, logvar)
-        size = self.nodes * dims
-        self.mean = nn.Parameter(torch.zeros(self.nodes, dims))
+    def __init__(self, spec: Spec):
+        super().__init__(spec)
+        self.mean = nn.Parameter(torch.zeros(self.nodes, spec.dims))
         # L below the diagonal, log L on it; what is above is not used
-        self.factor = nn.Parameter(torch.diag(torch.full((size,), logvar / 2)))
+        self.factor = nn.Parameter(torch.diag(torch.full((self.mean.numel(),), spec.logvar / 2)))
 
     def forward(self, noise: Tensor, factors: Tensor, z: Tensor) -> Gaussian:
         return Full(self.mean, self.factor.tril(-1) + torch.diag(self.factor.diagonal().exp()))
@@ -180,12 +182,10 @@ class StandardPrior(Prior):
     mean: Tensor
     logvar: Tensor
 
-    def __init__(
-        self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float
-    ):
-        super().__init__(parents, dims, inputs, hidden, shared, logvar)
-        self.register_buffer("mean", torch.zeros(self.nodes, dims))
-        self.register_buffer("logvar", torch.full((self.nodes, dims), float(logvar)))
+    def __init__(self, spec: Spec):
+        super().__init__(spec)
+        self.register_buffer("mean", torch.zeros(self.nodes, spec.dims))
+        self.register_buffer("logvar", torch.full((self.nodes, spec.dims), float(spec.logvar)))
 
     def forward(self, noise: Tensor, factors: Tensor, z: Tensor) -> Gaussian:
         return Diagonal(self.mean, self.logvar)
@@ -202,12 +202,11 @@ class ParentsPrior(Prior):
     GAUGE: ClassVar[Roles] = OUTPUTS | {"network.first.weight": "code weight"}
     parents: Tensor
 
-    def __init__(
-        self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float
-    ):
-        super().__init__(parents, dims, inputs, hidden, shared, logvar)
-        self.register_buffer("parents", parents.repeat_interleave(dims, dim=1))
-        nothing = torch.zeros_like(parents)  # no averaging: only a node's own row counts
+    def __init__(self, spec: Spec):
+        super().__init__(spec)
+        dims, hidden = spec.dims, spec.hidden
+        self.register_buffer("parents", spec.parents.repeat_interleave(dims, dim=1))
+        nothing = torch.zeros_like(spec.parents)  # no averaging: only a node's own row counts
         self.network = GraphNetwork(nothing, self.nodes * dims, hidden, 2 * dims, shared=False)
 
     def forward(self, noise: Tensor, factors: Tensor, z: Tensor) -> Gaussian:
@@ -227,12 +226,11 @@ class OrderedPrior(Prior):
     OWN_ORDER: ClassVar[bool] = True
     before: Tensor
 
-    def __init__(
-        self, parents: Tensor, dims: int, inputs: int, hidden: int, shared: bool, logvar: float
-    ):
-        super().__init__(parents, dims, inputs, hidden, shared, logvar)
+    def __init__(self, spec: Spec):
+        super().__init__(spec)
+        dims, nothing = spec.dims, torch.zeros(spec.dims, spec.dims)
         self.register_buffer("before", torch.ones(dims, dims).tril(-1))
-        self.network = GraphNetwork(torch.zeros(dims, dims), dims, hidden, 2, shared=False)
+        self.network = GraphNetwork(nothing, dims, spec.hidden, 2, shared=False)
 
     def forward(self, noise: Tensor, factors: Tensor, z: Tensor) -> Gaussian:
         mean, logvar = self.network(z.unsqueeze(-2) * self.before).unbind(-1)

@@ -103,7 +103,7 @@ def measure(model: VAE, output: Output, images: Tensor, factors: Tensor) -> dict
     `output` is the model's on images (image, pixel) and standardised factors (image, node).
     """
     posterior, prior = output.posterior, prior_of_each(output)
-    parts = kl_parts(posterior, output.prior, axis=-3)
+    parts = kl_parts(posterior, output.prior)
     targets = model.targets(factors)
     return {
         "posterior_variance": posterior.logvar.exp().mean(-3),

@@ -23,7 +23,7 @@ from vaenotes.data.dataset import Dataset, Pool
 from vaenotes.gauge import change_units, regauge
 from vaenotes.model import VAE, Apply
 from vaenotes.objective import Weights, loss
-from vaenotes.schedule import halfway, kl_counts, rate_left
+from vaenotes.schedule import halfway
 from vaenotes.speed import recorded
 
 WORTH_RECORDING = 250  # steps; in fewer, recording one would cost more than it saves
@@ -167,10 +167,11 @@ class Ensemble:
         order = torch.stack([self.order(generator) for generator in self.generators])
         order = order.to(self.device)  # (replica, image)
         batches = order.shape[1] // config.batch
-        self.kl_now.copy_(self.kl_weight * kl_counts(number, config.kl_warmup))
+        self.kl_now.copy_(self.kl_weight * (number > config.kl_warmup))
         for step in range(steps):
             if config.decay:
-                self.optimizer.leave(rate_left((number - 1) * steps + step, config.epochs * steps))
+                done = (number - 1) * steps + step
+                self.optimizer.leave(1 - done / (config.epochs * steps))
             start = step // config.repeats % batches * config.batch
             finite = self.step(order[:, start : start + config.batch])
             if not finite.all():
@@ -189,7 +190,6 @@ class Ensemble:
         """One optimiser step on the images `chosen` (replica, image). Returns, per replica,
         whether its gradients were finite (replica,)."""
         batch = (*self.pool.batch(chosen), *self.draw(chosen.shape[1], self.generators))
-        self.optimizer.clear()
         if self.recorded is None and self.config.epochs * self.epoch_steps >= WORTH_RECORDING:
             self.recorded = recorded(self.gradients, self.parameters, *batch)
         if self.recorded is None:

@@ -8,7 +8,7 @@ from vaenotes.data.digits import MNIST5K_IMAGES, OPTDIGITS_IMAGES, digits, mnist
 from vaenotes.data.dsprites import dsprites
 from vaenotes.data.sprites import grey_sprites, paired_sprites, sprites
 from vaenotes.data.vectors import VECTORS
-from vaenotes.errors import ParameterError, check, meant, shown
+from vaenotes.errors import check_choice
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "sprites": sprites,
@@ -31,10 +31,8 @@ def load(name: str, **options: Any) -> Dataset:
     options: arguments of the data set's function; all of them take images, size and seed.
     Raises ParameterError for an unknown name or a bad value.
     """
-    rule = f"name must be {', '.join(DATASETS)} or a path that ends in .npz"
-    check(isinstance(name, str), rule, name)
-    if make := (DATASETS | VECTORS).get(name):
-        return make(**options)
-    if not name.endswith(".npz"):
-        raise ParameterError(f"{rule}, got {shown(name)}{meant(name, DATASETS)}")
-    return dsprites(name, **options)
+    if isinstance(name, str) and name.endswith(".npz"):
+        return dsprites(name, **options)
+    known = DATASETS | VECTORS
+    check_choice("name", name, known, "a path that ends in .npz")
+    return known[name](**options)

@@ -77,14 +77,7 @@ def _render_rows(rows: np.ndarray, size: int, binary: bool) -> np.ndarray:
 def render(indices: np.ndarray, size: int = 32, binary: bool = True) -> np.ndarray:
     """Pictures of the factors' indices: int (image, 5) -> uint8 (image, size, size), 0 or 255, or
     all that is between them unless `binary`.
-
-    Raises ParameterError for indices that are not in dSprites' grid or a size outside 8..128.
     """
-    check_int("size", size, 8, 128)
-    inside = isinstance(indices, np.ndarray) and indices.dtype.kind in "iu"
-    inside = inside and indices.shape[1:] == (len(COUNTS),)
-    inside = inside and bool(((indices >= 0) & (indices < COUNTS)).all())
-    check(inside, f"indices must be integers (image, 5) from 0 to below {COUNTS}", indices)
     templates, offsets = _templates(size, binary)
     fine, side = templates.shape[-3], templates.shape[-1]
     images = np.zeros((len(indices), size, size), np.uint8)

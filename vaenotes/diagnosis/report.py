@@ -24,11 +24,10 @@ from torch import Tensor
 from vaenotes.diagnosis import figures
 from vaenotes.diagnosis.inputs import Mixture, read_posterior, read_prior
 from vaenotes.diagnosis.status import ACTIVE_VARIANCE, ALIVE_NATS, STATUSES, classify
-from vaenotes.diagnosis.surgery import dim_log_density, estimate, mixture_log_density
+from vaenotes.diagnosis.surgery import Estimate, dim_log_density, estimate, mixture_log_density
 from vaenotes.errors import LARGEST, check, check_int, check_number
 from vaenotes.kl import (
     Diagonal,
-    Estimate,
     Full,
     Gaussian,
     Parts,

@@ -12,8 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaenotes.errors import ParameterError, check
-from vaenotes.kl import Diagonal, Estimate, log_density, sample
+from vaenotes.kl import Diagonal, log_density, sample
+
+
+class Estimate(NamedTuple):
+    """A Monte Carlo mean and its standard error, each (...,), nats."""
+
+    mean: Tensor
+    standard_error: Tensor
 
 
 class Surgery(NamedTuple):
@@ -36,15 +42,9 @@ def surgery(q: Diagonal, p: Diagonal, generator: torch.Generator) -> Surgery:
 
     q: (image, node, dim). p: the same, one draw of the prior's noise per image, or (node, dim) if
     it has none. The images, and the draws, are taken for all there are: q(z) and p(z) are
-    mixtures over them. Time and memory grow with images^2. Raises ParameterError for fewer than
-    2 images, and for a p of another shape or with a full covariance.
+    mixtures over them. Time and memory grow with images^2.
     """
-    shape = tuple(q.mean.shape)
-    fits = len(shape) == 3 and shape[0] >= 2
-    check(fits, "q must be (image, node, dim) with 2 images or more", shape)
-    if not isinstance(p, Diagonal) or p.mean.shape not in (shape, shape[1:]):
-        given = f"a {type(p).__name__} of {tuple(p.mean.shape)}"
-        raise ParameterError(f"p must be a Diagonal of {shape} or {shape[1:]}, got {given}")
+    shape = q.mean.shape
     q = Diagonal(q.mean.double(), q.logvar.double().expand(shape))
     p = Diagonal(p.mean.double().expand(shape), p.logvar.double().expand(shape))
     z = sample(q, torch.randn(shape, generator=generator, dtype=torch.float64))

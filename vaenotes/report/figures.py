@@ -31,7 +31,7 @@ from vaenotes.report.results import (
     shown_node,
 )
 from vaenotes.style import COLOURS, figure
-from vaenotes.theory.closed_forms import lag_share
+from vaenotes.theory import lag_share
 
 RIGHT, WRONG = "#009E73", "#CC79A7"
 VERDICTS = {  # letter and colour; each colour light enough for black letters

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaenotes.errors import ParameterError
 from vaenotes.kl import Full, Gaussian, kl_nats
 from vaenotes.model import VAE
 from vaenotes.objective import reconstruction_nats
@@ -40,17 +39,11 @@ def optimum(
 
     A dim is used where its eigenvalue exceeds kl_weight * noise (Wang & Ziyin 2022, arXiv
     2205.04009, theorem 2). The log-likelihood is log N(x; 0, C) at kl_weight 1; at another weight
-    that of a model whose pixels have kl_weight times the noise. Raises ParameterError where the
-    best noise is asked for at a kl_weight other than 1, or would be 0.
+    that of a model whose pixels have kl_weight times the noise, which has to be given then.
     """
     pixels = len(eigenvalues)
     if noise is None:
-        left_out = eigenvalues[dims:]
-        if kl_weight != 1 or not left_out.sum() > 0:
-            raise ParameterError(
-                "noise must be given where kl_weight is not 1 or the dims explain all, got None"
-            )
-        noise = float(left_out.mean())
+        noise = float(eigenvalues[dims:].mean())
     level = kl_weight * noise
     kept = np.maximum(eigenvalues[:dims], level)
     explained = np.concatenate([kept, np.full(max(pixels - dims, 0), level)])[:pixels]
@@ -71,19 +64,11 @@ def exact_terms(model: VAE, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def constant_prior(model: VAE) -> Gaussian:
-    """The prior (node, dim) of a model whose prior is told nothing of the image and fed no noise.
-
-    Raises ParameterError for any other.
-    """
+    """The prior (node, dim) of a model whose prior neither sees the image nor is fed noise."""
     nodes, dims = model.node_shape
     nothing = model.regression_weight.new_zeros(1, nodes, dims)
     silence = model.regression_weight.new_zeros(1, nodes, model.noise_inputs)
-    prior = model.prior(silence, nothing[..., 0], nothing)
-    if prior.mean.dim() != 2:
-        raise ParameterError(
-            f"prior must be the same for all images, got {type(model.prior).__name__}"
-        )
-    return prior
+    return model.prior(silence, nothing[..., 0], nothing)
 
 
 class Solution(NamedTuple):
