@@ -199,14 +199,6 @@ def arm(settings: Settings, name: str = "notes", **changes: Any) -> list[Config]
     return [replace(base, seed=seed) for seed in seeds]
 
 
-def check_arms(settings: Settings) -> None:
-    """Raise ParameterError unless all arms can be run so: a prior may not admit what some change.
-    Those with edges of their own are left out, as they would have to load the data."""
-    for name, one in ARMS.items():
-        if one.edges is None:
-            arm(settings, name)
-
-
 def run_arms(settings: Settings, names: Sequence[str], **changes: Any) -> dict[str, xr.Dataset]:
     """The runs of some arms; what is missing of any is trained together."""
     return runs.run_arms({name: arm(settings, name, **changes) for name in names})

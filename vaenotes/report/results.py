@@ -8,6 +8,7 @@ distributed over all draws of an epoch, for one node; epochs count from 0.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -17,10 +18,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from vaenotes import trace
 from vaenotes.data.sprites import FACTORS
-from vaenotes.errors import check_choice
+from vaenotes.lab import runs
 from vaenotes.lab.measures import difference, median_of
+from vaenotes.lab.store import Entry
 from vaenotes.lab.summary import Interval
 from vaenotes.report.claims import Findings, Prediction, claims, is_right, predictions
 from vaenotes.style import COLOURS
@@ -63,10 +64,6 @@ FACTS = (
     TAIL,
     "prior mean, dim given up, at the end",
 )
-COSTS = (
-    "training", "cores", "book", "rebuild", "scaling", "kl", "rendering", "precision",
-)  # fmt: skip
-"""The benchmarks whose tables are kept."""
 
 
 @cache
@@ -102,56 +99,30 @@ def full_size(group: str, images: str = "held_out") -> xr.Dataset:
     on `images`: "held_out", or "seen", of which less is kept. What is measured at the end alone
     is here as it was at the end of the last epoch; quantiles are those of all draws of an epoch,
     from the first on, and NaN before it."""
-    facts, arrays = _kept()
+    about, arrays = _kept()
     found = []
-    for number, one in enumerate(facts["replicas"]):
+    for number, one in enumerate(about["replicas"]):
         if one["group"] == group:
             own = {
                 name.removeprefix(f"{number}/"): values
                 for name, values in arrays.items()
                 if name.startswith(f"{number}/")
             }
-            found.append(_dataset(one, own, images))
+            traced = {
+                f"trace/{name.removeprefix('last/').removeprefix(f'{images}/')}": values
+                for name, values in own.items()
+                if images in name
+            }
+            for (what, side), name in NAMES.items():
+                drawn = own[f"bands/{side}_{what}"]
+                traced[f"trace/{name}"] = np.concatenate([np.full_like(drawn[:1], np.nan), drawn])
+            config = one["config"] | {"epochs": one["epochs"]}
+            meta = {"config": config, "diverged": None, "seconds": np.nan}
+            found.append(runs.with_axes(Entry(traced, meta), FACTORS))
     factors = arrays["factors"]
     standard = (factors - factors.mean(0)) / factors.std(0)
     whole = xr.concat(found, dim="replica", join="exact")
     return whole.assign_coords(factors=(("image", "node"), standard))
-
-
-def _dataset(facts: dict[str, Any], arrays: dict[str, np.ndarray], images: str) -> xr.Dataset:
-    variables: dict[str, Any] = {}
-    for name, (axes, unit, meaning) in trace.QUANTITIES.items():
-        values = arrays.get(f"{images}/{name}")
-        if (drawn := arrays.get(f"bands/{_as_drawn(name)}")) is not None:
-            values = np.concatenate([np.full_like(drawn[:1], np.nan), drawn])
-        if values is not None:
-            about = {"units": unit, "long_name": meaning}
-            variables[name] = (("replica", "epoch", *axes), values[None], about)
-    for name, (axes, unit, meaning) in trace.FINAL_QUANTITIES.items():
-        values = arrays.get(f"last/{images}/{name}")
-        if values is not None:
-            about = {"units": unit, "long_name": meaning}
-            variables[name] = (("replica", *axes), values[None], about)
-    config = facts["config"]
-    return xr.Dataset(
-        variables,
-        coords={
-            "epoch": np.arange(facts["epochs"] + 1),
-            "quantile": list(trace.QUANTILES),
-            "node": list(FACTORS),
-            "dim": np.arange(1, config["dims"] + 1),
-            "seed": ("replica", [config["seed"]]),
-            "kl_weight": ("replica", [config["kl_weight"]]),
-            "diverged": ("replica", [-1]),
-            "diverged_step": ("replica", [-1]),
-        },
-    )
-
-
-def _as_drawn(quantity: str) -> str:
-    """The name of a quantity's bands over all draws of an epoch."""
-    side, _, rest = quantity.partition("_")
-    return {"quantiles": f"{side}_mean", "std_quantiles": f"{side}_std"}.get(rest, "")
 
 
 def ends() -> dict[str, xr.Dataset]:
@@ -176,20 +147,12 @@ def finding(prediction: Prediction) -> Interval | None:
     """What came of it, at the epoch that it names; None if no run has got there."""
     arms, _, measure = prediction.finding.rpartition(".")
     epoch = int(prediction.experiment.removeprefix("epoch_"))
-    names = arms.split("-")
-    found = [one for name in names if (one := _at(name, epoch)) is not None]
-    if len(found) < len(names):
+    ended = {(group.split()[0], full_size(group).sizes["epoch"] - 1): group for group in groups()}
+    found = [ended.get((arm, epoch)) for arm in arms.split("-")]
+    if None in found:
         return None
-    one, *reference = found
+    one, *reference = (full_size(str(group)) for group in found)
     return difference(measure, one, *reference) if reference else median_of(measure, one)
-
-
-def _at(arm: str, epoch: int) -> xr.Dataset | None:
-    """An arm's replicas that ended at an epoch."""
-    for group in groups():
-        if group.split()[0] == arm and full_size(group).sizes["epoch"] - 1 == epoch:
-            return full_size(group)
-    return None
 
 
 def judged(row: Prediction) -> str:
@@ -197,19 +160,19 @@ def judged(row: Prediction) -> str:
     found = finding(row)
     if found is None:
         return "not reached"
-    return "right" if found.replicas and is_right(row, {row.finding: found}) else "wrong"
+    return "right" if is_right(row, {row.finding: found}) else "wrong"
 
 
-def prediction_counts() -> dict[str, int]:
+def prediction_counts() -> Counter[str]:
     """How many predictions were right, wrong, and not reached."""
-    found = [judged(row) for row in predictions("full_size")]
-    return {kind: found.count(kind) for kind in ("right", "wrong", "not reached")}
+    return Counter(judged(row) for row in predictions("full_size"))
 
 
-def findings(group: str) -> Findings:
-    """The measures that the ledger's rules ask of the notes' own arm, of one group."""
+def full_size_findings() -> dict[str, Findings]:
+    """What the ledger's rules ask of the notes' own arm, measured of the groups of MAIN, by the
+    title of a table's column."""
     asked = {
-        word
+        word.removeprefix("notes.")
         for claim in claims()
         for rule in (*claim.rules.values(), [claim.effect])
         for condition in rule
@@ -217,13 +180,11 @@ def findings(group: str) -> Findings:
         if word.startswith("notes.")
     }
     return {
-        name: median_of(name.removeprefix("notes."), full_size(group)) for name in sorted(asked)
+        f"full size, {TITLES[group]}": {
+            f"notes.{name}": median_of(name, full_size(group)) for name in sorted(asked)
+        }
+        for group in MAIN
     }
-
-
-def full_size_findings() -> dict[str, Findings]:
-    """The findings of the groups of MAIN, by the title of a table's column."""
-    return {f"full size, {TITLES[group]}": findings(group) for group in MAIN}
 
 
 def losing(found: xr.Dataset, epochs: int = 3) -> tuple[int, int]:
@@ -331,12 +292,5 @@ def tails() -> pd.DataFrame:
 
 
 def cost(name: str) -> dict[str, Any]:
-    """What a benchmark stored: its setting, commit, hardware, versions and rows. Raises
-    ParameterError for an unknown name."""
-    check_choice("name", name, COSTS)
+    """What a benchmark stored: its setting, commit, hardware, versions and rows."""
     return json.loads((FOLDER / f"cost_{name}.json").read_text())
-
-
-def cost_of(name: str, what: str) -> float:
-    """The median of the row whose name starts like this."""
-    return next(row["median"] for row in cost(name)["rows"] if row["what"].startswith(what))
