@@ -27,7 +27,6 @@ from vaenotes.report.page import (
 from vaenotes.report.settings import Settings
 
 BOOK = Path(__file__).parents[1] / "book"
-PAGES = sorted(page for page in BOOK.rglob("*.md") if "_build" not in page.parts)
 ONE = BOOK / "prior_variance.md"  # the page that the README runs
 
 # Parameters
@@ -38,17 +37,6 @@ def test_the_six_parameters_and_their_defaults_are_the_contract():
         "profile": "book", "data": "sprites", "prior": "exogenous",
         "seeds": None, "first_seed": 0, "epochs": None,
     }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"profile": "quick", "data": "mnist5k", "prior": "parents"},
-        {"seeds": 1, "epochs": 1, "first_seed": 2**31 - 1},
-    ],
-)
-def test_allowed_values(values):
-    assert check_parameters(values) == Settings(**values)
 
 
 def test_data_may_be_the_path_of_an_archive(tmp_path, monkeypatch):
@@ -121,7 +109,7 @@ def values_of(cell):
     return {node.target.id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [ONE, BOOK / "api.md"], ids=lambda page: page.stem)
 def test_parameters_are_put_in_before_the_first_cell_and_prose_stays_as_it_is(page):
     text = page.read_text()
     read = with_parameters(text)
