@@ -221,12 +221,6 @@ def test_a_page_of_the_real_library_shows_what_papermill_does_and_the_library_is
 # No failure is silent
 
 
-def test_a_parameter_that_there_is_not_stops_the_build_in_one_line(small_book):
-    exit_code, output = small_book.build("profil=quick")
-    assert exit_code != 0 and "Traceback" not in output
-    assert output.splitlines()[-1] == "VAENOTES_PARAMETERS: unknown parameter 'profil'"
-
-
 def alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -22,9 +22,8 @@ from vaenotes.report.settings import PROFILES, Settings
 @dataclass(frozen=True)
 class Arm:
     """Replicas that differ in their seeds alone. `changes`: what differs from the notes' system,
-    fields of Config, or a function that
-    gives them from those of the system as it is. `edges`: a graph made from the data
-    set's own. `many`: as many seeds as it takes to count what they choose."""
+    fields of Config, or a function that gives them from the system's own. `edges`: a graph made
+    from the data set's own. `many`: as many seeds as it takes to count what they choose."""
 
     title: str
     changes: Mapping[str, Any] | Callable[[Config], Mapping[str, Any]] = field(default_factory=dict)

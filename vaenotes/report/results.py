@@ -54,16 +54,6 @@ NAMES = {
 READ = {"min": 0.0, "p7": 0.07, "p93": 0.93, "max": 1.0}
 """The quantiles that were read off the notes' figures, by column."""
 TAIL = "posterior means, other dim: extremes / (7 to 93 %)"
-FACTS = (
-    "epochs seen",
-    "prior std, dim given up: epoch in which it falls below half",
-    "prior std, dim given up, at the end",
-    "prior std, other dim, at the end",
-    "posterior std, other dim, at the end",
-    "posterior means, other dim: 7 to 93 %",
-    TAIL,
-    "prior mean, dim given up, at the end",
-)
 
 
 @cache
@@ -215,53 +205,53 @@ def notes_bands(what: str) -> xr.Dataset:
 
 
 def bands(runs: xr.Dataset, what: str, node: str | None = None) -> xr.Dataset:
-    """One replica as the notes drew theirs: variables NAMES over (epoch, quantile, place).
+    """One replica as the notes drew theirs, in their node or another: variables NAMES over
+    (epoch, quantile, place).
 
     Epochs count from 0, as each shows what its end has left. Places order the dims of the node:
     first the one whose ratio ends nearer to 1, as the notes' run gave up their first.
     """
-    one = runs.isel(replica=0).sel(node=shown_node(runs, what, node))
+    one = runs.isel(replica=0).sel(node=node or shown_node(runs, what))
     order = one.ratio.isel(epoch=-1).argsort().values[::-1]
     kept = one[[NAMES[what, side] for side in COLOURS]].isel(epoch=slice(1, None), dim=order)
     numbered = kept.assign_coords(epoch=kept.epoch - 1)
     return numbered.drop_vars("dim").rename({"dim": "place"})
 
 
-def shown_node(runs: xr.Dataset, what: str, node: str | None) -> str:
-    """The node asked for, else the notes' own; of other data's nodes the one in its place."""
-    nodes = runs.node.values.tolist()
-    place = FACTORS.index(FIGURES[what][1]) if len(nodes) == len(FACTORS) else 0
-    own = FIGURES[what][1] if FIGURES[what][1] in nodes else nodes[place]
-    return str(node or own)
+def shown_node(runs: xr.Dataset, what: str) -> str:
+    """The notes' own node; of other data's nodes the one in its place, or the last."""
+    nodes, own = runs.node.values.tolist(), FIGURES[what][1]
+    return str(own if own in nodes else nodes[: FACTORS.index(own) + 1][-1])
 
 
 def facts_of(std: xr.Dataset, mean: xr.Dataset) -> dict[str, float]:
-    """Numbers that tell one figure from another, from the bands of stds and of means. The middle of
-    a band is halfway between 7 and 93 %. NaN where a fall was never seen."""
+    """Numbers that tell one figure from another, from the bands of stds and of means; none of a
+    replica that diverged. The middle of a band is halfway between 7 and 93 %. NaN where a fall was
+    never seen."""
     middle = {
         side: std[NAMES["std", side]].sel(quantile=[0.07, 0.93], method="nearest").mean("quantile")
         for side in COLOURS
     }
     given_up, other = (middle["prior"].isel(place=place).dropna("epoch") for place in (0, 1))
-    if not given_up.size:  # it diverged
-        return dict.fromkeys(FACTS, np.nan)
+    if not given_up.size:
+        return {}
     below = given_up < given_up.max() / 2
     halved = below.where(given_up.epoch > given_up.idxmax("epoch"), False)
     spread = mean[NAMES["mean", "posterior"]].isel(place=1).dropna("epoch").isel(epoch=-1)
     low, p7, p93, high = (float(spread.sel(quantile=q, method="nearest")) for q in READ.values())
     constant = mean[NAMES["mean", "prior"]].isel(place=0).dropna("epoch").isel(epoch=-1)
     posterior = middle["posterior"].isel(place=1).dropna("epoch")
-    numbers = (
-        float(given_up.epoch[-1]) + 1,
-        float(halved.idxmax("epoch")) if halved.any() else np.nan,
-        float(given_up[-1]),
-        float(other[-1]),
-        float(posterior[-1]),
-        p93 - p7,
-        (high - low) / (p93 - p7),
-        float(constant.mean("quantile")),
-    )
-    return dict(zip(FACTS, numbers, strict=True))
+    fell = float(halved.idxmax("epoch")) if halved.any() else np.nan
+    return {
+        "epochs seen": float(given_up.epoch[-1]) + 1,
+        "prior std, dim given up: epoch in which it falls below half": fell,
+        "prior std, dim given up, at the end": float(given_up[-1]),
+        "prior std, other dim, at the end": float(other[-1]),
+        "posterior std, other dim, at the end": float(posterior[-1]),
+        "posterior means, other dim: 7 to 93 %": p93 - p7,
+        TAIL: (high - low) / (p93 - p7),
+        "prior mean, dim given up, at the end": float(constant.mean("quantile")),
+    }
 
 
 def comparison(runs: Mapping[str, xr.Dataset]) -> pd.DataFrame:
