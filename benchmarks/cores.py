@@ -16,7 +16,7 @@ ROUNDS, REPLICAS, EPOCHS = 3, 32, 5
 
 def rate(cores: int) -> float:
     """Images x replicas per second of the clock."""
-    os.environ["LOKY_MAX_CPU_COUNT"] = str(cores)  # what joblib reads
+    os.environ["LOKY_MAX_CPU_COUNT"] = str(cores)  # what loky reads
     configs = [Config(epochs=EPOCHS, seed=seed) for seed in range(REPLICAS)]
     datasets = {config: runs.load_data(config) for config in configs}
     start = time.perf_counter()

@@ -61,7 +61,6 @@ def dot(x):
 """,
     "report/__init__.py": "from vaenotes.report.page import Page\n",
     "report/page.py": """
-import os
 from dataclasses import asdict, dataclass, fields
 from vaenotes.errors import ParameterError
 
@@ -82,7 +81,6 @@ class Page:
 
 def read_parameters(text):
     words = dict(word.split("=") for word in text.split())
-    words |= {"data": os.path.abspath(words["data"])} if "data" in words else {}
     return {name: int(word) if word.isdigit() else word for name, word in words.items()}
 
 def check_parameters(values):

@@ -49,7 +49,6 @@ def test_data_may_be_the_path_of_an_archive(tmp_path, monkeypatch):
     with zipfile.ZipFile("dsprites.npz", "w"):
         pass
     assert Settings(data="dsprites.npz").data == str(tmp_path / "dsprites.npz")
-    assert read_parameters("data=a/b.npz") == {"data": str(tmp_path / "a" / "b.npz")}
 
 
 SEEDS = "seeds, if not None, must be an integer in 1..10000, got "

@@ -180,7 +180,7 @@ def lag(measured: Mapping[float, Interval]) -> Figure:
 
 
 @figure
-def elbo(arms: Mapping[str, xr.Dataset], best: float, halfway: int | None = None) -> Figure:
+def elbo(arms: Mapping[str, xr.Dataset], best: float, halfway: int) -> Figure:
     """ELBO by epoch (median over replicas, and their range), below the largest likelihood `best`;
     `halfway`: the epoch at whose end some arms changed their units."""
     colours = [*mpl.colormaps["viridis"](np.linspace(0, 0.85, len(arms)))]
@@ -192,8 +192,7 @@ def elbo(arms: Mapping[str, xr.Dataset], best: float, halfway: int | None = None
         ax.fill_between(runs.epoch, low, high, color=colour, alpha=0.2, lw=0)
         ax.plot(runs.epoch, value.median("replica"), color=colour, label=title)
     ax.axhline(best, color="black", lw=0.8, ls=":", label="largest likelihood")
-    if halfway is not None:
-        ax.axvline(halfway, color="grey", lw=0.8)
+    ax.axvline(halfway, color="grey", lw=0.8)
     ax.set(xlabel="epoch", ylabel="ELBO (nats per image)", ylim=(best - 30, best + 2))
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return drawn

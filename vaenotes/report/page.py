@@ -12,7 +12,6 @@ from ast import literal_eval
 from collections.abc import Collection, Mapping
 from dataclasses import fields
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaenotes.errors import ParameterError, check, meant
@@ -151,8 +150,7 @@ def _annotation(of: Any) -> str:
 
 
 def read_parameters(text: str) -> dict[str, Any]:
-    """Parse "name=value name=value", quoted as in a shell; what is no number or None is text. The
-    path of a data file is meant from where it is read, and made absolute.
+    """Parse "name=value name=value", quoted as in a shell; what is no number or None is text.
 
     Raises ParameterError for what is no such text; names and values are not checked here.
     """
@@ -167,10 +165,8 @@ def read_parameters(text: str) -> dict[str, Any]:
         check(bool(name.isidentifier() and equals), rule, word)
         try:
             parameters[name] = literal_eval(value)
-        except (ValueError, SyntaxError):  # a word
+        except (SyntaxError, TypeError, ValueError):  # a word
             parameters[name] = value
-    if (data := str(parameters.get("data"))).endswith(".npz"):
-        parameters["data"] = str(Path(data).absolute())  # pages are executed in other folders
     return parameters
 
 

@@ -14,6 +14,7 @@ import os
 import platform
 from collections.abc import Iterable
 from concurrent.futures import Future
+from dataclasses import asdict
 from importlib.metadata import distributions
 from pathlib import Path
 from shutil import rmtree
@@ -58,8 +59,8 @@ class Build:
 
     def __init__(self, app: Sphinx):
         try:
-            self.parameters = read_parameters(os.environ.get("VAENOTES_PARAMETERS", ""))
-            self.settings = check_parameters(self.parameters)
+            parameters = read_parameters(os.environ.get("VAENOTES_PARAMETERS", ""))
+            self.settings = check_parameters(parameters)
         except ParameterError as error:  # which Jupyter Book would bury under a traceback
             raise SystemExit(f"VAENOTES_PARAMETERS: {error}") from None
         self.state = state(self.settings.data)
@@ -149,7 +150,7 @@ class Build:
         for name in names:
             path = Path(env.doc2path(name))
             self.sources[path] = path.read_text("utf-8")
-            text = with_parameters(self.sources[path], self.parameters)
+            text = with_parameters(self.sources[path], asdict(self.settings))
             reader = create_nb_reader(str(path), env.myst_config, env.mystnb_config, text)
             if reader is None:  # prose
                 continue
@@ -162,7 +163,7 @@ class Build:
 
     def _give_source(self, app: Sphinx, name: str, content: list[str]) -> None:
         source = self.sources[Path(app.env.doc2path(name))]
-        content[0] = with_parameters(source, self.parameters)
+        content[0] = with_parameters(source, asdict(self.settings))
 
     def _remove_old_pages(self, app: Sphinx, env: BuildEnvironment) -> None:
         """As the new ones are about to be written: so old and new are never mixed, and none is
