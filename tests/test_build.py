@@ -288,14 +288,6 @@ def test_pages_are_executed_side_by_side_and_every_failure_is_said(small_book):
     assert not (small_book.html / "index.html").exists()
 
 
-def test_if_the_first_page_fails_no_other_is_executed(small_book):
-    small_book.add("index", "1 / 0")
-    exit_code, output = small_book.build()
-    assert exit_code == 1
-    assert output.endswith(f"these pages failed: {small_book.root}/book/index.md\n")
-    assert " page " not in output
-
-
 @in_proc
 def test_an_interrupted_build_ends_at_once_with_its_kernels_and_no_second_disturbs_it(small_book):
     root = small_book.root

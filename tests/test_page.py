@@ -51,27 +51,16 @@ def test_data_may_be_the_path_of_an_archive(tmp_path, monkeypatch):
     assert Settings(data="dsprites.npz").data == str(tmp_path / "dsprites.npz")
 
 
-SEEDS = "seeds, if not None, must be an integer in 1..10000, got "
-EPOCHS = "epochs, if not None, must be an integer in 1..100000, got "
-FIRST_SEED = "first_seed must be an integer in 0..2147483647, got "
-
-
 @pytest.mark.parametrize(
     ("namespace", "message"),
     [
         ({"sed": 3}, "unknown parameter 'sed'; did you mean 'seeds'? (allowed: profile, data, "),
         ({"colour": None}, "unknown parameter 'colour' (allowed: profile, data, prior, seeds, "),
-        ({"exit": 3}, "unknown parameter 'exit'"),
-        ({"seeds": "abc"}, SEEDS + "'abc'"),
-        ({"seeds": 0}, SEEDS + "0"),
-        ({"seeds": True}, SEEDS + "True"),
-        ({"epochs": 1.5}, EPOCHS + "1.5"),
-        ({"first_seed": -1}, FIRST_SEED + "-1"),
-        ({"first_seed": 2**31}, FIRST_SEED + "2147483648"),
-        ({"first_seed": None}, FIRST_SEED + "None"),
+        ({"seeds": True}, "seeds, if not None, must be an integer in 1..10000, got True"),
+        ({"epochs": 1.5}, "epochs, if not None, must be an integer in 1..100000, got 1.5"),
+        ({"first_seed": -1}, "first_seed must be an integer in 0..2147483647, got -1"),
         ({"profile": "quik"}, "full, notes, got 'quik'; did you mean 'quick'?"),
         ({"data": "mnist"}, "data must be one of sprites, grey_sprites, paired_sprites, mnist5k, "),
-        ({"data": 3}, "the path of an existing .npz file, got 3"),
         ({"prior": []}, "prior must be one of exogenous, shuffled, nodes, constant, "),
     ],
 )

@@ -36,13 +36,6 @@ def test_a_group_is_what_its_name_says_and_agrees_with_itself(group):
     assert np.isfinite(seen.kl_nats).all() and not (seen.kl_nats == found.kl_nats).all()
 
 
-def test_a_long_run_goes_on_from_the_short_one_of_its_seed():
-    long = full_size("unsupervised_repeated long")
-    short = full_size("unsupervised_repeated").sel(replica=long.seed.values)
-    same = slice(0, short.sizes["epoch"])
-    np.testing.assert_allclose(long.kl_nats.isel(epoch=same), short.kl_nats, rtol=1e-3)
-
-
 def test_losing_counts_the_replicas_whose_weaker_dim_fell():
     found = full_size("unsupervised_repeated").copy(deep=True)
     assert found.sizes["replica"] == 3
@@ -79,17 +72,6 @@ def test_the_script_asks_for_the_configurations_that_were_run():
 
 
 # The notes' figures
-
-
-def test_every_digitised_series_runs_forward_and_its_quantiles_rise():
-    table = digitised()
-    for _, series in table.groupby(["figure", "quantity", "node", "dim"]):
-        assert (series.epoch.diff().dropna() > 0).all() and series.epoch.between(0, 29).all()
-    whole = table.dropna()
-    assert len(whole) > 100
-    for low, high in (("min", "p7"), ("p7", "p93"), ("p93", "max")):
-        assert (whole[low] <= whole[high]).all()
-    assert table[table.quantity.str.contains("std")]["max"].between(0, 2).all()
 
 
 def test_the_figures_say_what_was_read_off_them_by_hand():
