@@ -399,7 +399,6 @@ def main() -> None:
     parser.add_argument("seconds", type=float)
     parser.add_argument("--state", type=Path, default=Path("/tmp/full_size.pt"))
     parser.add_argument("--cpu", type=int, default=0)
-    parser.add_argument("--bench", type=int, default=0)
     parser.add_argument("--arms", nargs="*", default=list(ARMS))
     parser.add_argument("--seeds", nargs="*", type=int)
     asked = parser.parse_args()
@@ -433,16 +432,6 @@ def main() -> None:
         function(one.parameters, *example)
     one.noise.manual_seed(one.config.seed)
     print(f"compiled in {time.perf_counter() - start:.1f} s", flush=True)
-    if asked.bench:
-        for number in (1, len(replicas)):
-            start = time.perf_counter()
-            batch = Steps(replicas[:number], True, function)
-            ready = time.perf_counter()
-            batch.epoch(asked.bench)
-            took = (time.perf_counter() - ready) / asked.bench
-            print(f"{number} replicas: captured in {ready - start:.1f} s, "
-                  f"{1e3 * took:.3f} ms a step", flush=True)  # fmt: skip
-        return
     graphs: dict[tuple[Any, ...], Steps] = {}
     longest = 0.0
     while True:

@@ -38,8 +38,7 @@ PAGE = f"""\
 {OPENING}
 ```{{code-cell}} python3
 from myst_nb import glue
-from vaenotes.answers import ANSWER, fetch
-fetch()
+from vaenotes.answers import ANSWER
 glue("answer", ANSWER + 1)
 glue("profile", page.settings.profile, display=False)
 ```
@@ -50,19 +49,7 @@ The profile is {{glue:text}}`profile`.
 LIBRARY = {
     "__init__.py": "",
     "errors.py": "class ParameterError(ValueError):\n    pass\n",
-    "answers.py": '''
-import os
-import warnings
-
-ANSWER = 41
-
-def fetch():
-    """As if one replica had been trained, and two found."""
-    warnings.warn("a warning names this file")
-    if path := os.environ.get("VAENOTES_USED"):
-        with open(path, "a") as file:
-            file.write("found a\\nfound b\\ntrained c\\nfound c\\n")
-''',
+    "answers.py": "import warnings\n\nANSWER = 41\nwarnings.warn('a warning names this file')\n",
     "lab/__init__.py": "from vaenotes.lab import plots\n",
     "lab/plots.py": """
 from IPython.display import SVG
@@ -73,15 +60,7 @@ def dot(x):
     return SVG(f'<svg xmlns="http://www.w3.org/2000/svg">\\n{circle}\\n</svg>')
 """,
     "report/__init__.py": "from vaenotes.report.page import Page\n",
-    "report/arms.py": """
-from vaenotes.errors import ParameterError
-
-def check_arms(settings):
-    if settings.seeds == 13:
-        raise ParameterError("regauge must be None with this prior")
-""",
     "report/page.py": """
-import os
 from dataclasses import asdict, dataclass, fields
 from vaenotes.errors import ParameterError
 
@@ -102,7 +81,6 @@ class Page:
 
 def read_parameters(text):
     words = dict(word.split("=") for word in text.split())
-    words |= {"data": os.path.abspath(words["data"])} if "data" in words else {}
     return {name: int(word) if word.isdigit() else word for name, word in words.items()}
 
 def check_parameters(values):

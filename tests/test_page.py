@@ -27,7 +27,6 @@ from vaenotes.report.page import (
 from vaenotes.report.settings import Settings
 
 BOOK = Path(__file__).parents[1] / "book"
-PAGES = sorted(page for page in BOOK.rglob("*.md") if "_build" not in page.parts)
 ONE = BOOK / "prior_variance.md"  # the page that the README runs
 
 # Parameters
@@ -40,17 +39,6 @@ def test_the_six_parameters_and_their_defaults_are_the_contract():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"profile": "quick", "data": "mnist5k", "prior": "parents"},
-        {"seeds": 1, "epochs": 1, "first_seed": 2**31 - 1},
-    ],
-)
-def test_allowed_values(values):
-    assert check_parameters(values) == Settings(**values)
-
-
 def test_data_may_be_the_path_of_an_archive(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ParameterError, match="the path of an existing"):
@@ -61,12 +49,6 @@ def test_data_may_be_the_path_of_an_archive(tmp_path, monkeypatch):
     with zipfile.ZipFile("dsprites.npz", "w"):
         pass
     assert Settings(data="dsprites.npz").data == str(tmp_path / "dsprites.npz")
-    assert read_parameters("data=a/b.npz") == {"data": str(tmp_path / "a" / "b.npz")}
-
-
-SEEDS = "seeds, if not None, must be an integer in 1..10000, got "
-EPOCHS = "epochs, if not None, must be an integer in 1..100000, got "
-FIRST_SEED = "first_seed must be an integer in 0..2147483647, got "
 
 
 @pytest.mark.parametrize(
@@ -74,17 +56,11 @@ FIRST_SEED = "first_seed must be an integer in 0..2147483647, got "
     [
         ({"sed": 3}, "unknown parameter 'sed'; did you mean 'seeds'? (allowed: profile, data, "),
         ({"colour": None}, "unknown parameter 'colour' (allowed: profile, data, prior, seeds, "),
-        ({"exit": 3}, "unknown parameter 'exit'"),
-        ({"seeds": "abc"}, SEEDS + "'abc'"),
-        ({"seeds": 0}, SEEDS + "0"),
-        ({"seeds": True}, SEEDS + "True"),
-        ({"epochs": 1.5}, EPOCHS + "1.5"),
-        ({"first_seed": -1}, FIRST_SEED + "-1"),
-        ({"first_seed": 2**31}, FIRST_SEED + "2147483648"),
-        ({"first_seed": None}, FIRST_SEED + "None"),
+        ({"seeds": True}, "seeds, if not None, must be an integer in 1..10000, got True"),
+        ({"epochs": 1.5}, "epochs, if not None, must be an integer in 1..100000, got 1.5"),
+        ({"first_seed": -1}, "first_seed must be an integer in 0..2147483647, got -1"),
         ({"profile": "quik"}, "full, notes, got 'quik'; did you mean 'quick'?"),
         ({"data": "mnist"}, "data must be one of sprites, grey_sprites, paired_sprites, mnist5k, "),
-        ({"data": 3}, "the path of an existing .npz file, got 3"),
         ({"prior": []}, "prior must be one of exogenous, shuffled, nodes, constant, "),
     ],
 )
@@ -121,7 +97,7 @@ def values_of(cell):
     return {node.target.id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [ONE, BOOK / "api.md"], ids=lambda page: page.stem)
 def test_parameters_are_put_in_before_the_first_cell_and_prose_stays_as_it_is(page):
     text = page.read_text()
     read = with_parameters(text)

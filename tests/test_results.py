@@ -11,7 +11,6 @@ import pytest
 import xarray as xr
 
 from vaenotes import trace
-from vaenotes.errors import ParameterError
 from vaenotes.lab.summary import alive
 from vaenotes.report import results
 from vaenotes.report.claims import predictions
@@ -35,13 +34,6 @@ def test_a_group_is_what_its_name_says_and_agrees_with_itself(group):
     assert ((final.kl_nats > 0.1) == alive(found)).all()
     seen = full_size(group, "seen")
     assert np.isfinite(seen.kl_nats).all() and not (seen.kl_nats == found.kl_nats).all()
-
-
-def test_a_long_run_goes_on_from_the_short_one_of_its_seed():
-    long = full_size("unsupervised_repeated long")
-    short = full_size("unsupervised_repeated").sel(replica=long.seed.values)
-    same = slice(0, short.sizes["epoch"])
-    np.testing.assert_allclose(long.kl_nats.isel(epoch=same), short.kl_nats, rtol=1e-3)
 
 
 def test_losing_counts_the_replicas_whose_weaker_dim_fell():
@@ -80,17 +72,6 @@ def test_the_script_asks_for_the_configurations_that_were_run():
 
 
 # The notes' figures
-
-
-def test_every_digitised_series_runs_forward_and_its_quantiles_rise():
-    table = digitised()
-    for _, series in table.groupby(["figure", "quantity", "node", "dim"]):
-        assert (series.epoch.diff().dropna() > 0).all() and series.epoch.between(0, 29).all()
-    whole = table.dropna()
-    assert len(whole) > 100
-    for low, high in (("min", "p7"), ("p7", "p93"), ("p93", "max")):
-        assert (whole[low] <= whole[high]).all()
-    assert table[table.quantity.str.contains("std")]["max"].between(0, 2).all()
 
 
 def test_the_figures_say_what_was_read_off_them_by_hand():
@@ -152,7 +133,7 @@ def test_facts_of_a_figure_whose_answers_are_known():
     never = facts(made_up(halves_at=11))
     assert np.isnan(never["prior std, dim given up: epoch in which it falls below half"])
     gone = made_up()
-    assert np.isnan(list(facts(gone.where(gone.epoch < 0)).values())).all()
+    assert facts(gone.where(gone.epoch < 0)) == {}
 
 
 def test_tails_are_of_the_dim_that_carries_more_in_each_replica():
@@ -171,10 +152,10 @@ def test_tails_are_of_the_dim_that_carries_more_in_each_replica():
 def test_other_data_are_shown_in_the_node_of_the_same_place():
     other = made_up().assign_coords(node=["digit", "ink", "slant", "width", "height"])
     for what, node in (("std", "digit"), ("mean", "height")):
-        assert results.shown_node(other, what, None) == node
+        assert results.shown_node(other, what) == node
         xr.testing.assert_equal(bands(other, what), bands(other, what, node))
     few = other.isel(node=[0])
-    assert results.shown_node(few, "mean", None) == "digit"
+    assert results.shown_node(few, "mean") == "digit"
     assert list(results.comparison({"few": few})) == ["the notes", "few"]
 
 
@@ -193,9 +174,8 @@ def test_a_replica_that_was_trained_on_counts_once_as_it_ended():
 # Costs
 
 
-def test_every_cost_was_measured_at_a_clean_commit_and_another_is_one_clear_line():
-    for kept in map(results.cost, results.COSTS):
+def test_every_cost_was_measured_at_a_clean_commit():
+    for path in results.FOLDER.glob("cost_*.json"):
+        kept = results.cost(path.stem.removeprefix("cost_"))
         assert kept["commit"].isalnum() and kept["hardware"] and kept["rows"]
         assert all(row["low"] <= row["median"] <= row["high"] for row in kept["rows"])
-    with pytest.raises(ParameterError, match="name must be one of training"):
-        results.cost("trainings")

@@ -263,3 +263,4 @@ PRIORS: dict[str, type[Prior]] = {
     "cholesky": CholeskyPrior,
     "standard": StandardPrior,
 }
+"""Every prior, by the name that a configuration gives."""

@@ -17,6 +17,7 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "mnist5k": mnist5k,
     "digits": digits,
 }
+"""Every data set of images, by the name that a configuration gives."""
 # How many images there are, where they are not drawn at will.
 MOST_IMAGES = {
     "mnist5k": MNIST5K_IMAGES,

@@ -67,7 +67,7 @@ def run_arms(
     found = {}
     for name, configs in arms.items():
         dataset = load_data(configs[0])
-        replicas = [_with_axes(entries[config], dataset.factor_names) for config in configs]
+        replicas = [with_axes(entries[config], dataset.factor_names) for config in configs]
         runs = xr.concat(replicas, dim="replica", join="exact")
         shown = dataset.standard_factors[: runs.sizes["image"]]
         found[name] = runs.assign_coords(factors=(("image", "node"), shown))
@@ -207,14 +207,14 @@ def _pack(result: Result) -> Entry:
     return Entry(arrays, {"config": asdict(result.config), **facts})
 
 
-def _with_axes(entry: Entry, nodes: Sequence[str]) -> xr.Dataset:
+def with_axes(entry: Entry, nodes: Sequence[str]) -> xr.Dataset:
     """One replica's trace with named axes, of which "replica" has length one."""
     variables = {}
     for leading, table in ((["epoch"], trace.QUANTITIES), ([], trace.FINAL_QUANTITIES)):
         for name, (axes, unit, meaning) in table.items():
-            array = entry.arrays[f"trace/{name}"]
-            about = {"units": unit, "long_name": meaning}
-            variables[name] = (("replica", *leading, *axes), array[None], about)
+            if (array := entry.arrays.get(f"trace/{name}")) is not None:
+                about = {"units": unit, "long_name": meaning}
+                variables[name] = (("replica", *leading, *axes), array[None], about)
     meta = entry.meta
     diverged_epoch, diverged_step = meta["diverged"] or (-1, -1)
     epochs = meta["config"]["epochs"]

@@ -22,9 +22,8 @@ from vaenotes.report.settings import PROFILES, Settings
 @dataclass(frozen=True)
 class Arm:
     """Replicas that differ in their seeds alone. `changes`: what differs from the notes' system,
-    fields of Config, or a function that
-    gives them from those of the system as it is. `edges`: a graph made from the data
-    set's own. `many`: as many seeds as it takes to count what they choose."""
+    fields of Config, or a function that gives them from the system's own. `edges`: a graph made
+    from the data set's own. `many`: as many seeds as it takes to count what they choose."""
 
     title: str
     changes: Mapping[str, Any] | Callable[[Config], Mapping[str, Any]] = field(default_factory=dict)
@@ -197,14 +196,6 @@ def arm(settings: Settings, name: str = "notes", **changes: Any) -> list[Config]
     if chosen.edges is not None:
         base = replace(base, edges=chosen.edges(runs.load_data(base)))
     return [replace(base, seed=seed) for seed in seeds]
-
-
-def check_arms(settings: Settings) -> None:
-    """Raise ParameterError unless all arms can be run so: a prior may not admit what some change.
-    Those with edges of their own are left out, as they would have to load the data."""
-    for name, one in ARMS.items():
-        if one.edges is None:
-            arm(settings, name)
 
 
 def run_arms(settings: Settings, names: Sequence[str], **changes: Any) -> dict[str, xr.Dataset]:

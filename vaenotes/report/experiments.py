@@ -27,16 +27,14 @@ class Experiment:
     """Arms, and what is measured of them.
 
     `each`: measures taken of every arm. `main`: the arms that are run on other data and with
-    another encoder too: those that the ledger's rules need.
-    `changes`: (arm, reference): the measures whose difference, seed by seed, is taken.
-    `twins`: (arm, reference): measures of the pair (measures.PAIRED).
+    another encoder too: those that the ledger's rules need. `changes`: (arm, reference): the
+    measures whose difference, seed by seed, is taken, or that are of the pair (measures.PAIRED).
     """
 
     arms: Sequence[str]
     main: Sequence[str]
     each: Sequence[str]
     changes: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
-    twins: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
 
 
 class Outcome(NamedTuple):
@@ -88,7 +86,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         ["notes", "swapped", "per_node", "no_edges", "per_node_no_edges", "cholesky", "ordered"],
         ["notes", "swapped", "per_node", "per_node_no_edges"],
         ["agree", "chance", "first", "second", "one_per_node"],
-        twins={("swapped", "notes"): ["mirrored"]},
+        changes={("swapped", "notes"): ["mirrored"]},
     ),
     "is_the_dead_dim_used": Experiment(
         ["notes", "supervised"], ["notes", "supervised"],
@@ -119,12 +117,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         changes={
             ("narrow_start", "notes"): ["prior_variance_used", "kl_used", "ratio_used"],
             ("wide_start", "notes"): ["prior_variance_used", "kl_used", "ratio_used"],
-            ("regauged", "notes"): ["kl_total", "reconstruction"],
             ("matched", "notes"): ["kl_total", "reconstruction"],
-        },
-        twins={
-            ("regauged", "notes"): ["variance_jump", "ratio_jump", "kl_jump",
-                                    "reconstruction_jump"],
+            ("regauged", "notes"): ["kl_total", "reconstruction", "variance_jump", "ratio_jump",
+                                    "kl_jump", "reconstruction_jump"],
         },
     ),
     "why_the_means_differ_in_scale": Experiment(
@@ -173,7 +168,7 @@ def experiment(settings: Settings, *names: str, main: bool = False, **changes: A
 
     `main`: their main arms alone. `changes`: fields of Config that differ in every arm. Findings
     are named "arm.measure", and "arm-reference.measure" for a difference seed by seed or a measure
-    of twins. Raises ParameterError for an unknown name.
+    of the pair. Raises ParameterError for an unknown name.
     """
     for name in names:
         check_choice("experiment", name, EXPERIMENTS)
@@ -206,13 +201,9 @@ def findings_of(experiment: Experiment, arms: Mapping[str, xr.Dataset]) -> dict[
         for name, found in arms.items()
         for measure in experiment.each
     }
-    for table, compare in (
-        (experiment.changes, measures.difference),
-        (experiment.twins, measures.paired),
-    ):
-        for (one, other), names in table.items():
-            if one in arms and other in arms:
-                for measure in names:
-                    interval = compare(measure, arms[one], arms[other])
-                    findings[f"{one}-{other}.{measure}"] = interval
+    for (one, other), names in experiment.changes.items():
+        if one in arms and other in arms:
+            for measure in names:
+                compare = measures.paired if measure in measures.PAIRED else measures.difference
+                findings[f"{one}-{other}.{measure}"] = compare(measure, arms[one], arms[other])
     return findings

@@ -180,7 +180,7 @@ def lag(measured: Mapping[float, Interval]) -> Figure:
 
 
 @figure
-def elbo(arms: Mapping[str, xr.Dataset], best: float, halfway: int | None = None) -> Figure:
+def elbo(arms: Mapping[str, xr.Dataset], best: float, halfway: int) -> Figure:
     """ELBO by epoch (median over replicas, and their range), below the largest likelihood `best`;
     `halfway`: the epoch at whose end some arms changed their units."""
     colours = [*mpl.colormaps["viridis"](np.linspace(0, 0.85, len(arms)))]
@@ -192,8 +192,7 @@ def elbo(arms: Mapping[str, xr.Dataset], best: float, halfway: int | None = None
         ax.fill_between(runs.epoch, low, high, color=colour, alpha=0.2, lw=0)
         ax.plot(runs.epoch, value.median("replica"), color=colour, label=title)
     ax.axhline(best, color="black", lw=0.8, ls=":", label="largest likelihood")
-    if halfway is not None:
-        ax.axvline(halfway, color="grey", lw=0.8)
+    ax.axvline(halfway, color="grey", lw=0.8)
     ax.set(xlabel="epoch", ylabel="ELBO (nats per image)", ylim=(best - 30, best + 2))
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return drawn
@@ -232,20 +231,23 @@ def against(
 
 
 @figure
-def notes_figure(runs: xr.Dataset, what: str, node: str | None = None) -> Figure:
+def notes_figure(runs: xr.Dataset, what: str) -> Figure:
     """The notes' figure of one replica: a row per dim, posterior and prior side by side; the notes'
-    own curves on top, dashed between 7 and 93 %, dotted at the extremes, for the node that they
-    show. `what`: "std" or "mean"."""
-    shown = bands(runs, what, node)
-    theirs = notes_bands(what) if shown_node(runs, what, node) == FIGURES[what][1] else None
+    own curves on top, dashed between 7 and 93 %, dotted at the extremes, if it has the node that
+    they show. `what`: "std" or "mean"."""
+    shown, theirs = bands(runs, what), notes_bands(what)
+    has_node = FIGURES[what][1] in runs.node.values
     drawn = Figure(figsize=(7.2, 4.2))
     axes = drawn.subplots(2, 2, sharex=True)
     for place, row in enumerate(axes):
         for ax, side in zip(row, COLOURS, strict=True):
             name = NAMES[what, side]
             _bands(ax, shown[name].isel(place=place), COLOURS[side])
-            if theirs is not None:
-                _curves(ax, theirs[name].isel(place=place).dropna("epoch"))
+            curves = theirs[name].isel(place=place).dropna("epoch")
+            for level, style in zip(READ.values(), (":", "--", "--", ":"), strict=True):
+                if has_node:
+                    line = curves.sel(quantile=level)
+                    ax.plot(line.epoch, line, color="black", ls=style, lw=0.9)
             ax.set_title(f"{side} {what}, {('dim given up', 'other dim')[place]}", loc="left")
     for ax in axes[-1]:
         ax.set_xlabel("epoch, from 0 as in the notes")
@@ -261,18 +263,12 @@ def _bands(ax: Axes, values: xr.DataArray, colour: str) -> None:
     ax.plot(values.epoch, values.isel(quantile=len(levels) // 2), color=colour, lw=1.2)
 
 
-def _curves(ax: Axes, values: xr.DataArray) -> None:
-    for level, style in zip(READ.values(), (":", "--", "--", ":"), strict=True):
-        line = values.sel(quantile=level)
-        ax.plot(line.epoch, line, color="black", ls=style, lw=0.9)
-
-
 @figure
 def mistaken(runs: xr.Dataset) -> Figure:
     """Averages of the stds of one replica in the node of std_behaviour: on the left as the notes'
     first panel drew them, with the prior's average taken of the posterior's numbers, on the right
     as they are. Black: the notes' own curves."""
-    one = runs.isel(replica=0, epoch=slice(1, None)).sel(node=shown_node(runs, "std", None))
+    one = runs.isel(replica=0, epoch=slice(1, None)).sel(node=shown_node(runs, "std"))
     order = one.ratio.isel(epoch=-1).argsort().values[::-1]
     average = {side: one[f"{side}_variance"].isel(dim=order) ** 0.5 for side in COLOURS}
     theirs = digitised().query("figure == 'scalars of 22 July'")

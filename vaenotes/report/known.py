@@ -20,11 +20,11 @@ import xarray as xr
 from vaenotes.config import Config
 from vaenotes.data.dataset import pixels
 from vaenotes.data.load import load
-from vaenotes.errors import check_choice
 from vaenotes.lab import runs
 from vaenotes.lab.measures import median_of
 from vaenotes.lab.summary import ALIVE_RATIO, Interval, median_interval, survivors
 from vaenotes.report.settings import PROFILES, Settings
+from vaenotes.report.tables import text
 from vaenotes.theory import ppca
 from vaenotes.trace import EVALUATION_IMAGES
 
@@ -154,8 +154,7 @@ def _on_manifolds() -> dict[str, Known]:
 
 
 def configs(settings: Settings, name: str) -> list[Config]:
-    """One configuration of an arm per seed. Raises ParameterError for an unknown name."""
-    check_choice("arm", name, arms())
+    """One configuration of an arm per seed."""
     profile, chosen = PROFILES[settings.profile], arms()[name]
     epochs = chosen.rounds * (settings.epochs or profile.epochs)
     seeds = settings.all_seeds(math.ceil(chosen.share * profile.seeds))
@@ -165,7 +164,7 @@ def configs(settings: Settings, name: str) -> list[Config]:
 
 def run(settings: Settings, names: Sequence[str]) -> dict[str, xr.Dataset]:
     """The runs of some arms, by name, each as `lab.run` returns it; what is missing of any is
-    trained together. Raises ParameterError as `configs` does."""
+    trained together."""
     return runs.run_arms({name: configs(settings, name) for name in names})
 
 
@@ -201,15 +200,8 @@ def shortfall(settings: Settings, name: str) -> Interval:
 
 def shortfall_table(settings: Settings, names: Sequence[str]) -> pd.DataFrame:
     """`shortfall`, a row per arm."""
-    rows = {}
-    for name in names:
-        short = shortfall(settings, name)
-        rows[arms()[name].title] = {
-            "nats short (median)": f"{short.value:.3f}",
-            "95% interval": f"{short.low:.3f} to {short.high:.3f}",
-            "replicas": short.replicas,
-        }
-    return pd.DataFrame(rows).T
+    short = {arms()[name].title: text(shortfall(settings, name)) for name in names}
+    return pd.Series(short).to_frame("nats short: median, 95% interval")
 
 
 def ratio_panels(settings: Settings, found: Mapping[str, xr.Dataset]) -> Panels:
@@ -314,11 +306,9 @@ def dims_table(found: Mapping[str, xr.Dataset], kind: str) -> pd.DataFrame:
     rows = {}
     for name, of in of_kind(found, kind).items():
         arm, counted = arms()[name], used(name, of)
-        interval = median_interval(counted)
         rows[arm.title] = {
             "expected": arm.dims,
-            "median": f"{interval.value:g}",
-            "95% interval": f"{interval.low:g} to {interval.high:g}",
+            "median, 95% interval": text(median_interval(counted)),
             "exactly so": f"{(counted == arm.dims).sum()} of {len(counted)}",
         }
     return pd.DataFrame(rows).T

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import shlex
 import warnings
+from ast import literal_eval
 from collections.abc import Collection, Mapping
 from dataclasses import fields
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaenotes.errors import ParameterError, check, meant
@@ -56,28 +56,20 @@ class Page:
 
         use_svg()
         self.settings = check_parameters(namespace)
-        self.outcome = Outcome({}, {})
-        if experiments:
-            self.outcome = experiment(self.settings, *experiments)
-            found = numbers(self.outcome)
-            self.glue(**{name: found[name] for name in (found if glued is None else glued)})
-
-    @property
-    def runs(self) -> dict[str, xr.Dataset]:
-        return self.outcome.runs
-
-    @property
-    def findings(self) -> dict[str, Any]:
-        return self.outcome.findings
-
-    def titled(self, *arms: str) -> dict[str, xr.Dataset]:
-        """The runs of some arms, or of all, by their titles."""
-        return self.outcome.titled(*arms)
+        nothing = Outcome({}, {})
+        self.outcome = experiment(self.settings, *experiments) if experiments else nothing
+        self.runs, self.findings = self.outcome
+        self.titled = self.outcome.titled
+        found = numbers(self.outcome)
+        self.glue(**{name: found[name] for name in (found if glued is None else glued)})
 
     @property
     def shown(self) -> xr.Dataset:
         """The replica of the notes' arm that figures show, of a replica axis of length one."""
-        return _shown(self.runs["notes"])
+        from vaenotes.lab.summary import representative
+
+        runs = self.runs["notes"]
+        return runs.isel(replica=[representative(runs)])
 
     @cached_property
     def config(self) -> Config:
@@ -102,12 +94,9 @@ class Page:
         return load_data(self.config)
 
     def glue(self, **values: Any) -> None:
-        """Make values available to the prose, by name, numbers as Python's own; a notebook that is
-        read elsewhere than in the book, where nothing can be glued, goes without."""
-        try:
-            from myst_nb import glue
-        except ImportError:
-            return
+        """Make values available to the prose, by name, numbers as Python's own."""
+        from myst_nb import glue
+
         for name, value in values.items():
             if hasattr(value, "item"):  # numpy's, xarray's and torch's
                 value = value.item()
@@ -119,18 +108,12 @@ class Page:
         return f"*Computed with {self.settings.changed}; the text describes the defaults.*"
 
 
-def _shown(runs: xr.Dataset) -> xr.Dataset:
-    from vaenotes.lab.summary import representative
-
-    return runs.isel(replica=[representative(runs)])
-
-
 def numbers(outcome: Outcome) -> dict[str, Any]:
     """All that the prose may ask of an outcome. Of a finding: its value by its name, its ends by
     NAME_low and NAME_high, and the replicas behind it by NAME_n. Of an arm: ARM.count and
     ARM.count_OUTCOME, replicas in all and of that outcome. Of the replica shown: shown_seed, and
     shown_images, of how many images the codes at the end are kept."""
-    from vaenotes.lab.summary import counts
+    from vaenotes.lab.summary import counts, representative
 
     found: dict[str, Any] = {}
     for name, interval in outcome.findings.items():
@@ -140,8 +123,9 @@ def numbers(outcome: Outcome) -> dict[str, Any]:
         for kind, count in counts(runs).items():
             found[f"{name}.count_{kind.replace(' ', '_')}"] = count
     if "notes" in outcome.runs:
-        shown = _shown(outcome.runs["notes"])
-        found |= {"shown_seed": int(shown.seed[0]), "shown_images": shown.sizes["image"]}
+        notes = outcome.runs["notes"]
+        found["shown_seed"] = int(notes.seed[representative(notes)])
+        found["shown_images"] = notes.sizes["image"]
     return found
 
 
@@ -166,8 +150,7 @@ def _annotation(of: Any) -> str:
 
 
 def read_parameters(text: str) -> dict[str, Any]:
-    """Parse "name=value name=value", quoted as in a shell; a value becomes what papermill's -p
-    would make of it. The path of a data file is meant from where it is read, and made absolute.
+    """Parse "name=value name=value", quoted as in a shell; what is no number or None is text.
 
     Raises ParameterError for what is no such text; names and values are not checked here.
     """
@@ -180,22 +163,11 @@ def read_parameters(text: str) -> dict[str, Any]:
     for word in words:
         name, equals, value = word.partition("=")
         check(bool(name.isidentifier() and equals), rule, word)
-        parameters[name] = _literal(value)
-    if (data := str(parameters.get("data"))).endswith(".npz"):
-        parameters["data"] = str(Path(data).absolute())  # pages are executed in other folders
-    return parameters
-
-
-def _literal(text: str) -> bool | int | float | str | None:
-    words = {"True": True, "False": False, "None": None}
-    if text in words:
-        return words[text]
-    for number in (int, float):
         try:
-            return number(text)
-        except ValueError:
-            pass
-    return text
+            parameters[name] = literal_eval(value)
+        except (SyntaxError, TypeError, ValueError):  # a word
+            parameters[name] = value
+    return parameters
 
 
 def check_parameters(namespace: Mapping[str, Any]) -> Settings:

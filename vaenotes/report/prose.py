@@ -37,7 +37,7 @@ QUOTED = {
     "cost.half": ("training", "bfloat16, of the float32 peak"),
     "cost.offset": ("precision", "offset_unused"),
 }
-"""The costs that the prose quotes: benchmark and row."""
+"""The costs that the prose quotes: benchmark, and how the row's name starts."""
 FRONT_PAGE = (
     "notes.halved", "cheap.dims_used", "notes.matching", "regauged-notes.kl_jump",
     "standard.posterior_variance_unused", "notes.posterior_variance_unused",
@@ -164,18 +164,15 @@ def verdicts(findings: Findings) -> dict[str, int]:
 
 def predicted(findings: Findings) -> dict[str, int]:
     """How many numbers were predicted, came out right and wrong, and the same of those that no
-    trial run had hinted at; full_right and full_wrong at the notes' own sizes."""
+    trial run had hinted at."""
     rows, missed = predictions(), wrong(findings)
     unseen = [row for row in rows if not row.seen]
-    full = results.prediction_counts()
     return {
         "n_predictions": len(rows),
         "n_right": len(rows) - len(missed),
         "n_wrong": len(missed),
         "n_unseen": len(unseen),
         "n_unseen_right": sum(row not in missed for row in unseen),
-        "full_right": full["right"],
-        "full_wrong": full["wrong"],
     }
 
 
@@ -209,5 +206,8 @@ def generality(found: Mapping[str, Mapping[str, str]]) -> dict[str, int | str]:
 
 
 def costs() -> dict[str, float]:
-    """The costs of QUOTED."""
-    return {name: results.cost_of(*where) for name, where in QUOTED.items()}
+    """The medians of QUOTED."""
+    return {
+        name: next(r["median"] for r in results.cost(kind)["rows"] if r["what"].startswith(what))
+        for name, (kind, what) in QUOTED.items()
+    }

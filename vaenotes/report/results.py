@@ -8,6 +8,7 @@ distributed over all draws of an epoch, for one node; epochs count from 0.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -17,10 +18,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from vaenotes import trace
 from vaenotes.data.sprites import FACTORS
-from vaenotes.errors import check_choice
+from vaenotes.lab import runs
 from vaenotes.lab.measures import difference, median_of
+from vaenotes.lab.store import Entry
 from vaenotes.lab.summary import Interval
 from vaenotes.report.claims import Findings, Prediction, claims, is_right, predictions
 from vaenotes.style import COLOURS
@@ -53,20 +54,6 @@ NAMES = {
 READ = {"min": 0.0, "p7": 0.07, "p93": 0.93, "max": 1.0}
 """The quantiles that were read off the notes' figures, by column."""
 TAIL = "posterior means, other dim: extremes / (7 to 93 %)"
-FACTS = (
-    "epochs seen",
-    "prior std, dim given up: epoch in which it falls below half",
-    "prior std, dim given up, at the end",
-    "prior std, other dim, at the end",
-    "posterior std, other dim, at the end",
-    "posterior means, other dim: 7 to 93 %",
-    TAIL,
-    "prior mean, dim given up, at the end",
-)
-COSTS = (
-    "training", "cores", "book", "rebuild", "scaling", "kl", "rendering", "precision",
-)  # fmt: skip
-"""The benchmarks whose tables are kept."""
 
 
 @cache
@@ -102,56 +89,30 @@ def full_size(group: str, images: str = "held_out") -> xr.Dataset:
     on `images`: "held_out", or "seen", of which less is kept. What is measured at the end alone
     is here as it was at the end of the last epoch; quantiles are those of all draws of an epoch,
     from the first on, and NaN before it."""
-    facts, arrays = _kept()
+    about, arrays = _kept()
     found = []
-    for number, one in enumerate(facts["replicas"]):
+    for number, one in enumerate(about["replicas"]):
         if one["group"] == group:
             own = {
                 name.removeprefix(f"{number}/"): values
                 for name, values in arrays.items()
                 if name.startswith(f"{number}/")
             }
-            found.append(_dataset(one, own, images))
+            traced = {
+                f"trace/{name.removeprefix('last/').removeprefix(f'{images}/')}": values
+                for name, values in own.items()
+                if images in name
+            }
+            for (what, side), name in NAMES.items():
+                drawn = own[f"bands/{side}_{what}"]
+                traced[f"trace/{name}"] = np.concatenate([np.full_like(drawn[:1], np.nan), drawn])
+            config = one["config"] | {"epochs": one["epochs"]}
+            meta = {"config": config, "diverged": None, "seconds": np.nan}
+            found.append(runs.with_axes(Entry(traced, meta), FACTORS))
     factors = arrays["factors"]
     standard = (factors - factors.mean(0)) / factors.std(0)
     whole = xr.concat(found, dim="replica", join="exact")
     return whole.assign_coords(factors=(("image", "node"), standard))
-
-
-def _dataset(facts: dict[str, Any], arrays: dict[str, np.ndarray], images: str) -> xr.Dataset:
-    variables: dict[str, Any] = {}
-    for name, (axes, unit, meaning) in trace.QUANTITIES.items():
-        values = arrays.get(f"{images}/{name}")
-        if (drawn := arrays.get(f"bands/{_as_drawn(name)}")) is not None:
-            values = np.concatenate([np.full_like(drawn[:1], np.nan), drawn])
-        if values is not None:
-            about = {"units": unit, "long_name": meaning}
-            variables[name] = (("replica", "epoch", *axes), values[None], about)
-    for name, (axes, unit, meaning) in trace.FINAL_QUANTITIES.items():
-        values = arrays.get(f"last/{images}/{name}")
-        if values is not None:
-            about = {"units": unit, "long_name": meaning}
-            variables[name] = (("replica", *axes), values[None], about)
-    config = facts["config"]
-    return xr.Dataset(
-        variables,
-        coords={
-            "epoch": np.arange(facts["epochs"] + 1),
-            "quantile": list(trace.QUANTILES),
-            "node": list(FACTORS),
-            "dim": np.arange(1, config["dims"] + 1),
-            "seed": ("replica", [config["seed"]]),
-            "kl_weight": ("replica", [config["kl_weight"]]),
-            "diverged": ("replica", [-1]),
-            "diverged_step": ("replica", [-1]),
-        },
-    )
-
-
-def _as_drawn(quantity: str) -> str:
-    """The name of a quantity's bands over all draws of an epoch."""
-    side, _, rest = quantity.partition("_")
-    return {"quantiles": f"{side}_mean", "std_quantiles": f"{side}_std"}.get(rest, "")
 
 
 def ends() -> dict[str, xr.Dataset]:
@@ -176,20 +137,12 @@ def finding(prediction: Prediction) -> Interval | None:
     """What came of it, at the epoch that it names; None if no run has got there."""
     arms, _, measure = prediction.finding.rpartition(".")
     epoch = int(prediction.experiment.removeprefix("epoch_"))
-    names = arms.split("-")
-    found = [one for name in names if (one := _at(name, epoch)) is not None]
-    if len(found) < len(names):
+    ended = {(group.split()[0], full_size(group).sizes["epoch"] - 1): group for group in groups()}
+    found = [ended.get((arm, epoch)) for arm in arms.split("-")]
+    if None in found:
         return None
-    one, *reference = found
+    one, *reference = (full_size(str(group)) for group in found)
     return difference(measure, one, *reference) if reference else median_of(measure, one)
-
-
-def _at(arm: str, epoch: int) -> xr.Dataset | None:
-    """An arm's replicas that ended at an epoch."""
-    for group in groups():
-        if group.split()[0] == arm and full_size(group).sizes["epoch"] - 1 == epoch:
-            return full_size(group)
-    return None
 
 
 def judged(row: Prediction) -> str:
@@ -197,19 +150,19 @@ def judged(row: Prediction) -> str:
     found = finding(row)
     if found is None:
         return "not reached"
-    return "right" if found.replicas and is_right(row, {row.finding: found}) else "wrong"
+    return "right" if is_right(row, {row.finding: found}) else "wrong"
 
 
-def prediction_counts() -> dict[str, int]:
+def prediction_counts() -> Counter[str]:
     """How many predictions were right, wrong, and not reached."""
-    found = [judged(row) for row in predictions("full_size")]
-    return {kind: found.count(kind) for kind in ("right", "wrong", "not reached")}
+    return Counter(judged(row) for row in predictions("full_size"))
 
 
-def findings(group: str) -> Findings:
-    """The measures that the ledger's rules ask of the notes' own arm, of one group."""
+def full_size_findings() -> dict[str, Findings]:
+    """What the ledger's rules ask of the notes' own arm, measured of the groups of MAIN, by the
+    title of a table's column."""
     asked = {
-        word
+        word.removeprefix("notes.")
         for claim in claims()
         for rule in (*claim.rules.values(), [claim.effect])
         for condition in rule
@@ -217,13 +170,11 @@ def findings(group: str) -> Findings:
         if word.startswith("notes.")
     }
     return {
-        name: median_of(name.removeprefix("notes."), full_size(group)) for name in sorted(asked)
+        f"full size, {TITLES[group]}": {
+            f"notes.{name}": median_of(name, full_size(group)) for name in sorted(asked)
+        }
+        for group in MAIN
     }
-
-
-def full_size_findings() -> dict[str, Findings]:
-    """The findings of the groups of MAIN, by the title of a table's column."""
-    return {f"full size, {TITLES[group]}": findings(group) for group in MAIN}
 
 
 def losing(found: xr.Dataset, epochs: int = 3) -> tuple[int, int]:
@@ -254,53 +205,53 @@ def notes_bands(what: str) -> xr.Dataset:
 
 
 def bands(runs: xr.Dataset, what: str, node: str | None = None) -> xr.Dataset:
-    """One replica as the notes drew theirs: variables NAMES over (epoch, quantile, place).
+    """One replica as the notes drew theirs, in their node or another: variables NAMES over
+    (epoch, quantile, place).
 
     Epochs count from 0, as each shows what its end has left. Places order the dims of the node:
     first the one whose ratio ends nearer to 1, as the notes' run gave up their first.
     """
-    one = runs.isel(replica=0).sel(node=shown_node(runs, what, node))
+    one = runs.isel(replica=0).sel(node=node or shown_node(runs, what))
     order = one.ratio.isel(epoch=-1).argsort().values[::-1]
     kept = one[[NAMES[what, side] for side in COLOURS]].isel(epoch=slice(1, None), dim=order)
     numbered = kept.assign_coords(epoch=kept.epoch - 1)
     return numbered.drop_vars("dim").rename({"dim": "place"})
 
 
-def shown_node(runs: xr.Dataset, what: str, node: str | None) -> str:
-    """The node asked for, else the notes' own; of other data's nodes the one in its place."""
-    nodes = runs.node.values.tolist()
-    place = FACTORS.index(FIGURES[what][1]) if len(nodes) == len(FACTORS) else 0
-    own = FIGURES[what][1] if FIGURES[what][1] in nodes else nodes[place]
-    return str(node or own)
+def shown_node(runs: xr.Dataset, what: str) -> str:
+    """The notes' own node; of other data's nodes the one in its place, or the last."""
+    nodes, own = runs.node.values.tolist(), FIGURES[what][1]
+    return str(own if own in nodes else nodes[: FACTORS.index(own) + 1][-1])
 
 
 def facts_of(std: xr.Dataset, mean: xr.Dataset) -> dict[str, float]:
-    """Numbers that tell one figure from another, from the bands of stds and of means. The middle of
-    a band is halfway between 7 and 93 %. NaN where a fall was never seen."""
+    """Numbers that tell one figure from another, from the bands of stds and of means; none of a
+    replica that diverged. The middle of a band is halfway between 7 and 93 %. NaN where a fall was
+    never seen."""
     middle = {
         side: std[NAMES["std", side]].sel(quantile=[0.07, 0.93], method="nearest").mean("quantile")
         for side in COLOURS
     }
     given_up, other = (middle["prior"].isel(place=place).dropna("epoch") for place in (0, 1))
-    if not given_up.size:  # it diverged
-        return dict.fromkeys(FACTS, np.nan)
+    if not given_up.size:
+        return {}
     below = given_up < given_up.max() / 2
     halved = below.where(given_up.epoch > given_up.idxmax("epoch"), False)
     spread = mean[NAMES["mean", "posterior"]].isel(place=1).dropna("epoch").isel(epoch=-1)
     low, p7, p93, high = (float(spread.sel(quantile=q, method="nearest")) for q in READ.values())
     constant = mean[NAMES["mean", "prior"]].isel(place=0).dropna("epoch").isel(epoch=-1)
     posterior = middle["posterior"].isel(place=1).dropna("epoch")
-    numbers = (
-        float(given_up.epoch[-1]) + 1,
-        float(halved.idxmax("epoch")) if halved.any() else np.nan,
-        float(given_up[-1]),
-        float(other[-1]),
-        float(posterior[-1]),
-        p93 - p7,
-        (high - low) / (p93 - p7),
-        float(constant.mean("quantile")),
-    )
-    return dict(zip(FACTS, numbers, strict=True))
+    fell = float(halved.idxmax("epoch")) if halved.any() else np.nan
+    return {
+        "epochs seen": float(given_up.epoch[-1]) + 1,
+        "prior std, dim given up: epoch in which it falls below half": fell,
+        "prior std, dim given up, at the end": float(given_up[-1]),
+        "prior std, other dim, at the end": float(other[-1]),
+        "posterior std, other dim, at the end": float(posterior[-1]),
+        "posterior means, other dim: 7 to 93 %": p93 - p7,
+        TAIL: (high - low) / (p93 - p7),
+        "prior mean, dim given up, at the end": float(constant.mean("quantile")),
+    }
 
 
 def comparison(runs: Mapping[str, xr.Dataset]) -> pd.DataFrame:
@@ -331,12 +282,5 @@ def tails() -> pd.DataFrame:
 
 
 def cost(name: str) -> dict[str, Any]:
-    """What a benchmark stored: its setting, commit, hardware, versions and rows. Raises
-    ParameterError for an unknown name."""
-    check_choice("name", name, COSTS)
+    """What a benchmark stored: its setting, commit, hardware, versions and rows."""
     return json.loads((FOLDER / f"cost_{name}.json").read_text())
-
-
-def cost_of(name: str, what: str) -> float:
-    """The median of the row whose name starts like this."""
-    return next(row["median"] for row in cost(name)["rows"] if row["what"].startswith(what))

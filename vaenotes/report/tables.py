@@ -5,6 +5,7 @@ All are Stylers of pandas' own class, so that a page's theme, light or dark, sty
 
 import operator
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -25,7 +26,6 @@ from vaenotes.report.claims import (
     measure_of,
     predictions,
     verdict,
-    verdict_if_run,
     verdicts,
 )
 
@@ -77,7 +77,7 @@ def claims_table(here: Findings, other: Mapping[str, Findings], page: str | None
             "verdict": f"<b>{verdict(claim, here)}</b>",
             "effect, 95% interval": _effect(claim.effect, here),
         }
-        row |= {title: verdict_if_run(claim, findings) for title, findings in other.items()}
+        row |= {title: verdict(claim, findings) for title, findings in other.items()}
         rows.append(row)
     return _styled(pd.DataFrame(rows))
 
@@ -93,31 +93,22 @@ def _stack(*lines: str) -> str:
     return "".join([lines[0], *(f"<br><small>{line}</small>" for line in lines[1:])])
 
 
-def predictions_table(
-    experiment: str, here: Findings, other: Mapping[str, Findings] = {}
-) -> Styler:
-    """An experiment's predictions beside what came of them, here and in `other` runs."""
-    rows = [row for row in predictions() if row.experiment == experiment]
-    return table_of_predictions(rows, here, other)
-
-
-def table_of_predictions(
-    chosen: Sequence[Prediction], here: Findings, other: Mapping[str, Findings] = {}
-) -> Styler:
-    """The same for some predictions."""
+def predictions_table(chosen: str | Sequence[Prediction], here: Findings) -> Styler:
+    """Predictions, or all those of an experiment, beside what came of them."""
+    if isinstance(chosen, str):
+        chosen = [row for row in predictions() if row.experiment == chosen]
     rows = []
     for prediction in chosen:
-        finding, interval = prediction.finding, here[prediction.finding]
+        finding = prediction.finding
         because = prediction.because + (" (seen in trials)" if prediction.seen else "")
-        row: dict[str, Any] = {
+        row = {
             "number, and why": _stack(
                 f"<code>{finding}</code>", measure_of(finding).meaning, f"<i>{because}</i>"
             ),
             "predicted": f"{prediction.low:g} to {prediction.high:g}",
-            "measured, 95% interval": text(interval),
+            "measured, 95% interval": text(here[finding]),
             "right?": "yes" if is_right(prediction, here) else "<b>no</b>",
         }
-        row |= {title: text(findings.get(finding)) for title, findings in other.items()}
         rows.append(row)
     return _styled(pd.DataFrame(rows))
 
@@ -183,7 +174,7 @@ def rules_table() -> Styler:
         {
             "claim": claim.id,
             "verdict if all hold": "<br>".join(
-                f"<b>{name}</b>: {'; '.join(_code(c) for c in conditions)}"
+                f"<b>{name}</b>: <code>{escape('; '.join(conditions))}</code>"
                 for name, conditions in claim.rules.items()
             ),
             "at first": claim.first,
@@ -191,10 +182,6 @@ def rules_table() -> Styler:
         for claim in claims()
     ]
     return _styled(pd.DataFrame(rows))
-
-
-def _code(condition: str) -> str:
-    return f"<code>{condition.replace('<', '&lt;')}</code>"
 
 
 def full_size_predictions_table() -> Styler:

@@ -14,10 +14,10 @@ import os
 import platform
 from collections.abc import Iterable
 from concurrent.futures import Future
+from dataclasses import asdict
 from importlib.metadata import distributions
 from pathlib import Path
 from shutil import rmtree
-from typing import Any
 
 from filelock import FileLock, Timeout
 from jupyter_cache import get_cache
@@ -31,7 +31,6 @@ from sphinx.util import logging
 
 import vaenotes
 from vaenotes.errors import ParameterError
-from vaenotes.report.arms import check_arms
 from vaenotes.report.page import check_parameters, read_parameters, with_parameters
 from vaenotes_book.execute import PageError, Pages, side_by_side, warnings_in
 from vaenotes_book.facts import commit
@@ -39,8 +38,6 @@ from vaenotes_book.facts import commit
 logger = logging.getLogger(__name__)
 
 HOME = Path(vaenotes.__file__).parent
-KEPT = 3
-"""Caches that are kept, so that a library that is put back finds its outputs again."""
 
 
 def state(data: str) -> tuple[str, list[int]]:
@@ -57,25 +54,13 @@ def state(data: str) -> tuple[str, list[int]]:
     return digest[:16], [path.stat().st_ctime_ns for path in files]
 
 
-def cache_of(digest: str, folder: Path) -> Path:
-    """The notebook cache for this state, beside those of the last few states."""
-    caches = folder / ".jupyter_cache"
-    cache = caches / digest
-    cache.mkdir(parents=True, exist_ok=True)
-    os.utime(cache)
-    for old in sorted(caches.iterdir(), key=lambda path: path.stat().st_mtime)[:-KEPT]:
-        rmtree(old, ignore_errors=True)
-    return cache
-
-
 class Build:
     """One build: what it began with, which has to hold to its end, and its executed pages."""
 
     def __init__(self, app: Sphinx):
         try:
-            self.parameters = read_parameters(os.environ.get("VAENOTES_PARAMETERS", ""))
-            self.settings = check_parameters(self.parameters)
-            check_arms(self.settings)
+            parameters = read_parameters(os.environ.get("VAENOTES_PARAMETERS", ""))
+            self.settings = check_parameters(parameters)
         except ParameterError as error:  # which Jupyter Book would bury under a traceback
             raise SystemExit(f"VAENOTES_PARAMETERS: {error}") from None
         self.state = state(self.settings.data)
@@ -84,8 +69,6 @@ class Build:
         """Of every page, as the build began: what is shown is what was executed."""
         self.notebooks: dict[str, NotebookNode] = {}
         """The executed pages, with their outputs."""
-        self.took: dict[str, dict[str, Any]] = {}
-        """What executing each of them took: see `execute`."""
 
         self.folder = Path(app.outdir).parent
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +99,13 @@ class Build:
             raise SystemExit(f"{what} changed while the book was being built: build again")
 
     def _choose_cache(self, app: Sphinx, config: Config) -> None:
-        config.nb_execution_cache_path = str(cache_of(self.state[0], self.folder))
+        """The notebook cache of this state; those of others are of no more use."""
+        caches, digest = self.folder / ".jupyter_cache", self.state[0]
+        (caches / digest).mkdir(parents=True, exist_ok=True)
+        for other in caches.iterdir():
+            if other.name != digest:
+                rmtree(other, ignore_errors=True)
+        config.nb_execution_cache_path = str(caches / digest)
 
     def _execute_pages(self, app: Sphinx, env: BuildEnvironment, names: list[str]) -> None:
         """The first page goes first, alone: it trains what the others show. The rest is executed
@@ -125,21 +114,21 @@ class Build:
         waiting = self._read(env, sorted(names), cache)
         done, failed = 0, {}
 
-        def keep(name: str, future: Future[dict[str, Any]]) -> None:
+        def keep(name: str, future: Future[float]) -> None:
             nonlocal done
             done += 1
             notebook, path = waiting[name]
             try:
-                took = future.result()
+                seconds = future.result()
             except PageError as error:
                 failed[str(path)] = error
                 logger.info(f"[{done}/{len(waiting)}] {name} failed")
                 return
             self.check_unchanged()  # else what is new would be kept as if it were old
-            bundle = CacheBundleIn(notebook, str(path), data=took)
+            told = {"execution_seconds": seconds}  # which myst-nb's table of pages shows
+            bundle = CacheBundleIn(notebook, str(path), data=told)
             cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
-            self.notebooks[name], self.took[name] = notebook, took
-            seconds = took["execution_seconds"]
+            self.notebooks[name] = notebook
             logger.info(f"[{done}/{len(waiting)}] {name} executed in {seconds:.0f} s")
             for warning in warnings_in(notebook):
                 logger.info(f"{name}: {warning}")
@@ -161,21 +150,20 @@ class Build:
         for name in names:
             path = Path(env.doc2path(name))
             self.sources[path] = path.read_text("utf-8")
-            text = with_parameters(self.sources[path], self.parameters)
+            text = with_parameters(self.sources[path], asdict(self.settings))
             reader = create_nb_reader(str(path), env.myst_config, env.mystnb_config, text)
             if reader is None:  # prose
                 continue
             notebook = reader.read(text)
             try:
-                key, self.notebooks[name] = cache.merge_match_into_notebook(notebook)
-                self.took[name] = cache.get_cache_record(key).data
+                _, self.notebooks[name] = cache.merge_match_into_notebook(notebook)
             except Exception:  # KeyError if it is not there; a build killed while writing left half
                 waiting[name] = notebook, path
         return waiting
 
     def _give_source(self, app: Sphinx, name: str, content: list[str]) -> None:
         source = self.sources[Path(app.env.doc2path(name))]
-        content[0] = with_parameters(source, self.parameters)
+        content[0] = with_parameters(source, asdict(self.settings))
 
     def _remove_old_pages(self, app: Sphinx, env: BuildEnvironment) -> None:
         """As the new ones are about to be written: so old and new are never mixed, and none is

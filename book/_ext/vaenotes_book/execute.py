@@ -8,11 +8,8 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import monotonic, sleep
-from typing import Any
 
 from loky import cpu_count
 from nbclient import NotebookClient
@@ -29,9 +26,7 @@ class PageError(Exception):
     """Why a page could not be executed, and in which cell."""
 
 
-def side_by_side(
-    pages: Pages, timeout: int, keep: Callable[[str, Future[dict[str, Any]]], None]
-) -> None:
+def side_by_side(pages: Pages, timeout: int, keep: Callable[[str, Future[float]], None]) -> None:
     """Execute pages in place, in as many kernels as there are cores; `keep` is given each as it is
     done, with what `execute` returned or raised.
 
@@ -52,10 +47,9 @@ def side_by_side(
             sleep(0.1)
 
 
-def execute(notebook: NotebookNode, path: Path, timeout: int, kernels: set[int]) -> dict[str, Any]:
-    """Execute in place, and tell what that took. timeout: seconds that a cell may take, -1 for no
-    end, unless the page sets its own. kernels: the groups of processes of those that run. Raises
-    PageError."""
+def execute(notebook: NotebookNode, path: Path, timeout: int, kernels: set[int]) -> float:
+    """Execute in place; seconds that it took. timeout: of one cell, in seconds, unless the page
+    sets its own. kernels: the groups of processes of those that run. Raises PageError."""
     start, kernel, source = monotonic(), 0, ""
 
     def note_kernel(notebook: NotebookNode) -> None:
@@ -75,24 +69,17 @@ def execute(notebook: NotebookNode, path: Path, timeout: int, kernels: set[int])
         on_notebook_start=note_kernel,
         on_cell_execute=note_cell,
     )
-    with TemporaryDirectory() as temporary:
-        used = Path(temporary) / "used"  # where the library says which replicas it fetches
-        used.touch()
-        try:
-            client.execute(env=os.environ | {"VAENOTES_USED": str(used)})
-        except CellExecutionError as error:  # has the cell and the traceback in it
-            raise PageError(strip_escape_sequences(str(error))) from None
-        except Exception as error:  # it timed out; its kernel died, out of memory; there is none
-            why = f"{type(error).__name__}: {error}"
-            raise PageError(f"{why}\n\nIn this cell:\n{source}") from None
-        finally:  # with what it had started
-            kernels.discard(kernel)
-            end(kernel)
-        return {
-            "execution_seconds": monotonic() - start,  # myst-nb's own key
-            "executed": f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
-            **replicas(used.read_text()),
-        }
+    try:
+        client.execute()
+    except CellExecutionError as error:  # has the cell and the traceback in it
+        raise PageError(strip_escape_sequences(str(error))) from None
+    except Exception as error:  # it timed out; its kernel died, out of memory; there is none
+        why = f"{type(error).__name__}: {error}"
+        raise PageError(f"{why}\n\nIn this cell:\n{source}") from None
+    finally:  # with what it had started
+        kernels.discard(kernel)
+        end(kernel)
+    return monotonic() - start
 
 
 def end(group: int) -> None:
@@ -100,14 +87,6 @@ def end(group: int) -> None:
     if group:
         with suppress(ProcessLookupError, PermissionError):  # it has ended
             os.killpg(group, signal.SIGKILL)
-
-
-def replicas(used: str) -> dict[str, int]:
-    """How many replicas a page trained and how many it took from the store, from the library's
-    lines `trained KEY` and `found KEY`. What it trained it may have asked for again."""
-    lines = [line.split() for line in used.splitlines()]
-    trained = {key for how, key in lines if how == "trained"}
-    return {"trained": len(trained), "found": len({key for _, key in lines} - trained)}
 
 
 def warnings_in(notebook: NotebookNode) -> list[str]:

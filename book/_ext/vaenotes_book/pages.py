@@ -3,8 +3,7 @@
 Every figure that a cell made links the source that drew it, which the cell calls by name; every
 executed page can be downloaded as a notebook with its numbers in place; a line at the foot names
 the commit, and a banner at the top parameters that are not the defaults. Pages can use the
-substitutions `commit`, `versions`, `hardware`, `parameters`, `citation`, `bibtex` and `soak`, and
-the directive `executed-pages`.
+substitutions `commit`, `versions`, `hardware`, `parameters`, `citation`, `bibtex` and `soak`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
-from sphinx.util.docutils import SphinxDirective
 
 from vaenotes_book import facts
 from vaenotes_book.build import Build
@@ -54,22 +52,6 @@ def _tell(build: Build, app: Sphinx, config: Config) -> None:
         the defaults; nan stands where no replica has what is asked for."""
     shown = {"extra_footer": foot, "announcement": top if used else ""}
     config.html_theme_options = config.html_theme_options | shown
-
-
-class ExecutedPages(SphinxDirective):
-    """A table of the executed pages: when, in how many seconds, with how many replicas."""
-
-    def run(self) -> list[nodes.Node]:
-        took = self.config.vaenotes_took
-        counted = ("execution_seconds", "trained", "found")
-        lines = ["| page | executed (UTC) | seconds | replicas trained | replicas found |"]
-        lines += ["|---|---|--:|--:|--:|"]
-        for name in filter(took.__contains__, self.config.external_site_map):
-            numbers = " | ".join(f"{took[name][key]:.0f}" for key in counted)
-            lines.append(f"| {{doc}}`/{name}` | {took[name]['executed']} | {numbers} |")
-        totals = [sum(page[key] for page in took.values()) for key in counted]
-        lines.append(f"| all | | {' | '.join(f'{total:.0f}' for total in totals)} |")
-        return self.parse_text_to_nodes("\n".join(lines))
 
 
 # The source of every figure
@@ -148,8 +130,6 @@ def _offer(
 
 
 def setup(app: Sphinx, build: Build) -> None:
-    app.add_config_value("vaenotes_took", build.took, "")
-    app.add_directive("executed-pages", ExecutedPages)
     app.connect("config-inited", partial(_tell, build))
     app.connect("doctree-resolved", partial(_add_sources, build))
     app.connect("html-page-context", partial(_offer, build))
