@@ -14,8 +14,8 @@ notes' figures.
 
     python benchmarks/full_size.py pack COMMIT TITLE OUT [TITLE OUT ...]
 
-then makes results/full_size.npz of the report of what such runs have left; a title tells runs of one arm
-apart that ended at different epochs ("" for none).
+then makes results/full_size.npz of the report of what such runs have left; a title tells runs of
+one arm apart that ended at different epochs ("" for none).
 """
 
 import argparse
