@@ -21,9 +21,15 @@ WIDTHS = {"desktop": 1280, "phone": 390}
 HEIGHT = 900
 A4 = 680  # px between margins of 15 mm
 WCAG = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa")
-# Two frames on, the page has heard of a change; 300 ms later the theme counts again what scrolls.
-FRAMES = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
-SETTLED = f"{FRAMES}.then(() => new Promise(done => setTimeout(done, 350)))"
+# Two frames on, the page has heard of a change; a while later the theme counts again what scrolls,
+# to let a keyboard reach it.
+SETTLED = """(async () => {
+    for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame);
+    const places = "pre[tabindex='-1'], .cell_output > .output[tabindex='-1']";
+    const missed = () => [...document.querySelectorAll(places)]
+        .some(e => e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight);
+    for (let i = 0; i < 200 && missed(); i++) await new Promise(done => setTimeout(done, 50));
+})()"""
 
 
 @contextmanager
@@ -59,10 +65,8 @@ class Visit:
     def show(self, scheme: str, width: str) -> None:
         """Change the window to that colour scheme and width."""
         self.page.emulate_media(color_scheme=scheme)
-        if self.page.viewport_size["width"] != WIDTHS[width]:
-            self.page.set_viewport_size({"width": WIDTHS[width], "height": HEIGHT})
-            self.page.evaluate(SETTLED)
-        self.page.evaluate(FRAMES)
+        self.page.set_viewport_size({"width": WIDTHS[width], "height": HEIGHT})
+        self.page.evaluate(SETTLED)
 
     def open_details(self) -> None:
         """Show the code of hidden cells."""
@@ -84,7 +88,7 @@ def overflow(visit: Visit) -> list[str]:
         const complaints = [], html = document.documentElement;
         if (html.scrollWidth > html.clientWidth)
             complaints.push(`the page is wider than the window: ${html.scrollWidth} px`);
-        const article = document.querySelector("article") ?? document.body;
+        const article = document.querySelector("article") ?? document.querySelector("main");
         const style = e => getComputedStyle(e).overflowX;
         const name = e => `<${e.localName} class="${e.className}"> ${e.textContent.slice(0, 40)}`;
         const scrolls = e => /auto|scroll/.test(style(e));
