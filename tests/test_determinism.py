@@ -45,8 +45,10 @@ full = {"prior": "cholesky", "likelihood": "gaussian_learned", "epochs": 2, "bat
 notes = {"encoder": "multiscale", "size": 32, "precision": "bfloat16", "repeats": 2}
 configs += [Config(**small | other, seed=8) for other in (full, notes)]
 found = {}
-for place, entry in enumerate(runs.fetch(configs, Store(sys.argv[2])).values()):
-    found |= {f"replica {place} {name}": digest(a) for name, a in entry.arrays.items()}
+entries = runs.fetch(configs, Store(sys.argv[2]))
+for place, config in enumerate(configs):
+    arrays = entries[config].arrays.items()
+    found |= {f"replica {place} {name}": digest(array) for name, array in arrays}
 for name in ("grey_sprites", "digits", "linear_3", "manifold_4"):
     loaded = load(name, images=500, size=16)
     found[f"data {name}"] = digest(loaded.images, loaded.factors, loaded.standard_factors)

@@ -17,6 +17,7 @@ from vaenotes.errors import ParameterError
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
+DISTRIBUTIONS = packages_distributions()
 
 
 def names(requirements):
@@ -25,7 +26,6 @@ def names(requirements):
 
 def imported(file):
     """The distributions that a module imports when it is imported itself."""
-    of_top = packages_distributions()
     for node in ast.parse(file.read_text()).body:
         found = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -33,7 +33,7 @@ def imported(file):
         for name in found:
             top = name.partition(".")[0]
             if top != "vaenotes" and top not in sys.stdlib_module_names:
-                yield canonicalize_name(of_top[top][0])
+                yield canonicalize_name(DISTRIBUTIONS[top][0])
 
 
 def test_science_and_lab_import_only_what_is_always_installed_and_the_report_the_book_s():

@@ -24,14 +24,6 @@ def Ensemble(configs, dataset):
     return training.Ensemble(configs, [dataset] * len(configs))
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def dataset():
     return load("sprites", images=256, size=16)
