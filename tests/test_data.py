@@ -328,7 +328,9 @@ def test_reader_equals_direct_indexing(
     assert drawn.name == "dsprites" and drawn.factor_names == FACTORS
     k = 64 // size
     imgs = legal["imgs"][rows_of(drawn, legal)].reshape(-1, size, k, size, k)
-    np.testing.assert_array_equal(drawn.images, np.rint(imgs.mean(axis=(2, 4)) * 255))
+    np.testing.assert_array_equal(drawn.images[:], np.rint(imgs.mean(axis=(2, 4)) * 255))
+    if images == math.prod(MANY):  # the whole file, as bits
+        assert isinstance(drawn.images, Pictures)
 
 
 def replaced(path: Path, **changes: np.ndarray | bytes | None) -> str:
@@ -365,7 +367,7 @@ CLASSES = latents(FEW)["latents_classes"]
         ({"latents_classes": CLASSES[::-1].copy()}, "grid in order"),
         ({"latents_classes": CLASSES[:-1]}, "(23, 6)"),
         ({"latents_classes": CLASSES * 2**60}, "grid in order"),
-        ({"latents_classes": CLASSES[:, :5].copy()}, "must be int64 (rows, 6), got int64 (24, 5)"),
+        ({"latents_classes": CLASSES[:, :5].copy()}, "must be int64 (rows, 6), at most"),
         ({"latents_classes": CLASSES.astype(np.int32)}, "int64"),
     ],
 )

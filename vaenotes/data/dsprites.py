@@ -1,5 +1,6 @@
 """dSprites' own pictures (Matthey et al. 2017), from its .npz file."""
 
+import functools
 import math
 import os
 import zipfile
@@ -8,7 +9,7 @@ from typing import IO
 
 import numpy as np
 
-from vaenotes.data.dataset import Dataset, Pairs
+from vaenotes.data.dataset import MOST, Dataset, Pairs, Pictures
 from vaenotes.data.sprites import CORRELATED, FACTORS, area_average, check_draw, draw_indices
 from vaenotes.errors import ParameterError, check, shown
 
@@ -21,7 +22,8 @@ def dsprites(
     correlated: Pairs = CORRELATED,
     strength: float = 0.2,
 ) -> Dataset:
-    """dSprites' own pictures (Matthey et al. 2017) from its .npz, drawn as `sprites` draws.
+    """dSprites' own pictures (Matthey et al. 2017) from its .npz, drawn as `sprites` draws; where
+    no fewer are drawn than the file has, all of it is kept as bits, unpacked when asked for.
 
     size: 8, 16, 32 or 64. The file is read once, as a stream, and nothing in it is unpickled.
     Raises ParameterError, also for whatever is wrong with the file.
@@ -40,7 +42,7 @@ def dsprites(
             indices = draw_indices(tuple(counts), images, seed, correlated, strength)
             rows = np.ravel_multi_index(tuple(indices.T), counts)
             with archive.open("imgs.npy") as member:
-                pictures = _pick(_blocks(member, len(classes)), rows, size)
+                pictures = _pick(_blocks(member, len(classes)), len(classes), rows, size)
     except Exception as error:  # a strange file makes its readers raise almost anything
         reason = str(error) or type(error).__name__
         raise ParameterError(f"data must be dSprites' .npz, got {shown(path)}: {reason}") from error
@@ -48,18 +50,26 @@ def dsprites(
 
 
 def _classes(archive: zipfile.ZipFile) -> np.ndarray:
-    """dSprites' latents_classes, int64 (row, 6)."""
-    with archive.open("latents_classes.npy") as member:
-        classes = np.lib.format.read_array(member, allow_pickle=False)
-    fits = classes.dtype == "int64" and classes.shape[1:] == (6,)
-    check(fits, "its latents_classes must be int64 (rows, 6)", classes)
-    return classes
+    """dSprites' latents_classes, int64 (row, 6); what its header claims is checked before it is
+    read."""
+    name = "latents_classes"
+    with archive.open(f"{name}.npy") as member:
+        shape, _, found = _header(member)
+    fits = found == "int64" and shape[1:] == (6,) and shape[0] <= MOST
+    check(fits, f"its {name} must be int64 (rows, 6), at most {MOST} rows", f"{found} {shape}")
+    with archive.open(f"{name}.npy") as member:
+        return np.lib.format.read_array(member, allow_pickle=False)
+
+
+def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Of an array in a file: its shape, whether it lies there by column, and its dtype."""
+    np.lib.format.read_magic(member)
+    return np.lib.format.read_array_header_1_0(member)
 
 
 def _blocks(member: IO[bytes], total: int) -> Iterator[np.ndarray]:
     """dSprites' imgs, from its stream of bytes: uint8 (image, 64, 64), 0 or 1, block by block."""
-    np.lib.format.read_magic(member)
-    shape, by_column, dtype = np.lib.format.read_array_header_1_0(member)
+    shape, by_column, dtype = _header(member)
     fits = dtype == np.uint8 and shape == (total, 64, 64) and not by_column
     check(fits, f"its imgs must be uint8 {(total, 64, 64)}, row by row", f"{dtype} {shape}")
     for start in range(0, total, 4096):
@@ -70,8 +80,13 @@ def _blocks(member: IO[bytes], total: int) -> Iterator[np.ndarray]:
         yield block
 
 
-def _pick(blocks: Iterator[np.ndarray], rows: np.ndarray, size: int) -> np.ndarray:
+def _pick(
+    blocks: Iterator[np.ndarray], total: int, rows: np.ndarray, size: int
+) -> np.ndarray | Pictures:
     """Some rows of dSprites' imgs: uint8 (image, size, size), 0..255."""
+    if len(rows) >= total:
+        packed = np.concatenate([np.packbits(block.reshape(-1, 64 * 64), 1) for block in blocks])
+        return Pictures(rows, functools.partial(_unpack, packed, size), size)
     order = np.argsort(rows)
     pictures = np.empty((len(rows), size, size), np.uint8)
     start = 0
@@ -81,3 +96,8 @@ def _pick(blocks: Iterator[np.ndarray], rows: np.ndarray, size: int) -> np.ndarr
         pictures[wanted] = area_average(block[rows[wanted] - start], 64 // size)
         start = stop
     return pictures
+
+
+def _unpack(packed: np.ndarray, size: int, rows: np.ndarray) -> np.ndarray:
+    """Some rows of packed pictures (image, 64 * 64 / 8): uint8 (image, size, size), 0..255."""
+    return area_average(np.unpackbits(packed[rows], axis=1).reshape(-1, 64, 64), 64 // size)
