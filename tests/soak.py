@@ -149,7 +149,8 @@ def kill(name: str, trials: int, generator: np.random.Generator) -> Row:
                 continue
             child.kill()
             child.join()
-            well = goes_on(name, folder) and not psutil.wait_procs(helpers, timeout=10)[1]
+            # First its helpers end, which may still be writing: they look for it now and then.
+            well = not psutil.wait_procs(helpers, timeout=10)[1] and goes_on(name, folder)
             row.judge(well, well and (folder / "answer").read_text() == answer)
             went_on += "going on with" in (folder / "log").read_text()
             bar.update()

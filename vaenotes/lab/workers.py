@@ -82,7 +82,7 @@ def train_all(
     device: str = "cpu",
 ) -> Iterator[Result]:
     """Train replicas in ensembles, as many at a time as there are workers; yields results as they
-    come. A replica does not depend on its company, so how they are divided changes nothing.
+    come. A replica does not depend on those beside it, so how they are divided changes nothing.
 
     wanted: each replica's key in the store, which holds a checkpoint of every ensemble after each
     of its epochs until all its results were taken, and from which ensembles that were stopped go
@@ -148,7 +148,7 @@ def _groups(
     groups: dict[Any, Task] = {}
     for config, key in wanted.items():
         if config not in but:
-            # Convolutions gain nothing from company, and would be rounded otherwise in it.
+            # Convolutions gain nothing from others beside them, and would be rounded otherwise.
             alone = config if config.encoder in LEAST else None
             group = batch_key(config, datasets[config]), alone, key is None
             task = groups.setdefault(group, Task([], []))
