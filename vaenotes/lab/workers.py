@@ -72,7 +72,7 @@ class Workers(NamedTuple):
 
     executor: Executor | None
     number: int
-    send: Callable[[Dataset], Any] = lambda dataset: dataset
+    send: Callable[[Dataset], Any]
 
 
 def train_all(
@@ -191,7 +191,11 @@ def _workers(device: str, tasks: list[Task], priors: Priors) -> AbstractContextM
     seconds = 0.01 * steps + sum(task.images for task in tasks) / 60_000  # about
     if device == "cpu" and seconds >= WORTH_PROCESSES and cpu_count() > 1:
         return _processes(cpu_count())
-    return nullcontext(Workers(None, 1))
+    return nullcontext(Workers(None, 1, _as_it_is))
+
+
+def _as_it_is(dataset: Dataset) -> Dataset:
+    return dataset
 
 
 @contextmanager
@@ -201,7 +205,7 @@ def _processes(workers: int) -> Iterator[Workers]:
         workers, context=context, initializer=_end_with, initargs=(os.getpid(),)
     )
     try:
-        yield Workers(executor, workers)
+        yield Workers(executor, workers, _as_it_is)
     except BrokenProcessPool:
         raise ClusterError(
             "a worker process was killed, for want of memory perhaps; "
