@@ -65,21 +65,26 @@ def holds(condition: str, findings: Findings) -> bool:
 
 
 def verdict(claim: Claim, findings: Findings) -> str:
-    """The first verdict all of whose conditions hold; OPEN if there is none; NOT_RUN where these
-    findings lack an arm that the rules need."""
-    try:
-        for name, conditions in claim.rules.items():
-            if all(holds(condition, findings) for condition in conditions):
-                return name
-    except KeyError:
-        return NOT_RUN
+    """The first verdict all of whose conditions hold; OPEN if there is none. Raises KeyError where
+    a rule asks for what is no finding."""
+    for name, conditions in claim.rules.items():
+        if all(holds(condition, findings) for condition in conditions):
+            return name
     return OPEN
 
 
 def verdicts(runs: Mapping[str, Findings]) -> dict[str, dict[str, str]]:
-    """Every claim's verdict in several runs: by claim, then by the run's title."""
+    """Every claim's verdict in several runs, by claim, then by the run's title; NOT_RUN where a
+    run lacks an arm that the rules need."""
+
+    def known(claim: Claim, findings: Findings) -> str:
+        try:
+            return verdict(claim, findings)
+        except KeyError:
+            return NOT_RUN
+
     return {
-        claim.id: {title: verdict(claim, findings) for title, findings in runs.items()}
+        claim.id: {title: known(claim, findings) for title, findings in runs.items()}
         for claim in claims()
     }
 

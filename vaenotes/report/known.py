@@ -198,10 +198,15 @@ def shortfall(settings: Settings, name: str) -> Interval:
     return median_interval(np.array(missed))
 
 
-def shortfall_table(settings: Settings, names: Sequence[str]) -> pd.DataFrame:
-    """`shortfall`, a row per arm."""
-    short = {arms()[name].title: text(shortfall(settings, name)) for name in names}
-    return pd.Series(short).to_frame("nats short: median, 95% interval")
+def shortfalls(settings: Settings) -> dict[str, Interval]:
+    """`shortfall` of every arm of PRIORS and UNITS, by name."""
+    return {name: shortfall(settings, name) for name in PRIORS + UNITS}
+
+
+def shortfall_table(short: Mapping[str, Interval], names: Sequence[str]) -> pd.DataFrame:
+    """Some of `shortfalls`, a row per arm."""
+    rows = {arms()[name].title: text(short[name]) for name in names}
+    return pd.Series(rows).to_frame("nats short: median, 95% interval")
 
 
 def ratio_panels(settings: Settings, found: Mapping[str, xr.Dataset]) -> Panels:
@@ -233,15 +238,16 @@ def relative_spectra(chosen: Sequence[Config]) -> np.ndarray:
     return np.array(found)
 
 
-def linear_numbers(settings: Settings, found: Mapping[str, xr.Dataset]) -> dict[str, float]:
-    """What the page on linear VAEs says: short_ARM, by how many nats an arm misses the optimum;
-    best, the optimum; and of DEAD apart_in_size, the median variance in large units over that in
-    small ones, dead_ratio, the smallest median ratio, and large_used, how many dims are in use in
-    large units."""
-    short = {name.replace("digits", "short"): shortfall(settings, name) for name in PRIORS + UNITS}
+def linear_numbers(
+    short: Mapping[str, Interval], found: Mapping[str, xr.Dataset]
+) -> dict[str, float]:
+    """What the page on linear VAEs says, from `shortfalls` and runs: short_ARM, by how many nats an
+    arm misses the optimum; best, the optimum; and of DEAD apart_in_size, the median variance in
+    large units over that in small ones, dead_ratio, the smallest median ratio, and large_used, how
+    many dims are in use in large units."""
     dead = [found[name] for name in DEAD.values()]
     small, _, large = (median_of("prior_variance_unused", one).value for one in dead)
-    return {name: interval.value for name, interval in short.items()} | {
+    return {name.replace("digits", "short"): one.value for name, one in short.items()} | {
         "best": best().log_likelihood,
         "apart_in_size": large / small,
         "dead_ratio": min(median_of("ratio_unused", one).value for one in dead),

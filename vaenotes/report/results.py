@@ -255,7 +255,7 @@ def facts_of(std: xr.Dataset, mean: xr.Dataset) -> dict[str, float]:
 
 
 def comparison(runs: Mapping[str, xr.Dataset]) -> pd.DataFrame:
-    """`facts` of the notes' figures and of some replicas, one of each, by title."""
+    """`facts_of` the notes' figures and of some replicas, one of each, by title."""
     columns = {"the notes": facts_of(notes_bands("std"), notes_bands("mean"))}
     for title, one in runs.items():
         columns[title] = facts_of(bands(one, "std"), bands(one, "mean"))

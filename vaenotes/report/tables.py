@@ -66,7 +66,7 @@ def text(interval: Interval | None) -> str:
 def claims_table(here: Findings, other: Mapping[str, Findings], page: str | None = None) -> Styler:
     """The ledger: claim, verdict, effect, and the verdicts of `other` runs by column title. The
     rows that are told at length on `page`; or all of them, with links."""
-    rows = []
+    elsewhere, rows = verdicts(other), []
     for claim in claims():
         if page not in (None, claim.page):
             continue
@@ -77,8 +77,7 @@ def claims_table(here: Findings, other: Mapping[str, Findings], page: str | None
             "verdict": f"<b>{verdict(claim, here)}</b>",
             "effect, 95% interval": _effect(claim.effect, here),
         }
-        row |= {title: verdict(claim, findings) for title, findings in other.items()}
-        rows.append(row)
+        rows.append(row | elsewhere[claim.id])
     return _styled(pd.DataFrame(rows))
 
 
