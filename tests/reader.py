@@ -21,10 +21,11 @@ WIDTHS = {"desktop": 1280, "phone": 390}
 HEIGHT = 900
 A4 = 680  # px between margins of 15 mm
 WCAG = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa")
-# Two frames on, the page has heard of a change; a while later the theme counts again what scrolls,
-# to let a keyboard reach it.
+# Two frames on, the page has heard of a change; what fades in has to be there; a while later the
+# theme counts again what scrolls, to let a keyboard reach it.
 SETTLED = """(async () => {
     for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame);
+    await Promise.allSettled(document.getAnimations().map(animation => animation.finished));
     const places = "pre[tabindex='-1'], .cell_output > .output[tabindex='-1']";
     const missed = () => [...document.querySelectorAll(places)]
         .some(e => e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight);
