@@ -10,8 +10,12 @@ import numpy as np
 import xarray as xr
 from scipy import spatial, stats
 
+from vaenotes.diagnosis.status import ALIVE_NATS
 from vaenotes.lab.summary import alive, epoch_below, outcome
 from vaenotes.schedule import halfway
+
+NOTES_IMAGES = 15_360
+"""So many images the notes' run saw, by its loader's fault."""
 
 
 def end(runs: xr.Dataset) -> xr.Dataset:
@@ -30,12 +34,59 @@ def fall(side: str, runs: xr.Dataset) -> xr.DataArray:
     return epoch_below(runs[f"{side}_variance"])
 
 
-def halved(runs: xr.Dataset) -> xr.DataArray:
-    """The epoch at whose end a dim's prior std first is below half of the largest it had before:
-    (replica, node, dim), NaN where that never was, and where the dim is in use."""
-    std = np.sqrt(runs.prior_variance)
+def halving(side: str, runs: xr.Dataset) -> xr.DataArray:
+    """The epoch at whose end a dim's std first is below half of the largest it had before:
+    (replica, node, dim), NaN where that never was."""
+    std = np.sqrt(runs[f"{side}_variance"])
     below = std < 0.5 * std.cumulative("epoch").max()
-    return below.idxmax("epoch").where(below.any("epoch")).where(unused(runs))
+    return below.idxmax("epoch").where(below.any("epoch"))
+
+
+def halved(runs: xr.Dataset) -> xr.DataArray:
+    """The same of the prior, in dims not in use; NaN elsewhere."""
+    return halving("prior", runs).where(unused(runs))
+
+
+def settled(runs: xr.Dataset) -> xr.DataArray:
+    """The epoch from which a dim's posterior std stays near its end: within a tenth of what lies
+    between that and its largest, from the second epoch's end on: (replica, node, dim). On linear
+    axes a curve goes to 0 there. NaN in runs of fewer than 25 epochs, which tell nothing of when.
+    """
+    std = np.sqrt(runs.posterior_variance)
+    last, largest = std.isel(epoch=-1), std.isel(epoch=slice(2, None)).max("epoch")
+    above = std > last + (largest - last) / 10
+    return ((above * runs.epoch).max("epoch") + 1).where(runs.sizes["epoch"] > 25)
+
+
+def kept(side: str, runs: xr.Dataset) -> xr.DataArray:
+    """A variance at the end, as a share of where it started: (replica, node, dim)."""
+    variance = runs[f"{side}_variance"]
+    return variance.isel(epoch=-1) / variance.isel(epoch=0)
+
+
+def slower(runs: xr.Dataset) -> xr.DataArray:
+    """Whether in every node the prior std of one dim ends below half of its largest, and first was
+    there at a later epoch than its posterior std below half of its own: (replica,)."""
+    std = np.sqrt(runs.prior_variance)
+    ends = std.isel(epoch=-1) < 0.5 * std.max("epoch")
+    later = halving("prior", runs) > halving("posterior", runs)
+    return (ends & later).any("dim").all("node")
+
+
+def widest(runs: xr.Dataset) -> xr.DataArray:
+    """The place (from 0) of each node's dim whose prior is widest at the end: (replica, node)."""
+    return runs.prior_variance.isel(epoch=-1, drop=True).fillna(0).argmax("dim")
+
+
+def wider_prior_std(runs: xr.Dataset, epoch: int = -1) -> xr.DataArray:
+    """The prior std of that dim, at the end or at another epoch: (replica, node)."""
+    return np.sqrt(runs.prior_variance.isel(epoch=epoch)).isel(dim=widest(runs))
+
+
+def stays(runs: xr.Dataset) -> xr.DataArray:
+    """The same at the end over halfway through, median over nodes: (replica,)."""
+    middle = (runs.sizes["epoch"] - 1) // 2
+    return (wider_prior_std(runs) / wider_prior_std(runs, middle)).median("node")
 
 
 def std(side: str, runs: xr.Dataset) -> xr.DataArray:
@@ -90,6 +141,27 @@ def index(which: int) -> Callable[[xr.Dataset], xr.DataArray]:
 
 
 # Means, and the KL
+
+
+def kl_share_one(runs: xr.Dataset) -> xr.DataArray:
+    """The least share of a node's KL that one and the same dim carries, of the dim for which it is
+    the largest: (replica,). Nodes that carry no more than ALIVE_NATS do not count."""
+    kl = end(runs).kl_nats
+    of_node = kl.sum("dim")
+    return (kl / of_node).where(of_node > ALIVE_NATS).min("node").max("dim")
+
+
+def place(runs: xr.Dataset) -> xr.DataArray:
+    """Size of the prior mean in dims not in use / prior std in dims in use, medians: (replica,)."""
+    mean = abs(end(runs).prior_mean).where(unused(runs)).median(("node", "dim"))
+    return mean / std("prior", runs).where(alive(runs)).median(("node", "dim"))
+
+
+def shrunk(runs: xr.Dataset) -> xr.DataArray:
+    """Spread of the posterior means in dims not in use / in dims in use, medians: (replica,)."""
+    spread = end(runs).posterior_spread
+    one, other = (spread.where(of(runs)).median(("node", "dim")) for of in (unused, alive))
+    return one / other
 
 
 def reach(side: str, runs: xr.Dataset) -> xr.DataArray:
@@ -154,6 +226,27 @@ def matched_back(runs: xr.Dataset) -> xr.DataArray:
         z = m + s * np.random.default_rng(0).standard_normal(m.shape)
         shares.append((squared_distances(z, m, s).argmin(1) == np.arange(len(m))).mean())
     return xr.DataArray(shares, dims="replica")
+
+
+def tips(runs: xr.Dataset) -> xr.DataArray:
+    """Share of images whose posterior std is below a third of the spread of the means in every dim
+    in use: (replica,); NaN where none is."""
+    std = np.exp(runs.image_posterior_logvar / 2)
+    narrow = (3 * std < end(runs).posterior_spread) | unused(runs)
+    return narrow.all(("node", "dim")).mean("image").where(alive(runs).any(("node", "dim")))
+
+
+def confusers(runs: xr.Dataset) -> xr.DataArray:
+    """How many of NOTES_IMAGES other images' means lie nearer to an image's posterior sample than
+    its own, expected, one sample per image, in units of the image's std: (replica,). The share of
+    all pairs of images kept for which it is so, which does not depend on how many are kept."""
+    shares = []
+    for m, s in zip(*codes(runs), strict=True):
+        z = m + s * np.random.default_rng(0).standard_normal(m.shape)
+        apart = squared_distances(z, m, s)
+        nearer = (apart < np.diag(apart)[:, None]).sum()
+        shares.append(nearer / (len(m) * (len(m) - 1)) if np.isfinite(apart).all() else np.nan)
+    return NOTES_IMAGES * xr.DataArray(shares, dims="replica")
 
 
 def neighbours(runs: xr.Dataset) -> xr.DataArray:
