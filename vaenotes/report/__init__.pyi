@@ -3,6 +3,7 @@ from . import figures as figures
 from . import known as known
 from . import prose as prose
 from . import results as results
+from . import rules as rules
 from . import sliders as sliders
 from . import tables as tables
 from .arms import ARMS as ARMS

@@ -9,6 +9,7 @@ import xarray as xr
 
 from vaenotes.config import Config
 from vaenotes.data.load import MOST_IMAGES
+from vaenotes.lab.measures import median_of
 from vaenotes.lab.summary import ALIVE_RATIO, alive, counts, survivors
 from vaenotes.model import VAE
 from vaenotes.report import results
@@ -16,15 +17,20 @@ from vaenotes.report.arms import SUPERVISED
 from vaenotes.report.claims import (
     NOT_RUN,
     OPEN,
+    OUTCOMES,
+    RIGHT,
     VERDICTS,
+    WRONG,
     Findings,
     agreement,
     claims,
+    first_verdict,
+    in_range,
+    judged,
     otherwise,
     predictions,
     put_to_the_test,
     verdict,
-    wrong,
 )
 
 QUOTED = {
@@ -79,8 +85,9 @@ def full_size() -> dict[str, float]:
     for kind, chosen in (("both", both), ("rest", [group for group in ends if group not in both])):
         found[f"losing_{kind}"] = sum(fell[group][0] for group in chosen)
         found[f"of_{kind}"] = sum(fell[group][1] for group in chosen)
-    for title, findings in zip(("off", "on"), results.full_size_findings().values(), strict=True):
-        found[f"{title}_dims_used"] = findings["notes.dims_used"].value
+    for title, group in zip(("off", "on"), results.MAIN, strict=True):
+        used = median_of("dims_used", results.full_size(group))
+        found[f"{title}_dims_used"] = used.value
         rows = results.tails().filter(like=f"term {title}", axis="index")
         found[f"{title}_least"] = float(rows["least"].min())
         found[f"{title}_most"] = float(rows["most"].max())
@@ -92,9 +99,11 @@ def full_size() -> dict[str, float]:
     ):
         nats = results.full_size(group, images).reconstruction_nats.isel(epoch=-1)
         found[f"{title}_nats"] = float(nats.median())
-    judged = results.prediction_counts()
-    found |= {"right": judged["right"], "wrong": judged["wrong"]}
-    found["unreached"] = judged["not reached"]
+    rows = predictions("full_size")
+    now, then = (Counter(map(of, rows)) for of in (results.outcome, results.outcome_at_first))
+    found |= {kind: now[kind] for kind in OUTCOMES}
+    found |= {"first_right": then[RIGHT], "first_wrong": then[WRONG]}
+    found["unreached"] = now[results.NOT_REACHED]
     return {f"own.{name}": value for name, value in found.items()}
 
 
@@ -155,24 +164,25 @@ def regauged(runs: xr.Dataset, twins: xr.Dataset) -> dict[str, float]:
 
 
 def verdicts(findings: Findings) -> dict[str, int]:
-    """How many claims there are, and how many there are of each verdict."""
+    """How many claims there are, how many there are of each verdict, how many have a rule that was
+    changed, and another verdict by their first."""
     found = Counter(verdict(claim, findings) for claim in claims())
     kinds = {name.replace(" ", "_"): found[name] for name in (*VERDICTS, OPEN)}
-    return {"claims": found.total(), **kinds}
+    changed = [claim for claim in claims() if claim.first_rules]
+    moved = [c for c in changed if verdict(c, findings) != first_verdict(c, findings)]
+    return {"claims": found.total(), "changed": len(changed), "moved": len(moved), **kinds}
 
 
 def predicted(findings: Findings) -> dict[str, int]:
-    """How many numbers were predicted, came out right and wrong, and the same of those that no
-    trial run had hinted at."""
-    rows, missed = predictions(), wrong(findings)
-    unseen = [row for row in rows if not row.seen]
-    return {
-        "n_predictions": len(rows),
-        "n_right": len(rows) - len(missed),
-        "n_wrong": len(missed),
-        "n_unseen": len(unseen),
-        "n_unseen_right": sum(row not in missed for row in unseen),
-    }
+    """How many numbers were predicted; how many came out right, wrong and undecided, and how many
+    medians lie within their range; and the same of those that no trial run had hinted at."""
+    every = predictions()
+    found = {}
+    for name, rows in (("predicted", every), ("unseen", [row for row in every if not row.seen])):
+        kinds = Counter(judged(row, findings[row.finding]) for row in rows)
+        found |= {name: len(rows)} | {f"{name}_{kind}": kinds[kind] for kind in OUTCOMES}
+        found[f"{name}_in_range"] = sum(in_range(row, findings[row.finding]) for row in rows)
+    return found
 
 
 def generality(found: Mapping[str, Mapping[str, str]]) -> dict[str, int | str]:
