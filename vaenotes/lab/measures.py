@@ -225,8 +225,7 @@ WHOLE: dict[str, Row] = {
     "kl_share_used": ("1", "share of the KL that the dims in use carry",
                       lambda r: q.total(q.end(r).kl_nats * alive(r)) / q.total(q.end(r).kl_nats)),
     "kl_share_wide": ("1", "share of the KL in each node's dim of the wider prior",
-                      lambda r: q.end(r).kl_nats.isel(dim=q.widest(r)).sum("node")
-                      / q.total(q.end(r).kl_nats)),
+                      q.kl_share_wide),
     "kl_share_one": ("1", "share of a node's KL in one and the same dim, least of the nodes",
                      q.kl_share_one),
     "knockout_weaker": ("nats", "reconstruction lost if a node's less missed dim is fixed at its"

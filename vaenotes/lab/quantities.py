@@ -37,7 +37,7 @@ def fall(side: str, runs: xr.Dataset) -> xr.DataArray:
 def halving(side: str, runs: xr.Dataset) -> xr.DataArray:
     """The epoch at whose end a dim's std first is below half of the largest it had before:
     (replica, node, dim), NaN where that never was."""
-    std = np.sqrt(runs[f"{side}_variance"])
+    std = runs[f"{side}_variance"] ** 0.5
     below = std < 0.5 * std.cumulative("epoch").max()
     return below.idxmax("epoch").where(below.any("epoch"))
 
@@ -49,13 +49,15 @@ def halved(runs: xr.Dataset) -> xr.DataArray:
 
 def settled(runs: xr.Dataset) -> xr.DataArray:
     """The epoch from which a dim's posterior std stays near its end: within a tenth of what lies
-    between that and its largest, from the second epoch's end on: (replica, node, dim). On linear
-    axes a curve goes to 0 there. NaN in runs of fewer than 25 epochs, which tell nothing of when.
+    between that and its largest, from the second epoch's end on. On linear axes a curve goes to 0
+    there. (replica, node, dim); counted as if the run had the notes' 30 epochs, since of less data
+    there are more for as many steps. NaN in runs of fewer than 25, which tell nothing of when.
     """
     std = np.sqrt(runs.posterior_variance)
     last, largest = std.isel(epoch=-1), std.isel(epoch=slice(2, None)).max("epoch")
     above = std > last + (largest - last) / 10
-    return ((above * runs.epoch).max("epoch") + 1).where(runs.sizes["epoch"] > 25)
+    epochs = runs.sizes["epoch"] - 1
+    return (((above * runs.epoch).max("epoch") + 1) * 30 / epochs).where(epochs >= 25)
 
 
 def kept(side: str, runs: xr.Dataset) -> xr.DataArray:
@@ -141,6 +143,15 @@ def index(which: int) -> Callable[[xr.Dataset], xr.DataArray]:
 
 
 # Means, and the KL
+
+
+def kl_share_wide(runs: xr.Dataset) -> xr.DataArray:
+    """The share of the KL in each node's dim of the wider prior: (replica,); NaN where no dim's is
+    wider, as under a fixed prior."""
+    final = end(runs)
+    share = final.kl_nats.isel(dim=widest(runs)).sum("node") / total(final.kl_nats)
+    prior = final.prior_variance
+    return share.where((prior.max("dim") > prior.min("dim")).any("node"))
 
 
 def kl_share_one(runs: xr.Dataset) -> xr.DataArray:

@@ -60,16 +60,17 @@ def holds(condition: str, findings: Findings) -> bool:
     that do not overlap, "notes.agree > per_node.agree"; or one of several, joined by " or ". False
     where an interval straddles the bound, has too few replicas to decide, or nothing was found.
     Raises KeyError for what is no finding."""
-    return any([_beyond(*part.split(), findings) for part in condition.split(" or ")])
+    return any([_beyond(part, findings) for part in condition.split(" or ")])
 
 
-def _beyond(left: str, relation: str, right: str, findings: Findings) -> bool:
-    one, other = findings[left], bound(right, findings)
+def _beyond(part: str, findings: Findings) -> bool:
+    left, relation, right = part.split()
+    one, other = findings[left], _bound(right, findings)
     beyond = one.high < other.low if relation == "<" else one.low > other.high
     return beyond and one.decides and other.decides
 
 
-def bound(right: str, findings: Findings) -> Interval:
+def _bound(right: str, findings: Findings) -> Interval:
     """The right side of a condition: a finding, or a number, which is certain."""
     if right[0].isalpha():
         return findings[right]

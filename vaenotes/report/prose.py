@@ -170,14 +170,14 @@ def verdicts(findings: Findings) -> dict[str, int]:
     kinds = {name.replace(" ", "_"): found[name] for name in (*VERDICTS, OPEN)}
     changed = [claim for claim in claims() if claim.first_rules]
     moved = [c for c in changed if verdict(c, findings) != first_verdict(c, findings)]
-    return {"claims": found.total(), "changed": len(changed), "moved": len(moved), **kinds}
+    return {"claims": found.total(), "rules_changed": len(changed), "moved": len(moved), **kinds}
 
 
 def predicted(findings: Findings) -> dict[str, int]:
     """How many numbers were predicted; how many came out right, wrong and undecided, and how many
     medians lie within their range; and the same of those that no trial run had hinted at."""
     every = predictions()
-    found = {}
+    found: dict[str, int] = {}
     for name, rows in (("predicted", every), ("unseen", [row for row in every if not row.seen])):
         kinds = Counter(judged(row, findings[row.finding]) for row in rows)
         found |= {name: len(rows)} | {f"{name}_{kind}": kinds[kind] for kind in OUTCOMES}
