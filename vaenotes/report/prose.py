@@ -55,17 +55,20 @@ FRONT_PAGE = (
 
 
 def notes_figures() -> dict[str, float]:
-    """Of the notes' own figures. theirs_first: the epoch in which the average std of the posterior
-    first is below a fifth of what it was at epoch 2, in the dim given up; theirs_second: from which
-    on it is below 0.02 in the other. theirs_low, theirs_high: 7 and 93 % of the other dim's prior
-    std at the end. theirs_mean: the prior mean of the dim given up, at the end."""
+    """Of the notes' own figures. theirs_first: the epoch from which the average std of the
+    posterior stays within a tenth of its fall (from epoch 2 on) of where it ends, in the dim given
+    up; theirs_second: the same of the other. theirs_low, theirs_high: 7 and 93 % of the other dim's
+    prior std at the end. theirs_mean: the prior mean of the dim given up, at the end."""
     stds, means = results.notes_bands("std"), results.notes_bands("mean")
     averages = results.digitised().query("figure == 'scalars of 22 July' and epoch >= 2")
-    first, second = (averages[averages.dim == dim].set_index("epoch")["max"] for dim in (0, 1))
+    settled = []
+    for _, std in averages.set_index("epoch").groupby("dim")["max"]:
+        near = std <= std.iloc[-1] + (std.max() - std.iloc[-1]) / 10
+        settled.append(int(near[::-1].cummin().idxmax()))
     last = stds["prior_std_quantiles"].isel(place=1, epoch=-1)
     return {
-        "theirs_first": int((first < first.iloc[0] / 5).idxmax()),
-        "theirs_second": int((second < 0.02).idxmax()),
+        "theirs_first": settled[0],
+        "theirs_second": settled[1],
         "theirs_low": float(last.sel(quantile=0.07)),
         "theirs_high": float(last.sel(quantile=0.93)),
         "theirs_mean": results.facts_of(stds, means)["prior mean, dim given up, at the end"],
