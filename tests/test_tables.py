@@ -57,18 +57,21 @@ def test_every_rule_stands_beside_what_was_measured_and_its_first_form():
             assert first == "the same"
         words = row["the rule, and what was measured"]
         parts = [p for of in claim.rules.values() for c in of for p in c.split(" or ")]
-        assert words.count(TEXT) == sum(1 + (p.split()[2] in MADE) for p in parts)
+        assert words.count(f"<b>{TEXT}</b>") == len({part.split()[0] for part in parts})
+        for part in parts:
+            assert rules.in_words(part, {}) in words
 
 
 def test_a_condition_in_words_names_its_arms_and_bounds():
     found = {"notes.agree": HALF, "per_node.agree": HALF, "standard-notes.kl_total": HALF}
     agree, kl = (measure_of(f"notes.{name}").meaning for name in ("agree", "kl_total"))
+    agree = f"share of replicas: {agree}"
     apart = f"that of {ARMS['per_node'].title} ({TEXT})"
     in_words = rules.in_words("notes.agree > per_node.agree", found)
-    assert in_words == f"{agree}, above {apart}: {TEXT}"
+    assert in_words == f"{agree}, above {apart}: <b>{TEXT}</b>"
     arms = escape(f"{ARMS['standard'].title} against {ARMS['notes'].title}")
     in_words = rules.in_words("standard-notes.kl_total < 1", found)
-    assert in_words == f"{kl} [{arms}], below 1: {TEXT}"
+    assert in_words == f"{kl} [{arms}], below 1: <b>{TEXT}</b>"
 
 
 def test_several_runs_stand_side_by_side():

@@ -177,9 +177,11 @@ WHOLE: dict[str, Row] = {
                lambda r: q.fall("posterior", r).notnull().mean(("node", "dim"))),
     "all_fallen": (SHARE, "every posterior variance ends below 5% of its start",
                    lambda r: (q.kept("posterior", r) < SMALL).all(("node", "dim"))),
-    "settled_first": ("epoch", "epoch from which the first posterior std stays near its end",
+    "settled_first": ("epoch", "epoch, of 30, from which the first posterior std stays within a"
+                      " tenth of its fall of its end",
                       lambda r: q.settled(r).min(("node", "dim"))),
-    "settled_last": ("epoch", "epoch from which every posterior std stays near its end",
+    "settled_last": ("epoch", "epoch, of 30, from which every posterior std stays within a tenth"
+                     " of its fall of its end",
                      lambda r: q.settled(r).max(("node", "dim"))),
     "prior_gone": (SHARE, "in every node one dim's prior variance ends below 5% of its start",
                    lambda r: (q.kept("prior", r) < SMALL).any("dim").all("node")),

@@ -6,6 +6,7 @@ from html import escape
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from vaenotes.lab.measures import SHARE
 from vaenotes.report.arms import ARMS
 from vaenotes.report.claims import Findings, claims, first_verdict, holds, measure_of, verdict
 from vaenotes.report.tables import stacked, styled, text
@@ -31,35 +32,39 @@ def rules_table(findings: Findings) -> Styler:
 
 
 def _lines(rules: Mapping[str, Sequence[str]], findings: Findings) -> list[str]:
-    """A line for each verdict, and one for each of its conditions, marked if it holds."""
+    """A line for each verdict, and one for each of its conditions, marked if it holds. What was
+    measured is told where it is first asked for."""
     lines = []
+    told: set[str] = set()
     for name, conditions in rules.items():
         lines.append(f"<b>{name}</b>, if")
         for condition in conditions:
             mark = "✓" if holds(condition, findings) else "✗"
-            parts = [in_words(part, findings) for part in condition.split(" or ")]
+            parts = []
+            for part in condition.split(" or "):
+                parts.append(in_words(part, {} if part.split()[0] in told else findings))
+                told.add(part.split()[0])
             lines.append(f"{mark} {', or '.join(parts)}")
     return lines
 
 
 def in_words(condition: str, findings: Findings) -> str:
-    """One condition: what is measured, of which arm, its bound, and what came out."""
+    """One condition: what is measured, of which arm, its bound, and what came out, if given."""
     left, relation, right = condition.split()
     bound = right
     if right[0].isalpha():
-        bound = f"that of {_arm(right)}" if _same(left, right) else _meaning(right)
-        bound += f" ({text(findings[right])})"
-    return f"{_meaning(left)}, {WORDS[relation]} {bound}: {text(findings[left])}"
-
-
-def _same(left: str, right: str) -> bool:
-    return left.rpartition(".")[2] == right.rpartition(".")[2]
+        same = left.rpartition(".")[2] == right.rpartition(".")[2]
+        bound = f"that of {_arm(right)}" if same else _meaning(right)
+        bound += f" ({text(findings[right])})" if right in findings else ""
+    told = f": <b>{text(findings[left])}</b>" if left in findings else ""
+    return f"{_meaning(left)}, {WORDS[relation]} {bound}{told}"
 
 
 def _meaning(finding: str) -> str:
-    arm = finding.rpartition(".")[0]
-    meaning = escape(measure_of(finding).meaning)
-    return meaning if arm == "notes" else f"{meaning} [{_arm(finding)}]"
+    measure = measure_of(finding)
+    meaning = f"share of replicas: {measure.meaning}" if measure.unit == SHARE else measure.meaning
+    arm = "" if finding.startswith("notes.") else f" [{_arm(finding)}]"
+    return escape(meaning) + arm
 
 
 def _arm(finding: str) -> str:
