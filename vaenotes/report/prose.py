@@ -64,7 +64,7 @@ def notes_figures() -> dict[str, float]:
     settled = []
     for _, std in averages.set_index("epoch").groupby("dim")["max"]:
         near = std <= std.iloc[-1] + (std.max() - std.iloc[-1]) / 10
-        settled.append(int(near[::-1].cummin().idxmax()))
+        settled.append(int(near[::-1].cummin()[::-1].idxmax()))
     last = stds["prior_std_quantiles"].isel(place=1, epoch=-1)
     return {
         "theirs_first": settled[0],
