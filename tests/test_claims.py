@@ -5,6 +5,7 @@ from math import inf, nan
 
 import pytest
 
+from vaenotes.lab.nails import BEDS
 from vaenotes.lab.summary import Interval
 from vaenotes.report import claims as ledger
 from vaenotes.report.claims import Claim, Prediction, claims, holds, predictions, verdict
@@ -21,6 +22,7 @@ def made_by(name):
     """The names of every finding that one experiment makes."""
     one = EXPERIMENTS[name]
     found = {f"{arm}.{measure}" for arm in one.arms for measure in one.each}
+    found |= {f"{arm}.{measure}" for arm in one.beds for measure in BEDS}
     return found | {f"{a}-{b}.{m}" for (a, b), measures in one.changes.items() for m in measures}
 
 

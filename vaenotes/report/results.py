@@ -19,10 +19,10 @@ import pandas as pd
 import torch
 import xarray as xr
 
-from vaenotes.data.sprites import FACTORS
+from vaenotes.data.sprites import FACTORS, render
 from vaenotes.kl import Diagonal, dim_information, sample
 from vaenotes.lab import runs
-from vaenotes.lab.measures import difference, median_of
+from vaenotes.lab.measures import MEASURES, difference, median_of
 from vaenotes.lab.store import Entry
 from vaenotes.lab.summary import Interval
 from vaenotes.report.claims import Findings, Prediction, claims, is_right, predictions
@@ -116,7 +116,10 @@ def full_size(group: str, images: str = "held_out") -> xr.Dataset:
     factors = arrays["factors"]
     standard = (factors - factors.mean(0)) / factors.std(0)
     whole = xr.concat(found, dim="replica", join="exact")
-    return whole.assign_coords(factors=(("image", "node"), standard))
+    drawn = render(factors.astype(int), config["size"]).reshape(len(factors), -1)
+    return whole.assign_coords(
+        factors=(("image", "node"), standard), pictures=(("image", "pixel"), drawn)
+    )
 
 
 def _derived(traced: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -188,7 +191,8 @@ def full_size_findings() -> dict[str, Findings]:
     }
     return {
         f"full size, {TITLES[group]}": {
-            f"notes.{name}": median_of(name, full_size(group)) for name in sorted(asked)
+            f"notes.{name}": median_of(name, full_size(group))
+            for name in sorted(asked & MEASURES.keys())  # no weights are kept, so no beds
         }
         for group in MAIN
     }

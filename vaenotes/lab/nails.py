@@ -1,0 +1,235 @@
+"""The bed of nails: how well codes tell pictures apart, among ever more of them.
+
+    found = beds(configs)                     # xarray, over (replica, count)
+    found.matched_back.isel(count=-1)         # (replica,): among every picture that there is
+
+A sample of an image's posterior is matched back if it lies nearer to the image's own mean than to
+any other's, and else is taken for the image of the nearest; distances are in units of the image's
+own std, over the whole code. Pictures that are equal pixel by pixel count once: no code of a
+picture could tell them apart.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from itertools import pairwise
+
+import numpy as np
+import torch
+import xarray as xr
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from vaenotes.config import Config
+from vaenotes.data.dataset import Dataset, pixels
+from vaenotes.data.load import load
+from vaenotes.data.sprites import GRID, LARGE
+from vaenotes.kl import Diagonal, sample
+from vaenotes.lab.measures import Measure
+from vaenotes.lab.quantities import squared_distances
+from vaenotes.lab.runs import load_data, load_model
+from vaenotes.lab.summary import Interval, median_interval
+from vaenotes.model import VAE
+from vaenotes.objective import reconstruction_nats
+from vaenotes.style import figure
+
+PROBES = 512  # images whose samples are looked up; all, if there are fewer
+REPLICAS = 6  # of an arm, the first
+BLOCK = 8192  # images at a time
+DRAWN = ("sprites", "grey_sprites", "paired_sprites")  # at will, as from dSprites' file
+SEED = 20_232  # of the probes' noise, and of strangers
+COLOURS = ("#000000", "#CC79A7", "#009E73")  # of arms
+
+BEDS: dict[str, Measure] = {
+    "nearest_all": Measure(
+        "posterior std", "distance to the nearest other mean, among all pictures",
+        lambda beds: beds.nearest.isel(count=-1)),
+    "matched_back_all": Measure(
+        "1", "share of samples nearer to their own mean than to any other, among all pictures",
+        lambda beds: beds.matched_back.isel(count=-1)),
+    "confused_pixels": Measure(
+        "1", "pixels that differ from the picture a sample is taken for / from any picture",
+        lambda beds: beds.confused_pixels),
+    "confused_cost": Measure(
+        "nats", "reconstruction from a sample less that from the mean, samples taken for others",
+        lambda beds: beds.confused_cost),
+}  # fmt: skip
+"""What is measured of each replica's `bed`, as measures.MEASURES of its run."""
+
+
+def findings(configs: Sequence[Config]) -> dict[str, Interval]:
+    """Every measure of BEDS over an arm's first replicas."""
+    found = beds(configs)
+    return {name: median_interval(measure.of(found)) for name, measure in BEDS.items()}
+
+
+def beds(configs: Sequence[Config]) -> xr.Dataset:
+    """`bed` of an arm's first replicas: over (replica, ...)."""
+    return xr.concat([bed_of(config) for config in configs[:REPLICAS]], dim="replica")
+
+
+@lru_cache(maxsize=64)
+def bed_of(config: Config) -> xr.Dataset:
+    """`bed` of one replica, trained first if the store does not hold it."""
+    return bed(load_model(config), pictures(config))
+
+
+def pictures(config: Config) -> Dataset:
+    """`distinct` of what a replica was trained on."""
+    return distinct(load_data(config), config.data)
+
+
+@lru_cache(maxsize=2)
+def distinct(dataset: Dataset, data: str) -> Dataset:
+    """Every different picture, once: those of a data set, of the name `data`, in its order; then,
+    where it is drawn at will, those of as many draws as dSprites' grid has cells (of large
+    pictures, fewer)."""
+    sets, size = [dataset], dataset.images.shape[1]
+    if data in DRAWN or data.endswith(".npz"):
+        sets.append(load(data, images=min(GRID, LARGE // size**2), size=size))
+    known: set[bytes] = set()
+    kept = []
+    for one in sets:
+        for start in range(0, len(one.images), BLOCK):
+            block, new = one.images[start : start + BLOCK], []
+            for place, picture in enumerate(block):
+                if (digest := blake2b(picture.tobytes(), digest_size=16).digest()) not in known:
+                    known.add(digest)
+                    new.append(place)
+            kept.append((block[new], one.factors[start : start + BLOCK][new]))
+    images, factors = (np.concatenate(part) for part in zip(*kept, strict=True))
+    return Dataset(dataset.name, images, factors, dataset.factor_names, dataset.edges)
+
+
+def counts(total: int) -> list[int]:
+    """How many pictures are looked at: as many as there are probes, four times as many and so on,
+    and at last all."""
+    fewer, most = [], PROBES
+    while most < total:
+        fewer.append(most)
+        most *= 4
+    return [*fewer, total]
+
+
+def nearest_others(
+    z: np.ndarray, std: np.ndarray, means: np.ndarray, upto: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How far points are from their own means, and from the nearest other among the first so many.
+
+    z, std: float64 (point, code); the i-th point's own mean is the i-th of `means` (image, code);
+    upto: rising numbers of means. Returns squared distances to the own mean (point,) and to the
+    nearest other (count, point), in units of std, and which that is, int (count, point).
+    """
+    every = np.arange(len(z))
+    own, nearest, place = np.full(len(z), np.nan), np.full(len(z), np.inf), np.zeros(len(z), int)
+    squares, places = [], []
+    for first, last in pairwise([0, *upto]):
+        for start in range(first, last, BLOCK):
+            squared = squared_distances(z, means[start : min(start + BLOCK, last)], std)
+            here = every[start : start + squared.shape[1]]  # points whose means are in the block
+            own[here] = squared[here, here - start]
+            squared[here, here - start] = np.inf
+            column = squared.argmin(1)
+            closer = squared[every, column] < nearest
+            nearest = np.where(closer, squared[every, column], nearest)
+            place = np.where(closer, start + column, place)
+        squares.append(nearest)
+        places.append(place)
+    return own, np.stack(squares), np.stack(places)
+
+
+@torch.no_grad()
+def bed(model: VAE, dataset: Dataset) -> xr.Dataset:
+    """How well a model's codes tell the pictures of a data set apart, which are all different.
+
+    nearest, matched_back: for each number of pictures that are looked at (count). taken_for: the
+    picture that a sample of each of the first is nearest to, its own or another (probe,). Of those
+    taken for another: confused_pixels, by how much that other differs, median, as a multiple of
+    what any other does; confused_factors, the same of factors, mean (node,); confused_cost, what
+    decoding them costs. NaN where there are none, and everywhere if the model diverged.
+    """
+    total, images = len(dataset.images), _pixels(dataset, slice(PROBES))
+    mean = np.concatenate(
+        [_code(model.encode(_pixels(dataset, slice(i, i + BLOCK))).mean)
+         for i in range(0, total, BLOCK)]
+    )  # fmt: skip
+    posterior, z = probe(model, dataset)
+    std, upto = _code((posterior.logvar / 2).exp()), counts(total)
+    _, apart, _ = nearest_others(mean[: len(std)], std, mean, upto)
+    own, other, nearest = nearest_others(_code(z), std, mean, upto)
+    confused = own >= other[-1]
+    from_sample, from_mean = (
+        reconstruction_nats(model, model.decode(code), images) for code in (z, posterior.mean)
+    )
+    strangers = np.random.default_rng(SEED).integers(total, size=len(std))
+    pixel, any_pixel = (
+        (_pixels(dataset, which) - images).abs().mean(1).numpy()
+        for which in (nearest[-1], strangers)
+    )
+    factors = dataset.standard_factors
+    factor, any_factor = (
+        abs(factors[which] - factors[: len(std)]) for which in (nearest[-1], strangers)
+    )
+    with warnings.catch_warnings():  # of what is empty, and of factors that do not vary
+        warnings.simplefilter("ignore", RuntimeWarning)
+        found = xr.Dataset(
+            {
+                "nearest": ("count", np.median(np.sqrt(np.maximum(apart, 0)), axis=1)),
+                "matched_back": ("count", (own < other).mean(1)),
+                "taken_for": ("probe", np.where(confused, nearest[-1], np.arange(len(std)))),
+                "confused_pixels": np.median(pixel[confused]) / np.median(any_pixel),
+                "confused_factors": ("node", factor[confused].mean(0) / any_factor.mean(0)),
+                "confused_cost": (from_sample - from_mean).numpy()[confused].mean(),
+            },
+            coords={"count": upto, "node": list(dataset.factor_names)},
+        )
+    return found.where(bool(np.isfinite(mean).all()))
+
+
+def probe(model: VAE, dataset: Dataset) -> tuple[Diagonal, Tensor]:
+    """The posterior of the first pictures, and a sample of each, always of the same noise: (image,
+    node, dim)."""
+    with torch.no_grad():
+        posterior = model.encode(_pixels(dataset, slice(PROBES)))
+    noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(SEED))
+    return posterior, sample(posterior, noise)
+
+
+def _pixels(dataset: Dataset, which: slice | np.ndarray) -> Tensor:
+    """Some pictures as a model takes them: (image, pixel), 0 to 1."""
+    return pixels(torch.from_numpy(dataset.images[which])).flatten(1)
+
+
+def _code(parts: Tensor) -> np.ndarray:
+    """(image, node, dim) -> float64 (image, code)."""
+    return parts.flatten(1).double().numpy()
+
+
+@figure
+def curves(arms: Mapping[str, xr.Dataset], nats: Mapping[str, float]) -> Figure:
+    """Share of samples matched back and distance to the nearest other mean against the number of
+    pictures that are looked at: a line per replica of each arm's `beds`, a colour per arm, by
+    title. Dotted: the largest share that a code of so many nats allows."""
+    drawn = Figure(figsize=(8.6, 3))
+    left, right = drawn.subplots(1, 2)
+    for (title, found), colour in zip(arms.items(), COLOURS, strict=False):
+        for place, one in enumerate(found.transpose("replica", ...).matched_back):
+            label = title if place == 0 else None
+            left.plot(found["count"], one, "o-", color=colour, lw=0.8, ms=3, label=label)
+            right.plot(found["count"], found.nearest[place], "o-", color=colour, lw=0.8, ms=3)
+        left.plot(found["count"], most_matched(nats[title], found["count"]), ":", color=colour)
+    left.set(ylabel="share of samples matched back", ylim=(0, 1.02))
+    right.set(ylabel="distance to the nearest other\nmean (posterior std)", ylim=(0, None))
+    for ax in (left, right):
+        ax.set(xscale="log", xlabel="different pictures")
+    left.legend()
+    return drawn
+
+
+def most_matched(nats: float, count: ArrayLike) -> np.ndarray:
+    """The largest share of `count` pictures that a code which carries so many nats about them can
+    tell on average, if all are as likely (Fano's inequality: Cover & Thomas 2006, theorem
+    2.10.1)."""
+    return np.minimum((nats + np.log(2)) / np.log(count), 1)
