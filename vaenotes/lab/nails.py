@@ -9,11 +9,11 @@ own std, over the whole code. Pictures that are equal pixel by pixel count once:
 picture could tell them apart.
 """
 
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -150,54 +150,54 @@ def bed(model: VAE, dataset: Dataset) -> xr.Dataset:
     what any other does; confused_factors, the same of factors, mean (node,); confused_cost, what
     decoding them costs. NaN where there are none, and everywhere if the model diverged.
     """
-    total, images = len(dataset.images), _pixels(dataset, slice(PROBES))
-    mean = np.concatenate(
-        [_code(model.encode(_pixels(dataset, slice(i, i + BLOCK))).mean)
-         for i in range(0, total, BLOCK)]
-    )  # fmt: skip
+    total = len(dataset.images)
+    blocks = [pixels_of(dataset, slice(i, i + BLOCK)) for i in range(0, total, BLOCK)]
+    mean, upto = np.concatenate([_code(model.encode(one).mean) for one in blocks]), counts(total)
     posterior, z = probe(model, dataset)
-    std, upto = _code((posterior.logvar / 2).exp()), counts(total)
-    _, apart, _ = nearest_others(mean[: len(std)], std, mean, upto)
-    own, other, nearest = nearest_others(_code(z), std, mean, upto)
-    confused = own >= other[-1]
+    std, every = _code((posterior.logvar / 2).exp()), np.arange(len(z))
+    _, apart, _ = nearest_others(mean[every], std, mean, upto)
+    own, other, place = nearest_others(_code(z), std, mean, upto)
+    taken_for = np.where(own < other[-1], every, place[-1])
+    images = pixels_of(dataset, every)
     from_sample, from_mean = (
         reconstruction_nats(model, model.decode(code), images) for code in (z, posterior.mean)
     )
-    strangers = np.random.default_rng(SEED).integers(total, size=len(std))
+    confused = taken_for != every
+    strangers = np.random.default_rng(SEED).integers(total, size=len(every))
+    groups = ((taken_for, confused), (strangers, every))
     pixel, any_pixel = (
-        (_pixels(dataset, which) - images).abs().mean(1).numpy()
-        for which in (nearest[-1], strangers)
+        _over(np.median, (pixels_of(dataset, which) - images).abs().mean(1).numpy()[kept])
+        for which, kept in groups
     )
-    factors = dataset.standard_factors
+    standard = dataset.standard_factors
     factor, any_factor = (
-        abs(factors[which] - factors[: len(std)]) for which in (nearest[-1], strangers)
+        _over(np.mean, abs(standard[which] - standard[every])[kept]) for which, kept in groups
     )
-    with warnings.catch_warnings():  # of what is empty, and of factors that do not vary
-        warnings.simplefilter("ignore", RuntimeWarning)
+    with np.errstate(invalid="ignore"):  # 0 / 0 of factors that do not vary
         found = xr.Dataset(
             {
                 "nearest": ("count", np.median(np.sqrt(np.maximum(apart, 0)), axis=1)),
                 "matched_back": ("count", (own < other).mean(1)),
-                "taken_for": ("probe", np.where(confused, nearest[-1], np.arange(len(std)))),
-                "confused_pixels": np.median(pixel[confused]) / np.median(any_pixel),
-                "confused_factors": ("node", factor[confused].mean(0) / any_factor.mean(0)),
-                "confused_cost": (from_sample - from_mean).numpy()[confused].mean(),
+                "taken_for": ("probe", taken_for),
+                "confused_pixels": pixel / any_pixel,
+                "confused_factors": ("node", factor / any_factor),
+                "confused_cost": _over(np.mean, (from_sample - from_mean).numpy()[confused]),
             },
             coords={"count": upto, "node": list(dataset.factor_names)},
         )
-    return found.where(bool(np.isfinite(mean).all()))
+    return found if np.isfinite(mean).all() else found * np.nan
 
 
 def probe(model: VAE, dataset: Dataset) -> tuple[Diagonal, Tensor]:
     """The posterior of the first pictures, and a sample of each, always of the same noise: (image,
     node, dim)."""
     with torch.no_grad():
-        posterior = model.encode(_pixels(dataset, slice(PROBES)))
+        posterior = model.encode(pixels_of(dataset, slice(PROBES)))
     noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(SEED))
     return posterior, sample(posterior, noise)
 
 
-def _pixels(dataset: Dataset, which: slice | np.ndarray) -> Tensor:
+def pixels_of(dataset: Dataset, which: slice | np.ndarray) -> Tensor:
     """Some pictures as a model takes them: (image, pixel), 0 to 1."""
     return pixels(torch.from_numpy(dataset.images[which])).flatten(1)
 
@@ -205,6 +205,11 @@ def _pixels(dataset: Dataset, which: slice | np.ndarray) -> Tensor:
 def _code(parts: Tensor) -> np.ndarray:
     """(image, node, dim) -> float64 (image, code)."""
     return parts.flatten(1).double().numpy()
+
+
+def _over(average: Callable[..., Any], values: np.ndarray) -> Any:
+    """An average over the first axis; NaN if there is nothing on it."""
+    return average(values, axis=0) if len(values) else np.full(values.shape[1:], np.nan)
 
 
 @figure
