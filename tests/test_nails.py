@@ -1,7 +1,5 @@
 """Beds of nails that are made up, so that what they should be found to be is known."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,8 @@ from scipy.special import erf
 from torch import Tensor
 
 from vaenotes.data.dataset import Dataset
-from vaenotes.data.load import load
+from vaenotes.data.load import load, load_split
+from vaenotes.data.sprites import render
 from vaenotes.kl import Diagonal
 from vaenotes.lab import nails, pictures
 from vaenotes.lab.quantities import squared_distances
@@ -132,21 +131,16 @@ def test_distances_keep_their_digits_far_from_zero():
     np.testing.assert_allclose(squared_distances(m, m, s), expected, rtol=1e-5, atol=1e-2)
 
 
-def test_every_different_picture_is_there_once_the_data_sets_own_first(monkeypatch):
+def test_every_different_picture_is_there_once_those_held_out_first(monkeypatch):
     monkeypatch.setattr(nails, "GRID", 3000)
     monkeypatch.setattr(nails, "BLOCK", 700)
-    own = load("sprites", images=100, size=16)
+    own, drawn = load_split("sprites", 64, size=16), load("sprites", images=3000, size=16)
     found = nails.distinct(own, "sprites")
-    drawn = load("sprites", images=3000, size=16)
-    rows = np.concatenate([own.images, drawn.images]).reshape(-1, 256)
-    assert len(found.images) == len(np.unique(rows, axis=0))
-    assert len(np.unique(found.images.reshape(-1, 256), axis=0)) == len(found.images)
-    first = [tuple(row) for row in rows[:100]]
-    kept = list(dict.fromkeys(first))
-    assert [tuple(row) for row in found.images[: len(kept)].reshape(-1, 256)] == kept
-    again = {tuple(f): image for f, image in zip(drawn.factors, drawn.images, strict=True)}
-    for factors, image in zip(found.factors[-9:], found.images[-9:], strict=True):
-        np.testing.assert_array_equal(again[tuple(factors)], image)
+    ordered = (own.images[own.measured_on], own.images[own.trained_on], drawn.images)
+    rows = [tuple(row) for row in np.concatenate(ordered).reshape(-1, 256)]
+    assert [tuple(row) for row in found.images.reshape(-1, 256)] == list(dict.fromkeys(rows))
+    assert found.held_out == 0
+    np.testing.assert_array_equal(render(found.factors.astype(int), 16), found.images)
 
 
 def test_data_that_cannot_be_drawn_have_no_more_pictures_than_there_are():
@@ -156,27 +150,30 @@ def test_data_that_cannot_be_drawn_have_no_more_pictures_than_there_are():
 
 def test_counts_grow_fourfold_up_to_all():
     assert [nails.counts(total) for total in (64, 512)] == [[64], [512]]
-    assert nails.counts(513) == [512, 513]
-    assert nails.counts(9000) == [512, 2048, 8192, 9000]
+    assert nails.counts(1023) == [1023] and nails.counts(1024) == [512, 1024]
+    assert nails.counts(17_000) == [512, 2048, 8192, 17_000]
 
 
-def test_no_more_are_told_apart_than_the_nats_allow():
-    """A code that names one of 8 of n images costs log(n / 8) nats, and its reader is right once
-    in 8: less than Fano's bound, which is 1 where the nats suffice for all."""
-    for count in (512, 2048, 10**6):
-        assert 1 / 8 < nails.most_matched(np.log(count / 8), count) < 1
-        assert nails.most_matched(np.log(count), count) == 1
-    falling = nails.most_matched(5.0, np.array([512, 2048, 8192]))
-    assert all(more > less for more, less in pairwise(falling))
-
-
-def test_curves_draw_every_replica_and_the_bound(corners):
+def test_curves_draw_every_replica(corners):
     beds = {"near": nails.bed(Reader(3.0), corners).expand_dims(replica=2)}
-    left, right = nails.curves(beds, {"near": 5.0}).axes
-    assert len(left.lines) == 3 and len(right.lines) == 2
-    np.testing.assert_allclose(left.lines[0].get_ydata(), beds["near"].matched_back[0])
-    np.testing.assert_allclose(left.lines[2].get_ydata(), nails.most_matched(5.0, [512, 2048]))
-    np.testing.assert_allclose(right.lines[1].get_ydata(), beds["near"].nearest[1])
+    matched, nearest, differ = nails.curves(beds).axes
+    assert len(matched.lines) == len(nearest.lines) == 2 and len(differ.lines) == 3
+    np.testing.assert_allclose(matched.lines[0].get_ydata(), beds["near"].matched_back[0])
+    np.testing.assert_allclose(nearest.lines[1].get_ydata(), beds["near"].nearest[1])
+    np.testing.assert_allclose(differ.lines[1].get_xdata(), beds["near"].confused_factors[1])
+    assert [text.get_text() for text in differ.get_yticklabels()] == list(corners.factor_names)
+
+
+def test_what_is_told_of_confusions_is_of_the_median_replica(corners):
+    found = nails.bed(Reader(3.0), corners).expand_dims(replica=3).copy(deep=True)
+    found.confused_factors[:] = 0.5
+    found.confused_factors[:, 4] = [0.7, 0.9, 0.8]
+    found.confused_factors[:, 7] = [0.1, 0.3, 0.1]
+    found.confused_factors[2, 1] = 9.0
+    told = nails.told(found)
+    assert (told["pictures"], told["log_pictures"]) == (2048, pytest.approx(11 * np.log(2)))
+    assert (told["most_confused"], told["least_confused"]) == ("bit 4", "bit 7")
+    assert (told["most_confused_share"], told["least_confused_share"]) == (0.8, 0.1)
 
 
 def test_confusions_show_an_image_and_what_it_was_taken_for():

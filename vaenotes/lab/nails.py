@@ -10,6 +10,7 @@ picture could tell them apart.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import pairwise
@@ -19,7 +20,6 @@ import numpy as np
 import torch
 import xarray as xr
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from vaenotes.config import Config
@@ -83,31 +83,34 @@ def pictures(config: Config) -> Dataset:
 
 @lru_cache(maxsize=2)
 def distinct(dataset: Dataset, data: str) -> Dataset:
-    """Every different picture, once: those of a data set, of the name `data`, in its order; then,
-    where it is drawn at will, those of as many draws as dSprites' grid has cells (of large
-    pictures, fewer)."""
-    sets, size = [dataset], dataset.images.shape[1]
+    """Every different picture, once: those of a data set, of the name `data`, those held out first;
+    then, where it is drawn at will, those of as many draws as dSprites' grid has cells. Of large
+    pictures, fewer."""
+    size = dataset.images.shape[1]
+    most = min(GRID, LARGE // size**2)
+    sets = [(dataset, np.roll(np.arange(len(dataset.images)), dataset.held_out)[:most])]
     if data in DRAWN or data.endswith(".npz"):
-        sets.append(load(data, images=min(GRID, LARGE // size**2), size=size))
+        sets.append((load(data, images=most, size=size), np.arange(most)))
     known: set[bytes] = set()
     kept = []
-    for one in sets:
-        for start in range(0, len(one.images), BLOCK):
-            block, new = one.images[start : start + BLOCK], []
+    for one, order in sets:
+        for start in range(0, len(order), BLOCK):
+            rows, new = order[start : start + BLOCK], []
+            block = one.images[rows]
             for place, picture in enumerate(block):
                 if (digest := blake2b(picture.tobytes(), digest_size=16).digest()) not in known:
                     known.add(digest)
                     new.append(place)
-            kept.append((block[new], one.factors[start : start + BLOCK][new]))
+            kept.append((block[new], one.factors[rows[new]]))
     images, factors = (np.concatenate(part) for part in zip(*kept, strict=True))
-    return Dataset(dataset.name, images, factors, dataset.factor_names, dataset.edges)
+    return replace(dataset, images=images, factors=factors, held_out=0)
 
 
 def counts(total: int) -> list[int]:
     """How many pictures are looked at: as many as there are probes, four times as many and so on,
     and at last all."""
     fewer, most = [], PROBES
-    while most < total:
+    while 2 * most <= total:
         fewer.append(most)
         most *= 4
     return [*fewer, total]
@@ -207,34 +210,49 @@ def _code(parts: Tensor) -> np.ndarray:
     return parts.flatten(1).double().numpy()
 
 
+def told(found: xr.Dataset) -> dict[str, Any]:
+    """What is said in words of an arm's `beds`: how many pictures there are and the nats that it
+    takes to name one, and which factor differs most and least where they are confused, with its
+    median over replicas."""
+    total, factors = int(found["count"][-1]), found.confused_factors.median("replica").fillna(0)
+    most, least = factors.idxmax().item(), factors.idxmin().item()
+    return {
+        "pictures": total,
+        "log_pictures": float(np.log(total)),
+        "most_confused": most,
+        "most_confused_share": factors.sel(node=most).item(),
+        "least_confused": least,
+        "least_confused_share": factors.sel(node=least).item(),
+    }
+
+
 def _over(average: Callable[..., Any], values: np.ndarray) -> Any:
     """An average over the first axis; NaN if there is nothing on it."""
     return average(values, axis=0) if len(values) else np.full(values.shape[1:], np.nan)
 
 
 @figure
-def curves(arms: Mapping[str, xr.Dataset], nats: Mapping[str, float]) -> Figure:
-    """Share of samples matched back and distance to the nearest other mean against the number of
-    pictures that are looked at: a line per replica of each arm's `beds`, a colour per arm, by
-    title. Dotted: the largest share that a code of so many nats allows."""
-    drawn = Figure(figsize=(8.6, 3))
-    left, right = drawn.subplots(1, 2)
-    for (title, found), colour in zip(arms.items(), COLOURS, strict=False):
-        for place, one in enumerate(found.transpose("replica", ...).matched_back):
-            label = title if place == 0 else None
-            left.plot(found["count"], one, "o-", color=colour, lw=0.8, ms=3, label=label)
-            right.plot(found["count"], found.nearest[place], "o-", color=colour, lw=0.8, ms=3)
-        left.plot(found["count"], most_matched(nats[title], found["count"]), ":", color=colour)
-    left.set(ylabel="share of samples matched back", ylim=(0, 1.02))
-    right.set(ylabel="distance to the nearest other\nmean (posterior std)", ylim=(0, None))
-    for ax in (left, right):
+def curves(arms: Mapping[str, xr.Dataset]) -> Figure:
+    """Share of samples matched back and distance to the nearest other mean, against the number of
+    pictures that are looked at, and by how much the factors of what is confused differ: a line or a
+    dot per replica of each arm's `beds`, a colour per arm, by title."""
+    drawn = Figure(figsize=(8.6, 2.9))
+    matched, nearest, differ = drawn.subplots(1, 3, width_ratios=[3, 3, 2])
+    for number, (title, found) in enumerate(arms.items()):
+        style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": "o", "ms": 3}
+        for place in range(found.sizes["replica"]):
+            one, label = found.isel(replica=place), title if place == 0 else None
+            matched.plot(one["count"], one.matched_back, lw=0.8, label=label, **style)
+            nearest.plot(one["count"], one.nearest, lw=0.8, **style)
+            rows = np.arange(one.sizes["node"]) + 0.25 * number
+            differ.plot(one.confused_factors, rows, lw=0, **style)
+    matched.set(ylabel="share of samples matched back", ylim=(0, 1.02))
+    nearest.set(ylabel="distance to the nearest other\nmean (posterior std)", ylim=(0, None))
+    for ax in (matched, nearest):
         ax.set(xscale="log", xlabel="different pictures")
-    left.legend()
+    differ.set_yticks(range(found.sizes["node"]), found.node.values)
+    differ.invert_yaxis()
+    differ.axvline(1, color="grey", lw=0.8, ls=":")
+    differ.set(xlabel="factor's difference when\nconfused / any two", xlim=(0, None))
+    drawn.legend(loc="outside upper left", ncols=len(arms))
     return drawn
-
-
-def most_matched(nats: float, count: ArrayLike) -> np.ndarray:
-    """The largest share of `count` pictures that a code which carries so many nats about them can
-    tell on average, if all are as likely (Fano's inequality: Cover & Thomas 2006, theorem
-    2.10.1)."""
-    return np.minimum((nats + np.log(2)) / np.log(count), 1)
