@@ -9,6 +9,7 @@ own std, over the whole code. Pictures that are equal pixel by pixel count once:
 picture could tell them apart.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -211,14 +212,18 @@ def _code(parts: Tensor) -> np.ndarray:
 
 
 def told(found: xr.Dataset) -> dict[str, Any]:
-    """What is said in words of an arm's `beds`: how many pictures there are and the nats that it
-    takes to name one, and which factor differs most and least where they are confused, with its
-    median over replicas."""
+    """What is said in words of an arm's `beds`: how many pictures there are, and cells of dSprites'
+    grid, and the nats that it takes to name one; how much was looked at; and which factor differs
+    most and least where pictures are confused, with its median over replicas."""
     total, factors = int(found["count"][-1]), found.confused_factors.median("replica").fillna(0)
     most, least = factors.idxmax().item(), factors.idxmin().item()
     return {
         "pictures": total,
-        "log_pictures": float(np.log(total)),
+        "log_pictures": math.log(total),
+        "cells": GRID,
+        "log_cells": math.log(GRID),
+        "probes": found.sizes["probe"],
+        "bed_replicas": found.sizes["replica"],
         "most_confused": most,
         "most_confused_share": factors.sel(node=most).item(),
         "least_confused": least,

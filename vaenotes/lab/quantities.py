@@ -133,8 +133,9 @@ def squared_distances(z: np.ndarray, m: np.ndarray, s: np.ndarray) -> np.ndarray
     by one matrix product, in float64: how many threads sum it changes what it gives by far less
     than any two distances differ."""
     z, m, w = z.astype(np.float64), m.astype(np.float64), s.astype(np.float64) ** -2
-    across = np.hstack([w, -2 * w * z]) @ np.hstack([m**2, m]).T
-    return (w * z**2).sum(1)[:, None] + across
+    squared = np.hstack([w, -2 * w * z]) @ np.hstack([m**2, m]).T
+    squared += (w * z**2).sum(1)[:, None]
+    return squared
 
 
 def nearest(runs: xr.Dataset) -> xr.DataArray:
