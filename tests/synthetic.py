@@ -73,6 +73,7 @@ def make_runs(used, epochs=20) -> xr.Dataset:
             "seed": ("replica", np.arange(replicas)),
             "kl_weight": ("replica", np.full(replicas, 0.5)),
             "factors": (("image", "node"), means[0, :, :, 0] + 1e-3 * np.arange(IMAGES)[:, None]),
+            "pictures": (("image", "pixel"), 2 * means[0, :, :, 0]),
             "diverged": ("replica", np.full(replicas, -1)),
             "diverged_step": ("replica", np.full(replicas, -1)),
         },

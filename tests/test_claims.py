@@ -15,6 +15,7 @@ from synthetic import (
     under_a_fixed_prior,
 )
 
+from vaenotes.lab.nails import BEDS
 from vaenotes.lab.summary import Interval
 from vaenotes.report import claims as ledger
 from vaenotes.report.claims import Claim, Prediction, claims, holds, predictions, verdict
@@ -31,6 +32,7 @@ def made_by(name):
     """The names of every finding that one experiment makes."""
     one = EXPERIMENTS[name]
     found = {f"{arm}.{measure}" for arm in one.arms for measure in one.each}
+    found |= {f"{arm}.{measure}" for arm in one.beds for measure in BEDS}
     return found | {f"{a}-{b}.{m}" for (a, b), measures in one.changes.items() for m in measures}
 
 

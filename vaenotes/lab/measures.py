@@ -217,7 +217,9 @@ WHOLE: dict[str, Row] = {
     "matched_back": ("1", "share of samples nearer to their own image's mean than to any other",
                      q.matched_back),
     "neighbours": ("1", "rank correlation of distances between codes and between factors",
-                   q.neighbours),
+                   q.neighbours("factors")),
+    "neighbours_pictures": ("1", "rank correlation of distances between codes and between pictures",
+                            q.neighbours("pictures")),
     "sampling_cost": ("nats", "reconstruction from a sample less that from the mean",
                       lambda r: q.end(r).reconstruction_nats - r.mean_reconstruction_nats),
     # the KL, and how well it does

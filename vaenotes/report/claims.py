@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vaenotes.lab.measures import MEASURES, PAIRED, Measure
+from vaenotes.lab.nails import BEDS
 from vaenotes.lab.summary import LEAST_REPLICAS, Interval
 
 VERDICTS = ("reproduced", "reproduced up to units", "refuted", "answered")
@@ -197,5 +198,4 @@ def otherwise(found: Mapping[str, Mapping[str, str]]) -> list[Expected]:
 
 def measure_of(finding: str) -> Measure:
     """The measure behind a finding's name."""
-    name = finding.rpartition(".")[2]
-    return MEASURES[name] if name in MEASURES else PAIRED[name]
+    return (MEASURES | PAIRED | BEDS)[finding.rpartition(".")[2]]

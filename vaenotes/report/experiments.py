@@ -16,9 +16,9 @@ import xarray as xr
 
 from vaenotes.data.load import DATASETS
 from vaenotes.errors import check_choice
-from vaenotes.lab import measures
+from vaenotes.lab import measures, nails
 from vaenotes.lab.summary import Interval
-from vaenotes.report.arms import ARMS, run_arms
+from vaenotes.report.arms import ARMS, arm, run_arms
 from vaenotes.report.settings import PROFILES, Settings
 
 
@@ -29,12 +29,14 @@ class Experiment:
     `each`: measures taken of every arm. `main`: the arms that are run on other data and with
     another encoder too: those that the ledger's rules need. `changes`: (arm, reference): the
     measures whose difference, seed by seed, is taken, or that are of the pair (measures.PAIRED).
+    `beds`: the arms of which all of nails.BEDS is measured too, of their first replicas.
     """
 
     arms: Sequence[str]
     main: Sequence[str]
     each: Sequence[str]
     changes: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
+    beds: Sequence[str] = ()
 
 
 class Outcome(NamedTuple):
@@ -160,9 +162,12 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     "bed_of_nails": Experiment(
         ["notes", "standard", "supervised"], ["notes", "standard", "supervised"],
-        ["nails", "nearest", "matched_back", "neighbours", "sampling_cost", "tips", "confusers"],
+        ["nails", "nearest", "matched_back", "neighbours", "neighbours_pictures", "sampling_cost",
+         "kl_total", "tips", "confusers"],
         changes={("standard", "notes"): ["nearest", "matched_back", "neighbours",
-                                         "sampling_cost"]},
+                                         "neighbours_pictures", "sampling_cost"],
+                 ("supervised", "notes"): ["neighbours", "neighbours_pictures"]},
+        beds=["notes", "supervised"],
     ),
 }  # fmt: skip
 """Every experiment, by the name of its page."""
@@ -185,6 +190,9 @@ def experiment(settings: Settings, *names: str, main: bool = False, **changes: A
     findings: dict[str, Interval] = {}
     for one, arms in zip(chosen, arms_of, strict=True):
         findings |= findings_of(one, {name: runs[name] for name in arms})
+        for name in (name for name in one.beds if name in arms):
+            found = nails.findings(arm(settings, name, **changes))
+            findings |= {f"{name}.{measure}": interval for measure, interval in found.items()}
     return Outcome(runs, findings)
 
 

@@ -18,10 +18,10 @@ import pandas as pd
 import torch
 import xarray as xr
 
-from vaenotes.data.sprites import FACTORS
+from vaenotes.data.sprites import FACTORS, render
 from vaenotes.kl import Diagonal, dim_information, sample
 from vaenotes.lab import runs
-from vaenotes.lab.measures import difference, median_of, pooled
+from vaenotes.lab.measures import MEASURES, difference, median_of, pooled
 from vaenotes.lab.store import Entry
 from vaenotes.lab.summary import Interval
 from vaenotes.report.claims import (
@@ -125,7 +125,10 @@ def full_size(group: str, images: str = "held_out") -> xr.Dataset:
     factors = arrays["factors"]
     standard = (factors - factors.mean(0)) / factors.std(0)
     whole = xr.concat(found, dim="replica", join="exact")
-    return whole.assign_coords(factors=(("image", "node"), standard))
+    drawn = render(factors.astype(int), config["size"]).reshape(len(factors), -1)
+    return whole.assign_coords(
+        factors=(("image", "node"), standard), pictures=(("image", "pixel"), drawn)
+    )
 
 
 def _derived(traced: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -194,7 +197,9 @@ def full_size_findings() -> dict[str, Findings]:
     asked = sorted(word for word in words if word.startswith("notes."))
     both = [full_size(group) for group in MAIN]
     count = sum(runs.sizes["replica"] for runs in both)
-    found = {name: pooled(name.removeprefix("notes."), both) for name in asked}
+    names = [word.removeprefix("notes.") for word in asked]
+    # no weights are kept, so no beds
+    found = {f"notes.{name}": pooled(name, both) for name in names if name in MEASURES}
     return {f"full size, term on or off, n = {count}": found}
 
 
