@@ -7,13 +7,14 @@ SGD. Dang et al. 2024: linear conditional VAEs. The last two are made here, in a
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vaenotes.config import Config
 from vaenotes.data.dataset import pixels
@@ -144,14 +145,49 @@ def _over_replicas(logs: np.ndarray, chosen: np.ndarray) -> Interval:
     return median_interval(np.array(means))
 
 
+# -- linear models, all replicas at once: the expected loss is a formula
+
+
+def linear_loss(
+    gap: Tensor, decoder: Tensor, encoder: Tensor, logvars: tuple[Tensor, Tensor],
+    covariance: Tensor, beta: Tensor,
+) -> Tensor:  # fmt: skip
+    """Of linear VAEs with pixels of variance 1: (replica,), up to a constant. What is left of the
+    data (seen, of covariance (..., seen, seen)) at the posterior's mean is gap (replica, pixel,
+    seen); encoder (replica, dim, seen), decoder (replica, pixel, dim); log-variances of posterior
+    and prior (replica, dim)."""
+    logvar, prior_logvar = logvars
+    noise = (decoder.square().sum(-2) * logvar.exp()).sum(-1)
+    left = ((gap @ covariance) * gap).sum((-2, -1))
+    means = ((encoder @ covariance) * encoder).sum(-1)
+    apart = logvar - prior_logvar
+    kl = 0.5 * (apart.exp() + means * torch.exp(-prior_logvar) - 1 - apart)
+    return 0.5 * (left + noise) + beta * kl.sum(-1)
+
+
+def _descend(
+    optimizer: torch.optim.Optimizer, loss: Callable[[int], Tensor], steps: int
+) -> Iterator[int]:
+    """Steps of an optimiser whose rate falls to zero over the second half; each is yielded."""
+    fall = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, 2 * (1 - step / steps)))
+    for step in range(steps):
+        optimizer.zero_grad()
+        loss(step).sum().backward()
+        optimizer.step()
+        fall.step()
+        yield step
+
+
 # -- Ichikawa & Hukushima: one factor in white noise, one-pass SGD
 
 SIGNAL, NOISE = 1.0, 1.0  # rho and eta: the covariance has one eigenvalue rho + eta, the rest eta
 BETAS = (0.4, 0.7, 1.0, 1.3, 1.6, 2.4, 2.8)
-LENGTH = 32  # of the data
-BATCH, RATE, STEPS = 32, 0.1, 4000  # the rate falls to zero over the second half
-ANNEALED = (1 / 100, 1 / 300, 1 / 900)  # growth of tanh, per step
-IN_USE = 0.05  # squared length of a decoder's column, per entry of the data
+LENGTH = 16  # of the data
+BATCH, RATE, STEPS = 32, 0.04, 5000
+AT_ONCE = 1e9  # growth of tanh, per step: no annealing
+ANNEALED = (0.03, 0.01, 0.003)
+CLOSE = 0.1  # generalisation error that is to be reached
+IN_USE = 0.05  # squared length of a decoder's column
 
 
 def error_formula(beta: np.ndarray, dims: int) -> np.ndarray:
@@ -167,94 +203,90 @@ def dims_formula(beta: np.ndarray, dims: int) -> np.ndarray:
 
 
 class Learnt(NamedTuple):
-    """One-pass SGD of linear VAEs."""
+    """Linear VAEs after one-pass SGD, by seed and beta, and by seed and growth at NOISE's beta."""
 
-    error: np.ndarray  # (step, replica), generalisation error, every tenth step
-    dims: np.ndarray  # (replica,), in use at the end
+    error: np.ndarray  # (seed, beta), generalisation error
+    dims: np.ndarray  # (seed, beta), in use
+    reached: np.ndarray  # (seed, growth), step from which the error is below CLOSE; NaN: never
 
 
-def one_pass(betas: Tensor, dims: int, seed: int, growth: float = math.inf) -> Learnt:
-    """Linear VAEs, a replica per beta (replica,), each batch drawn afresh. The weights start
-    normal, the variance at 1; beta grows as tanh(growth step)."""
-    generator = torch.Generator().manual_seed(seed)
+def one_pass(dims: int, seeds: range) -> Learnt:
+    """Each batch is drawn afresh; all weights start normal, variances at 1. At beta = NOISE, where
+    the formula's error is 0, beta also grows as tanh(growth step)."""
+    generator = torch.Generator().manual_seed(seeds[0])
+    growths = (AT_ONCE, *ANNEALED)
+    each = len(BETAS) + len(growths)  # replicas of a seed: of like weights, and shown like data
+    betas = torch.tensor([*BETAS, *[NOISE] * len(growths)]).repeat(len(seeds))
+    growth = torch.tensor([*[AT_ONCE] * len(BETAS), *growths]).repeat(len(seeds))
     count, n = len(betas), LENGTH
-    draw = lambda *shape: torch.randn(count, *shape, generator=generator)  # noqa: E731
-    decoder = draw(n, dims).requires_grad_()
-    encoder = draw(dims, n).requires_grad_()
+
+    def drawn(*shape: int) -> Tensor:  # (seed, *shape) -> (replica, *shape)
+        normal = torch.randn(len(seeds), *shape, generator=generator)
+        return normal.repeat_interleave(each, 0)
+
+    decoder = (drawn(n, dims) / n**0.5).requires_grad_()
+    encoder = (drawn(dims, n) / n**0.5).requires_grad_()
     logvar = torch.zeros(count, dims, requires_grad=True)
-    parameters = (decoder, encoder, logvar)
-    errors = []
-    for step in range(STEPS):
-        x = math.sqrt(SIGNAL / n) * draw(BATCH, 1) + math.sqrt(NOISE) * draw(BATCH, n)
-        mean = x @ encoder.mT / math.sqrt(n)  # (replica, image, dim)
-        gap = x - mean @ decoder.mT / math.sqrt(n)
-        lengths = decoder.square().sum(-2) / n  # (replica, dim)
-        kl = 0.5 * (mean.square().mean(-2) + logvar.exp() - 1 - logvar)
-        weight = betas * (math.tanh(growth * step) if math.isfinite(growth) else 1.0)
-        fit = 0.5 * gap.square().sum(-1).mean(-1) + 0.5 * (lengths * logvar.exp()).sum(-1)
-        slopes = torch.autograd.grad((fit + weight * kl.sum(-1)).sum(), parameters)
-        rate = RATE * min(1.0, 2 * (1 - step / STEPS))
-        with torch.no_grad():
-            for parameter, slope, scale in zip(parameters, slopes, (n, n, 1), strict=True):
-                parameter -= rate * slope * (1.0 if scale == n else 1 / n)
-            if step % 10 == 0 or step == STEPS - 1:
-                errors.append(_error(decoder))
-    return Learnt(torch.stack(errors).numpy(), (lengths > IN_USE).sum(-1).numpy())
+    prior_logvar = torch.zeros(count, dims)
+
+    def loss(step: int) -> Tensor:
+        x = (SIGNAL / n) ** 0.5 * drawn(BATCH, 1) + NOISE**0.5 * drawn(BATCH, n)
+        beta = betas * torch.tanh(growth * (step + 1))
+        gap = torch.eye(n) - decoder @ encoder
+        found = x.mT @ x / BATCH
+        return linear_loss(gap, decoder, encoder, (logvar, prior_logvar), found, beta)
+
+    optimizer = torch.optim.SGD([decoder, encoder, logvar], lr=RATE)
+    errors = torch.stack([_error(decoder.detach()) for _ in _descend(optimizer, loss, STEPS)])
+    lengths = decoder.detach().square().sum(-2)
+    shape = (len(seeds), -1)
+    return Learnt(
+        errors[-1].reshape(shape).numpy()[:, : len(BETAS)],
+        (lengths > IN_USE).sum(-1).reshape(shape).numpy()[:, : len(BETAS)],
+        _reached(errors.numpy()).reshape(shape)[:, len(BETAS) :],
+    )
 
 
 def _error(decoder: Tensor) -> Tensor:
-    """(replica, entry, dim) -> (replica,): of the column most like the true factor, which is the
-    same in all entries, and the squared lengths of the others."""
-    overlap = decoder.mean(-2).abs()  # (replica, dim)
-    lengths = decoder.square().mean(-2)
-    best = overlap.argmax(-1, keepdim=True)
-    first = SIGNAL - 2 * math.sqrt(SIGNAL) * overlap.gather(-1, best)[..., 0]
-    return first + lengths.sum(-1)
-
-
-def linear_replicas(settings: Settings) -> dict[str, Learnt]:
-    """Replicas of all seeds at all of BETAS, (seed * beta,), one dim offered and two."""
-    seeds = len(settings.all_seeds(PROFILES[settings.profile].seeds))
-    betas = torch.tensor(BETAS).repeat(seeds)
-    return {
-        name: one_pass(betas, dims, settings.first_seed)
-        for name, dims in (("one", 1), ("two", 2))
-    }
-
-
-def linear_intervals(settings: Settings, found: Mapping[str, Learnt]) -> dict[str, Interval]:
-    """The targets of Ichikawa & Hukushima, over seeds."""
-    betas = np.array(BETAS)
-    out = {}
-    for name, dims in (("one", 1), ("two", 2)):
-        learnt = found[name]
-        right = learnt.dims.reshape(-1, len(betas)) == dims_formula(betas, dims)
-        apart = np.abs(learnt.error[-1].reshape(right.shape) - error_formula(betas, dims))
-        out[f"{name}_dims"] = median_interval(right.mean(1))
-        out[f"{name}_error"] = median_interval(apart.max(1))
-    best = torch.full((len(right),), NOISE)  # where the formula's error is 0
-    plain, *annealed = [
-        _reached(one_pass(best, 1, settings.first_seed, growth).error)
-        for growth in (math.inf, *ANNEALED)
-    ]
-    quickest = min(annealed, key=np.median)
-    return out | {"annealing": median_interval(quickest / plain)}
+    """(replica, entry, dim) -> (replica,): squared distance of the column most like the true factor,
+    which is the same in all entries, and the squared lengths of the others."""
+    overlap = decoder.sum(-2).abs() * (SIGNAL / LENGTH) ** 0.5  # (replica, dim)
+    return SIGNAL - 2 * overlap.amax(-1) + decoder.square().sum((-2, -1))
 
 
 def _reached(error: np.ndarray) -> np.ndarray:
-    """(step, replica) -> (replica,): the place from which the error stays below 0.1; NaN: never."""
-    above = error >= 0.1
-    last = len(error) - above[::-1].argmax(0)
-    return np.where(above[-1], np.nan, np.where(above.any(0), last, 0.0))
+    """(step, replica) -> (replica,): the step from which the error stays below CLOSE; NaN: never."""
+    above = error >= CLOSE
+    since = len(error) - above[::-1].argmax(0)
+    return np.where(above[-1], np.nan, np.where(above.any(0), since, 0))
+
+
+def linear_replicas(settings: Settings) -> dict[str, Learnt]:
+    """One dim offered, and two; a replica per seed and beta."""
+    seeds = settings.all_seeds(PROFILES[settings.profile].seeds)
+    return {"one": one_pass(1, seeds), "two": one_pass(2, seeds)}
+
+
+def linear_intervals(found: Mapping[str, Learnt]) -> dict[str, Interval]:
+    """The targets of Ichikawa & Hukushima, over seeds."""
+    out, betas = {}, np.array(BETAS)
+    for name, dims in (("one", 1), ("two", 2)):
+        right = found[name].dims == dims_formula(betas, dims)
+        apart = np.abs(found[name].error - error_formula(betas, dims))
+        out[f"{name}_dims"] = median_interval(right.mean(1))
+        out[f"{name}_error"] = median_interval(apart.max(1))
+    at_once, annealed = np.split(found["one"].reached, [1], axis=1)
+    best = np.nanmedian(annealed, axis=0).argmin()
+    return out | {"annealing": median_interval(annealed[:, best] / at_once[:, 0])}
 
 
 def linear_panels(found: Mapping[str, Learnt]) -> known.Panels:
     """What figures.against draws: the generalisation error by the formula and as trained."""
     panels = {}
     for name, dims in (("one", 1), ("two", 2)):
-        measured = found[name].error[-1]
-        expected = np.tile(error_formula(np.array(BETAS), dims), len(measured) // len(BETAS))
-        panels[f"{name} dim{'s' * (dims > 1)} offered"] = {"": (expected, measured)}
+        measured = found[name].error
+        expected = np.broadcast_to(error_formula(np.array(BETAS), dims), measured.shape)
+        panels[f"{name} dim{'s' * (dims > 1)} offered"] = {"": (expected.ravel(), measured.ravel())}
     return panels
 
 
@@ -263,43 +295,7 @@ def linear_panels(found: Mapping[str, Learnt]) -> known.Panels:
 SPECTRUM = (4.0, 2.2, 1.4, 0.7, 0.3)  # of y's covariance
 SEEN = (0.0, 0.6, 0.9)  # correlation of y's parts with what x says of them
 CONDITIONAL_BETAS = (0.5, 1.0, 1.8)
-
-
-class ConditionalVAE(nn.Module):
-    """q(z | x, y) = N(W1 x + W2 y, diag s^2), p(y | x, z) = N(U1 z + U2 x, I), p(z) = N(0, diag
-    t^2), t = 1 unless learned. The expected loss, exactly, for x and y of a covariance (2d, 2d)."""
-
-    def __init__(self, size: int, learned: bool, generator: torch.Generator):
-        super().__init__()
-        normal = lambda *shape: 0.3 * torch.randn(  # noqa: E731
-            *shape, generator=generator, dtype=torch.float64
-        )
-        self.encoder = nn.Parameter(normal(size, 2 * size))  # [W1, W2]
-        self.from_z = nn.Parameter(normal(size, size))  # U1
-        self.from_x = nn.Parameter(normal(size, size))  # U2
-        self.logvar = nn.Parameter(normal(size))
-        self.prior_logvar = nn.Parameter(normal(size) if learned else 0 * normal(size))
-        self.prior_logvar.requires_grad_(learned)
-
-    def forward(self, covariance: Tensor, beta: float) -> Tensor:
-        size = len(self.logvar)
-        eye = torch.eye(size, dtype=covariance.dtype)
-        gap = torch.cat([-self.from_x, eye], 1) - self.from_z @ self.encoder
-        noise = (self.from_z.square().sum(0) * self.logvar.exp()).sum()
-        fit = 0.5 * (torch.trace(gap @ covariance @ gap.T) + noise)
-        second = torch.diagonal(self.encoder @ covariance @ self.encoder.T) + self.logvar.exp()
-        apart = self.logvar - self.prior_logvar
-        return fit + beta * 0.5 * (second / self.prior_logvar.exp() - 1 - apart).sum()
-
-
-def conditional_covariance(seen: float, generator: torch.Generator) -> Tensor:
-    """Of (x, y): y has SPECTRUM along random directions, and each part correlation `seen` with an
-    entry of x ~ N(0, I). What x leaves of y has eigenvalues (1 - seen^2) SPECTRUM."""
-    size = len(SPECTRUM)
-    normal = torch.randn(size, size, generator=generator, dtype=torch.float64)
-    root = torch.linalg.qr(normal).Q * torch.tensor(SPECTRUM, dtype=torch.float64).sqrt()
-    eye = torch.eye(size, dtype=torch.float64)
-    return torch.cat([torch.cat([eye, seen * root.T], 1), torch.cat([seen * root, root @ root.T], 1)])
+CONDITIONAL_RATE, CONDITIONAL_STEPS = 0.02, 2000
 
 
 def conditional_formula(seen: float, beta: float) -> np.ndarray:
@@ -308,40 +304,59 @@ def conditional_formula(seen: float, beta: float) -> np.ndarray:
     return np.sqrt(np.maximum((1 - seen**2) * np.array(SPECTRUM) - beta, 0))
 
 
-def train_conditional(seen: float, beta: float, learned: bool, seed: int) -> np.ndarray:
-    """Singular values of U1 diag(t) after training from a random start, descending."""
+def conditional_covariance(seen: Tensor, generator: torch.Generator) -> Tensor:
+    """Of (x, y), for each of `seen` (replica,): y has SPECTRUM along random directions, and each
+    part correlation `seen` with an entry of x ~ N(0, I). What x leaves of y has eigenvalues
+    (1 - seen^2) SPECTRUM."""
+    count, size = len(seen), len(SPECTRUM)
+    normal = torch.randn(count, size, size, generator=generator, dtype=torch.float64)
+    root = torch.linalg.qr(normal).Q * torch.tensor(SPECTRUM, dtype=torch.float64).sqrt()
+    x = torch.eye(size, dtype=torch.float64).expand(count, size, size)
+    both = seen[:, None, None] * root
+    return torch.cat([torch.cat([x, both.mT], -1), torch.cat([both, root @ root.mT], -1)], -2)
+
+
+def train_conditional(covariance: Tensor, beta: Tensor, learned: bool, seed: int) -> np.ndarray:
+    """q(z | x, y) = N(W1 x + W2 y, diag s^2), p(y | x, z) = N(U1 z + U2 x, I), p(z) = N(0, diag
+    t^2), t = 1 unless learned; a replica for each covariance (replica, 2 size, 2 size) of (x, y)
+    and each beta. Adam on the expected loss; singular values of U1 diag(t), descending (replica,
+    size)."""
     generator = torch.Generator().manual_seed(seed)
-    covariance = conditional_covariance(seen, generator)
-    model = ConditionalVAE(len(SPECTRUM), learned, generator)
-    chosen = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.LBFGS(
-        chosen, max_iter=3000, tolerance_grad=1e-10, tolerance_change=0, history_size=30,
-        line_search_fn="strong_wolfe",
-    )  # fmt: skip
+    count, size = len(covariance), covariance.shape[-1] // 2
+    normal = torch.randn(count, size, 4 * size + 2, generator=generator, dtype=torch.float64)
+    sizes = [2 * size, size, size, 1, 1]
+    encoder, decoder, from_x, logvar, prior_logvar = (
+        (0.3 * part.squeeze(-1)).requires_grad_() for part in normal.split(sizes, -1)
+    )
+    if not learned:
+        prior_logvar = torch.zeros_like(logvar)
+    own = torch.eye(size, dtype=torch.float64).expand(count, size, size)
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = model(covariance, beta)
-        loss.backward()
-        return loss
+    def loss(_: int) -> Tensor:
+        gap = torch.cat([-from_x, own], -1) - decoder @ encoder
+        return linear_loss(gap, decoder, encoder, (logvar, prior_logvar), covariance, beta)
 
-    optimizer.step(closure)
-    scaled = model.from_z.detach() * torch.exp(0.5 * model.prior_logvar.detach())
+    chosen = [encoder, decoder, from_x, logvar] + [prior_logvar] * learned
+    for _ in _descend(torch.optim.Adam(chosen, CONDITIONAL_RATE), loss, CONDITIONAL_STEPS):
+        pass
+    scaled = decoder.detach() * torch.exp(0.5 * prior_logvar.detach())[:, None]
     return torch.linalg.svdvals(scaled).numpy()
 
 
 def conditional_intervals(settings: Settings) -> dict[str, Interval]:
-    """The targets of Dang et al., over seeds."""
-    every: Sequence[int] = settings.all_seeds(PROFILES[settings.profile].seeds)
-    grid = [(seen, beta) for seen in SEEN for beta in CONDITIONAL_BETAS]
+    """The targets of Dang et al., over seeds: each with directions and initial weights of its own,
+    in all settings of SEEN and CONDITIONAL_BETAS."""
+    seeds = settings.all_seeds(PROFILES[settings.profile].seeds)
+    grid = list(product(SEEN, CONDITIONAL_BETAS))
     expected = np.array([conditional_formula(*setting) for setting in grid])
+    seen, beta = torch.tensor(grid * len(seeds), dtype=torch.float64).T
+    covariance = conditional_covariance(seen, torch.Generator().manual_seed(seeds[0]))
     out = {}
     for name, learned in (("conditional", False), ("learned", True)):
-        right, apart = [], []
-        for seed in every:
-            found = np.array([train_conditional(*setting, learned, seed) for setting in grid])
-            right.append(((found > IN_USE).sum(1) == (expected > 0).sum(1)).mean())
-            apart.append(np.abs(found - expected).max())
-        out[f"{name}_dims"] = median_interval(np.array(right))
-        out[f"{name}_weights"] = median_interval(np.array(apart))
+        found = train_conditional(covariance, beta, learned, seeds[0])
+        found = found.reshape(len(seeds), *expected.shape)
+        right = (found**2 > IN_USE).sum(-1) == (expected > 0).sum(-1)
+        apart = np.abs(found - expected)
+        out[f"{name}_dims"] = median_interval(right.mean(1))
+        out[f"{name}_weights"] = median_interval(apart.max((1, 2)))
     return out
