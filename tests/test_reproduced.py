@@ -76,8 +76,20 @@ def test_at_the_optimum_of_a_linear_vae_the_prediction_is_the_variance(factor, w
     model.noise_logvar.data.fill_(np.log(best.noise))
     model.posterior_network.logvar.data += np.log(factor)
     monkeypatch.setattr(runs, "load_model", lambda _: model)
-    found = reproduced.predicted_over_measured(config)
-    np.testing.assert_allclose(found, 1 / factor, rtol=1e-3)
+    found = reproduced.log_predicted_over_measured(config)
+    assert found.shape == (reproduced.FOLLOWED, 1, 5)
+    np.testing.assert_allclose(np.exp(found), 1 / factor, rtol=1e-3)
+
+
+def test_dims_in_use_and_others_are_taken_apart():
+    log = np.log([[[2.0, 8.0]], [[4.0, 8.0]]])  # two images, a node, two dims
+    pair = (log, np.array([[True, False]]))
+    idle = (log, np.array([[False, False]]))
+    logs = {"curvature_linear": [pair], "curvature": [pair, idle], "curvature_gaussian": [pair]}
+    found = reproduced.curvature_intervals(logs)
+    assert found["curvature_used"][::3] == pytest.approx((8**0.5, 1))
+    assert found["curvature_gaussian_unused"].value == pytest.approx(8)
+    assert reproduced.image_factor(logs) == pytest.approx(2**0.5)
 
 
 def test_the_linear_loss_is_the_mean_of_a_sampled_one():
@@ -178,7 +190,7 @@ def test_every_target_is_found(tmp_path, monkeypatch):
     monkeypatch.setattr(linear, "CONDITIONAL_STEPS", 20)
     replicas = reproduced.linear_replicas(TINY)
     found = (
-        reproduced.curvature_intervals(TINY)
+        reproduced.curvature_intervals(reproduced.curvature_logs(TINY))
         | reproduced.linear_intervals(replicas)
         | reproduced.conditional_intervals(TINY)
     )

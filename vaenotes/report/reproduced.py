@@ -37,7 +37,7 @@ class Target(NamedTuple):
 
 
 TARGETS = {
-    "curvature_linear": Target("predicted s² / s², linear VAE, dims in use", 0.9, 1.1),
+    "curvature_linear_used": Target("predicted s² / s², linear VAE, dims in use", 0.9, 1.1),
     "curvature_used": Target("predicted s² / s², the notes' system, dims in use", 0.8, 1.25),
     "curvature_unused": Target("the same, unused dims", 0.9, 1.1),
     "curvature_gaussian_used": Target("the same, Gaussian pixels, dims in use", 0.8, 1.25),
@@ -104,9 +104,9 @@ def curvature(model: VAE, z: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def predicted_over_measured(config: Config) -> np.ndarray:
+def log_predicted_over_measured(config: Config) -> np.ndarray:
     """The fixed point 1 / (E[1 / t^2] + curvature w_rec / w_KL) over the variance that the encoder
-    gives, geometric mean over images: (node, dim) of a trained replica."""
+    gives, as a logarithm: (image, node, dim) of a trained replica, of images trained on."""
     model, dataset = runs.load_model(config), runs.load_data(config)
     images = pixels(torch.from_numpy(dataset.images[:FOLLOWED])).flatten(1)
     factors = torch.from_numpy(dataset.standard_factors[:FOLLOWED])
@@ -116,34 +116,46 @@ def predicted_over_measured(config: Config) -> np.ndarray:
     output = model(images, factors, noise, torch.zeros(len(images), nodes, dims))
     held = torch.exp(-prior_of_each(output).logvar).mean(-3)  # (node, dim)
     pushed = curvature(model, output.z) * config.reconstruction_weight / config.kl_weight
-    return (-torch.log(held + pushed) - output.posterior.logvar).mean(-3).exp().numpy()
+    return (-torch.log(held + pushed) - output.posterior.logvar).numpy()
 
 
-def curvature_intervals(settings: Settings) -> dict[str, Interval]:
-    """The targets of Kumar & Poole: over replicas, the geometric mean over a replica's dims."""
+Logs = dict[str, list[tuple[np.ndarray, np.ndarray]]]
+"""Of every replica of some arms, those logarithms and which dims are in use (node, dim)."""
+
+
+def curvature_logs(settings: Settings) -> Logs:
+    """Of linear VAEs on digits, of the notes' system, and of the same with Gaussian pixels."""
     chosen = {
         "curvature_linear": known.configs(settings, "digits_diagonal"),
         "curvature": arm(settings),
         "curvature_gaussian": arm(settings, "noise_middle"),
     }
+    return {
+        name: [
+            (log_predicted_over_measured(config), used)
+            for config, used in zip(chosen[name], alive(traces).values, strict=True)
+        ]
+        for name, traces in runs.run_arms(chosen).items()
+    }
+
+
+def curvature_intervals(logs: Logs) -> dict[str, Interval]:
+    """The targets of Kumar & Poole: over replicas, the geometric mean over a replica's images and
+    dims, of those in use or of those not."""
     found = {}
-    for name, traces in runs.run_arms(chosen).items():
-        logs = np.log([predicted_over_measured(config) for config in chosen[name]])
-        used = alive(traces).values
-        if name == "curvature_linear":
-            found[name] = _over_replicas(logs, used)
-            continue
-        found[f"{name}_used"] = _over_replicas(logs, used)
-        found[f"{name}_unused"] = _over_replicas(logs, ~used)
-    return found
+    for name, pairs in logs.items():
+        for kind in ("used", "unused"):
+            chosen = [log[:, used == (kind == "used")] for log, used in pairs]
+            means = [np.exp(log.mean()) for log in chosen if log.size]
+            found[f"{name}_{kind}"] = median_interval(np.array(means))
+    return {name: interval for name, interval in found.items() if name in TARGETS}
 
 
-def _over_replicas(logs: np.ndarray, chosen: np.ndarray) -> Interval:
-    """Of each replica's geometric mean over some of its dims; of both (replica, node, dim)."""
-    pairs = zip(logs, chosen, strict=True)
-    return median_interval(
-        np.array([np.exp(log[dims].mean()) for log, dims in pairs if dims.any()])
-    )
+def image_factor(logs: Logs) -> float:
+    """By what factor prediction and encoder differ from image to image in the notes' system: of
+    dims in use, the exponential of the logarithms' standard deviation; median over replicas."""
+    spreads = [np.exp(log[:, used].std(0).mean()) for log, used in logs["curvature"] if used.any()]
+    return median_interval(np.array(spreads)).value
 
 
 # -- Ichikawa & Hukushima, Dang et al.: linear VAEs
