@@ -26,6 +26,7 @@ TINY = Settings(profile="quick", seeds=2, epochs=1)
         (Interval(1.2, 1.15, 1.3, 8), "wrong"),
         (Interval(0.5, 0.4, 0.6, 8), "wrong"),
         (Interval(0.5, 0.4, 2.0, 8), "undecided"),
+        (Interval(1.0, 0.95, 1.05, 5), "undecided"),
         (Interval(np.nan, np.nan, np.nan, 0), "undecided"),
     ],
 )
@@ -38,7 +39,8 @@ def test_the_table_has_target_and_outcome():
     table = reproduced.targets_table(found)
     assert table["target"].tolist() == ["1", "0 to 0.95"]
     assert table["right?"].tolist() == ["right", "wrong"]
-    assert reproduced.target_numbers(found) == {"targets": 2, "targets_right": 1}
+    counted = {"targets": 2, "targets_right": 1, "targets_wrong": 1}
+    assert reproduced.target_numbers(found) == counted
 
 
 def black(pixels):

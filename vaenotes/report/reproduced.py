@@ -56,9 +56,14 @@ TARGETS = {
 `conditional`, `learned`: Dang et al."""
 
 
+LEAST_REPLICAS = 6
+"""Fewer decide nothing."""
+
+
 def score(target: Target, found: Interval) -> str:
-    """right or wrong where the whole interval says so, undecided where it does not."""
-    if not found.replicas or not np.isfinite(found[:3]).all():
+    """right or wrong where the whole interval says so; undecided where it does not, or has too few
+    replicas."""
+    if found.replicas < LEAST_REPLICAS:
         return "undecided"
     if target.low <= found.low and found.high <= target.high:
         return "right"
@@ -80,9 +85,10 @@ def targets_table(found: Mapping[str, Interval]) -> pd.DataFrame:
 
 
 def target_numbers(found: Mapping[str, Interval]) -> dict[str, int]:
-    """How many targets there are, and how many came out right: what the page says."""
+    """How many targets there are, and how many came out right or wrong: what the page says."""
     verdicts = [score(TARGETS[name], interval) for name, interval in found.items()]
-    return {"targets": len(verdicts), "targets_right": verdicts.count("right")}
+    counts = {f"targets_{kind}": verdicts.count(kind) for kind in ("right", "wrong")}
+    return {"targets": len(verdicts)} | counts
 
 
 # -- Kumar & Poole: the posterior's variance from the decoder's curvature
