@@ -94,6 +94,13 @@ def test_dims_in_use_and_others_are_taken_apart():
     assert reproduced.image_factor(logs) == pytest.approx(2**0.5)
 
 
+def test_dims_are_active_passive_or_mixed_by_the_variance():
+    one = np.array([[0.05, 1.05, 1.0, 0.5, 1.2]] * 4)  # (image, dim)
+    one[:, 2] = [0.0, 2.0, 0.0, 2.0]  # around 1, but not steady
+    found = reproduced.kinds(one[None, :, None])
+    assert found.tolist() == [[["active", "passive", "mixed", "mixed", "mixed"]]]
+
+
 def test_the_linear_loss_is_the_mean_of_a_sampled_one():
     generator = torch.Generator().manual_seed(0)
     covariance, decoder, encoder = (
@@ -193,6 +200,7 @@ def test_every_target_is_found(tmp_path, monkeypatch):
     replicas = reproduced.linear_replicas(TINY)
     found = (
         reproduced.curvature_intervals(reproduced.curvature_logs(TINY))
+        | reproduced.kinds_intervals(TINY)
         | reproduced.linear_intervals(replicas)
         | reproduced.conditional_intervals(TINY)
     )

@@ -1,7 +1,8 @@
-"""Three papers held against their own quantity, a small setting each: what should come out, written
+"""Papers held against their own quantity, a small setting each: what should come out, written
 before anything was run (TARGETS), and what trained models give.
 
 Kumar & Poole 2020: the posterior's variance from the decoder's curvature, on this book's replicas.
+Bonheme & Grzes 2023: active, passive and mixed dims, on the same.
 Ichikawa & Hukushima 2024: linear VAEs on data with one factor in white noise, trained by one-pass
 SGD. Dang et al. 2024: linear conditional VAEs. The last two are made here, in a few seconds.
 """
@@ -42,6 +43,10 @@ TARGETS = {
     "curvature_unused": Target("the same, unused dims", 0.9, 1.1),
     "curvature_gaussian_used": Target("the same, Gaussian pixels, dims in use", 0.8, 1.25),
     "curvature_gaussian_unused": Target("the same, unused dims", 0.9, 1.1),
+    "passive_fixed": Target("share of unused dims called passive, fixed prior", 0.9, 1.0),
+    "passive_learned": Target("the same, learned prior: they are not", 0.0, 0.1),
+    "passive_ratio": Target("the same, learned prior, by s² / t²", 0.9, 1.0),
+    "active_ratio": Target("share of dims in use called active, by s² / t²", 0.8, 1.0),
     "one_dims": Target("share of the β's with the right dims in use, one dim offered", 1.0, 1.0),
     "one_error": Target("largest distance of ε from the formula, over all β's", 0.0, 0.05),
     "two_dims": Target("share of the β's with the right dims in use, two dims offered", 1.0, 1.0),
@@ -52,7 +57,7 @@ TARGETS = {
     "learned_dims": Target("share with the right dims in use, prior's variance learned", 1.0, 1.0),
     "learned_weights": Target("largest distance of a singular value of U₁ diag(t)", 0.0, 0.01),
 }
-"""By name. `curvature`: Kumar & Poole; `one`, `two`, `annealing`: Ichikawa & Hukushima;
+"""By name. `curvature`: Kumar & Poole; `passive`, `active`: Bonheme & Grzes; `one`, `two`, `annealing`: Ichikawa & Hukushima;
 `conditional`, `learned`: Dang et al."""
 
 
@@ -162,6 +167,40 @@ def image_factor(logs: Logs) -> float:
     dims in use, the exponential of the logarithms' standard deviation; median over replicas."""
     spreads = [np.exp(log[:, used].std(0).mean()) for log, used in logs["curvature"] if used.any()]
     return median_interval(np.array(spreads)).value
+
+
+# -- Bonheme & Grzes: active, passive, mixed
+
+CLOSE = 0.1  # their alpha
+
+
+def kinds(variance: np.ndarray) -> np.ndarray:
+    """What they call dims, by the posterior's variance, (..., image, node, dim) -> (..., node, dim)
+    of str: passive and active, if its mean over images is within CLOSE of 1 or 0 and its variance
+    over images below CLOSE; else mixed."""
+    mean, steady = variance.mean(-3), variance.var(-3) <= CLOSE
+    passive, active = (steady & (np.abs(mean - place) <= CLOSE) for place in (1, 0))
+    return np.select([passive, active], ["passive", "active"], "mixed")
+
+
+def kinds_intervals(settings: Settings) -> dict[str, Interval]:
+    """The targets of Bonheme & Grzes, over replicas that have such dims."""
+    arms = runs.run_arms({name: arm(settings, name) for name in ("standard", "notes")})
+    variance = {name: np.exp(of.image_posterior_logvar.values) for name, of in arms.items()}
+    ratio = variance["notes"] / np.exp(arms["notes"].image_prior_logvar.values)
+    fixed, learned = (alive(arms[name]).values for name in ("standard", "notes"))
+    return {
+        "passive_fixed": _share(kinds(variance["standard"]) == "passive", ~fixed),
+        "passive_learned": _share(kinds(variance["notes"]) == "passive", ~learned),
+        "passive_ratio": _share(kinds(ratio) == "passive", ~learned),
+        "active_ratio": _share(kinds(ratio) == "active", learned),
+    }
+
+
+def _share(called: np.ndarray, chosen: np.ndarray) -> Interval:
+    """Of each replica's chosen dims, those called so; both (replica, node, dim) of bool."""
+    pairs = zip(called, chosen, strict=True)
+    return median_interval(np.array([one[dims].mean() for one, dims in pairs if dims.any()]))
 
 
 # -- Ichikawa & Hukushima, Dang et al.: linear VAEs
