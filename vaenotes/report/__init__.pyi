@@ -2,6 +2,7 @@ from . import claims as claims
 from . import figures as figures
 from . import known as known
 from . import prose as prose
+from . import reproduced as reproduced
 from . import results as results
 from . import rules as rules
 from . import sliders as sliders
