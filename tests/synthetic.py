@@ -111,6 +111,7 @@ def reshaped(used, unused_stds, used_stds) -> xr.Dataset:
     }  # fmt: skip
     for name, value in values.items():
         runs[name][:] = value
+    runs["noise_force"][:] = 0.5 * (1 - runs.squared_ratio) + 1e-9  # at rest, at weight 0.5
     return runs.assign_coords(factors=(("image", "node"), means.sum(-1)))
 
 

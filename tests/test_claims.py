@@ -31,13 +31,14 @@ UNKNOWN = Interval(nan, nan, nan, 0)
 def made_by(name):
     """The names of every finding that one experiment makes."""
     one = EXPERIMENTS[name]
-    found = {f"{arm}.{measure}" for arm in one.arms for measure in one.each}
+    found = {f"{arm}.{measure}" for arm in one.arms for measure in [*one.each, "at_rest"]}
     found |= {f"{arm}.{measure}" for arm in one.beds for measure in BEDS}
     return found | {f"{a}-{b}.{m}" for (a, b), measures in one.changes.items() for m in measures}
 
 
 MADE = set().union(*map(made_by, EXPERIMENTS))
 NOTHING = dict.fromkeys(MADE, UNKNOWN)
+AT_REST = {name: Interval(1, 0.9, 1.1, 8) for name in MADE if name.endswith(".at_rest")}
 
 
 KINDS = {
@@ -100,7 +101,7 @@ def test_a_rule_comes_out_true_false_and_open_where_it_should(claim):
 @each_claim
 def test_each_verdict_can_be_reached_and_not_by_what_straddles_or_is_missing(claim):
     for chosen, conditions in claim.rules.items():
-        findings = dict(NOTHING)
+        findings = NOTHING | AT_REST
         for condition in conditions:  # that are met by their first alternative
             left, relation, right = CONDITION.fullmatch(condition.split(" or ")[0]).groups()
             bound = 0.5 if right in MADE else float(right)
@@ -110,7 +111,14 @@ def test_each_verdict_can_be_reached_and_not_by_what_straddles_or_is_missing(cla
                     near = bound + side * 1e-3 * abs(bound)
                     findings[name] = Interval(near, near, near, 8)
         assert verdict(claim, findings) == chosen
-        for name in [name for name in findings if findings[name] is not UNKNOWN]:
+        moved = [f"{arm}.at_rest" for arm in ledger.arms_of(claim)]
+        for state in (Interval(1.2, 1.0, 1.4, 8), Interval(1.08, 1.06, 1.1, 8), UNKNOWN):
+            for name in moved:  # an end state that is not reached decides nothing
+                found = verdict(claim, findings | {name: state})
+                assert found == (ledger.OPEN if claim.end_state else chosen), name
+        for name in findings.keys() - AT_REST.keys():
+            if findings[name] is UNKNOWN:
+                continue
             value = findings[name].value
             for doctored in (
                 Interval(value, -inf, inf, 8),

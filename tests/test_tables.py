@@ -3,7 +3,7 @@
 import json
 from html import escape
 
-from test_claims import MADE
+from test_claims import AT_REST, MADE
 
 from vaenotes.lab.summary import Interval
 from vaenotes.report import results, rules, tables
@@ -14,7 +14,7 @@ from vaenotes.report.experiments import EXPERIMENTS
 HALF = Interval(0.5, 0.25, 0.75, 8)
 NARROW = "0.5 (0.25 to 0.75), n = 8"
 TEXT = NARROW.replace(" to ", "\xa0to\xa0").replace("n = ", "n\xa0=\xa0")
-FOUND = dict.fromkeys(MADE, HALF)
+FOUND = dict.fromkeys(MADE, HALF) | AT_REST
 
 
 def test_the_ledger_has_every_claim_with_its_verdict_here_and_elsewhere_and_its_effect():

@@ -31,8 +31,9 @@ Findings = Mapping[str, Interval]
 
 class Claim(NamedTuple):
     """One claim of the notes. `effect`: the finding that is shown beside its verdict. `rules`:
-    for each verdict, the conditions that must all hold; verdicts are tried in this order. If they
-    were changed: `first_rules`, as they were at first, and `first`, why that was."""
+    for each verdict, the conditions that must all hold; verdicts are tried in this order.
+    `end_state`: it is about where training ends, so that runs that are not at rest decide nothing.
+    If the rules were changed: `first_rules`, as they were at first, and `first`, why that was."""
 
     id: str
     statement: str
@@ -41,6 +42,7 @@ class Claim(NamedTuple):
     page: str
     anchor: str
     rules: Mapping[str, Sequence[str]]
+    end_state: bool = False
     first: str = ""
     first_rules: Mapping[str, Sequence[str]] = {}
 
@@ -79,9 +81,26 @@ def _bound(right: str, findings: Findings) -> Interval:
 
 
 def verdict(claim: Claim, findings: Findings) -> str:
-    """The first verdict all of whose conditions hold; OPEN if there is none. Raises KeyError where
-    a rule asks for what is no finding."""
-    return _tried(claim.rules, findings)
+    """The first verdict all of whose conditions hold; OPEN if there is none, or if it is about an
+    end state and some arm that the rules ask of is not at rest. Raises KeyError where a rule asks
+    for what is no finding."""
+    found = _tried(claim.rules, findings)
+    rest = [at_rest(findings[f"{arm}.at_rest"]) for arm in arms_of(claim) if claim.end_state]
+    return found if all(rest) else OPEN
+
+
+def at_rest(state: Interval) -> bool:
+    """Whether an arm's equation of state (the measure at_rest) is compatible with 1: its median
+    within a tenth of it, and its interval not beyond a twentieth."""
+    return abs(state.value - 1) <= 0.1 and state.low <= 1.05 and state.high >= 0.95
+
+
+def arms_of(claim: Claim) -> list[str]:
+    """The arms that a claim's rules ask of, in their order."""
+    conditions = [condition for rule in claim.rules.values() for condition in rule]
+    asked = [word for condition in conditions for word in condition.split() if "." in word]
+    named = [word.rpartition(".")[0] for word in asked if word[0].isalpha()]
+    return list(dict.fromkeys(arm for names in named for arm in names.split("-")))
 
 
 def first_verdict(claim: Claim, findings: Findings) -> str:

@@ -213,7 +213,7 @@ def findings_of(experiment: Experiment, arms: Mapping[str, xr.Dataset]) -> dict[
     findings = {
         f"{name}.{measure}": measures.median_of(measure, found)
         for name, found in arms.items()
-        for measure in experiment.each
+        for measure in dict.fromkeys([*experiment.each, "at_rest"])
     }
     for (one, other), names in experiment.changes.items():
         if one in arms and other in arms:

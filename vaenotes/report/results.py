@@ -194,7 +194,7 @@ def full_size_findings() -> dict[str, Findings]:
     itself has too few replicas to decide anything."""
     rules = [rule for claim in claims() for rule in (*claim.rules.values(), [claim.effect])]
     words = {word for rule in rules for condition in rule for word in condition.split()}
-    asked = sorted(word for word in words if word.startswith("notes."))
+    asked = sorted({word for word in words if word.startswith("notes.")} | {"notes.at_rest"})
     both = [full_size(group) for group in MAIN]
     count = sum(runs.sizes["replica"] for runs in both)
     names = [word.removeprefix("notes.") for word in asked]

@@ -8,7 +8,17 @@ from pandas.io.formats.style import Styler
 
 from vaenotes.lab.measures import SHARE
 from vaenotes.report.arms import ARMS
-from vaenotes.report.claims import Findings, claims, first_verdict, holds, measure_of, verdict
+from vaenotes.report.claims import (
+    Claim,
+    Findings,
+    arms_of,
+    at_rest,
+    claims,
+    first_verdict,
+    holds,
+    measure_of,
+    verdict,
+)
 from vaenotes.report.tables import stacked, styled, text
 
 WORDS = {"<": "below", ">": "above"}
@@ -23,7 +33,9 @@ def rules_table(findings: Findings) -> Styler:
         first = [f"<b>{then}</b>", escape(claim.first), *_lines(claim.first_rules, findings)]
         row = {
             "claim": stacked(f'<b id="rule-{claim.id}">{claim.id}</b>', claim.statement),
-            "the rule, and what was measured": stacked("", *_lines(claim.rules, findings)),
+            "the rule, and what was measured": stacked(
+                "", *_lines(claim.rules, findings), *_rest(claim, findings)
+            ),
             "verdict": f"<b>{verdict(claim, findings)}</b>",
             "by the rule as first written": stacked(*first) if claim.first_rules else "the same",
         }
@@ -46,6 +58,18 @@ def _lines(rules: Mapping[str, Sequence[str]], findings: Findings) -> list[str]:
                 told.add(part.split()[0])
             lines.append(f"{mark} {', or '.join(parts)}")
     return lines
+
+
+def _rest(claim: Claim, findings: Findings) -> list[str]:
+    """Of a claim about an end state, which of its arms are at rest."""
+    if not claim.end_state:
+        return []
+    states = {arm: findings[f"{arm}.at_rest"] for arm in arms_of(claim)}
+    lines = [
+        f"{'✓' if at_rest(state) else '✗'} {escape(ARMS[arm].title)}: <b>{text(state)}</b>"
+        for arm, state in states.items()
+    ]
+    return ["<b>and at rest</b>, by the equation of state: 1 within a tenth", *lines]
 
 
 def in_words(condition: str, findings: Findings) -> str:
