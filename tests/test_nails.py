@@ -173,7 +173,9 @@ def test_what_is_told_of_confusions_is_of_the_median_replica(corners):
     told = nails.told(found)
     assert (told["pictures"], told["log_pictures"]) == (2048, pytest.approx(11 * np.log(2)))
     assert (told["most_confused"], told["least_confused"]) == ("bit 4", "bit 7")
-    assert (told["most_confused_share"], told["least_confused_share"]) == (0.8, 0.1)
+    shares = told["most_confused_share"], told["least_confused_share"]
+    assert shares == pytest.approx((0.8, 0.1))
+    assert (told["probes"], told["bed_replicas"]) == (nails.PROBES, 3)
 
 
 def test_confusions_show_an_image_and_what_it_was_taken_for():
