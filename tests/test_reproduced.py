@@ -1,4 +1,4 @@
-"""The targets of three papers, and what is computed for them, against other routes."""
+"""The targets of four papers, and what is computed for them, against other routes."""
 
 from dataclasses import replace
 
@@ -35,10 +35,12 @@ def test_a_target_is_right_wrong_or_undecided(found, expected):
 
 
 def test_the_table_has_target_and_outcome():
-    found = {"one_dims": Interval(1.0, 1.0, 1.0, 8), "annealing": Interval(1.2, 1.1, 1.3, 8)}
-    table = reproduced.targets_table(found)
-    assert table["target"].tolist() == ["1", "0 to 0.95"]
-    assert table["right?"].tolist() == ["right", "wrong"]
+    found = {"passive_fixed": Interval(1.0, 1.0, 1.0, 8), "one_dims": Interval(0.5, 0.4, 0.6, 8)}
+    every = dict.fromkeys(reproduced.TARGETS, Interval(0.5, 0.4, 0.6, 8)) | found
+    table = reproduced.targets_table(every, "bonheme2023more")
+    assert table["target"].tolist() == ["0.9 to 1", "0 to 0.1", "0.9 to 1", "0.8 to 1"]
+    assert table["right?"].tolist() == ["right", "wrong", "wrong", "wrong"]
+    assert reproduced.targets_table(every, "ichikawa2024learning")["target"].iloc[0] == "1"
     counted = {"targets": 2, "targets_right": 1, "targets_wrong": 1}
     assert reproduced.target_numbers(found) == counted
 
@@ -198,12 +200,8 @@ def test_every_target_is_found(tmp_path, monkeypatch):
     monkeypatch.setattr(linear, "STEPS", 20)
     monkeypatch.setattr(linear, "CONDITIONAL_STEPS", 20)
     replicas = reproduced.linear_replicas(TINY)
-    found = (
-        reproduced.curvature_intervals(reproduced.curvature_logs(TINY))
-        | reproduced.kinds_intervals(TINY)
-        | reproduced.linear_intervals(replicas)
-        | reproduced.conditional_intervals(TINY)
-    )
+    logs = reproduced.curvature_logs(TINY)
+    found = reproduced.intervals(TINY, logs, replicas)
     assert list(found) == list(reproduced.TARGETS)
     (panel,) = reproduced.linear_panels(replicas)["dims offered: 2"].values()
     assert panel[0].shape == panel[1].shape == (2 * len(linear.BETAS),)
