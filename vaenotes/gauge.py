@@ -111,7 +111,8 @@ def charge(model: VAE, parameters: Mapping[str, Tensor], by_node: bool = False) 
     found = []
     for unit in units:
         whole, constant = speed(own, unit), speed(origin, unit)
-        found.append(sum((own[n] * (whole[n] + constant[n])).sum() / 2 for n in whole))
+        parts = [(own[n] * (whole[n] + constant[n])).sum() / 2 for n in whole]
+        found.append(torch.stack(parts).sum())
     return torch.stack(found).reshape(shape)
 
 
