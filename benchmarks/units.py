@@ -28,8 +28,8 @@ from vaenotes.report import results
 
 STARTS = (0.3, 1.0, 3.0)
 SEEDS = range(1010, 1016)
-FLOW = 0.8  # learning rate times epochs, the same for every rate of plain descent
-RATES = (0.04, 0.02, 0.01, 0.005)
+FLOW = 0.6  # learning rate times epochs, the same for every rate of plain descent
+RATES = (0.01, 0.02, 0.04)
 MANY = range(1010, 1026)
 POINTS = 21  # epochs whose charge is kept
 
@@ -119,12 +119,12 @@ def rounded(values: Tensor) -> list[float]:
 
 def charges() -> dict[str, Any]:
     """Every optimiser's replicas, by its name."""
-    rates = {"adam": None} | {f"sgd_{rate:g}": rate for rate in RATES}
+    rates = {f"sgd_{rate:g}": rate for rate in RATES} | {"adam": None}
     found = {}
     for name, rate in rates.items():
         epochs = Config().epochs if rate is None else round(FLOW / rate)
         found[name] = Replicas(epochs, rate).run()
-        print(name, [(row["start"], row["own"], row["other"]) for row in found[name]])
+        print(name, [(row["start"], row["own"], row["other"]) for row in found[name]], flush=True)
     return found
 
 
