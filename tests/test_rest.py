@@ -70,7 +70,7 @@ def test_the_law_holds_at_the_optimum_of_the_linear_case_and_not_beside_it(prior
     """With the push of the noise exact, by autograd."""
     x = np.random.default_rng(0).standard_normal((200, 9)) @ np.diag(np.linspace(2, 0.3, 9))
     found = optimum(spectrum(x)[0], 4, 0.5, kl_weight)
-    assert 0 < (found.ratio < 1).sum()
+    assert (found.ratio < 1).sum() > 0
     std = found.ratio if prior == "standard" else np.array([0.3, 1.0, 2.0, 0.01])
     model = install(linear_vae(prior, noise=0.5), x, solution(x, kl_weight * 0.5, std))
     bias = model.posterior_network.logvar

@@ -1,6 +1,8 @@
-"""What the supervised term asks of the posterior's width: predicted from the regressions' weights,
-dim by dim, with nothing fitted (book/theory.md, proposition T12). supervision.toml was written
-before.
+"""What sets the posterior's width.
+
+The supervised term: predicted from the regressions' weights, dim by dim, with nothing fitted
+(book/theory.md, proposition T12; widths.toml was written before). And in dims not in use, how fast
+the prior follows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,20 +11,28 @@ import numpy as np
 import torch
 import xarray as xr
 from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
 
 from vaenotes import trace
 from vaenotes.config import Config
 from vaenotes.lab import runs
 from vaenotes.lab.summary import Interval, alive, median_interval
 from vaenotes.objective import Weights
+from vaenotes.report import tables
 from vaenotes.report.arms import ARMS, arm
+from vaenotes.report.claims import Findings, predictions
 from vaenotes.report.settings import Settings
-from vaenotes.style import figure
+from vaenotes.style import COLOURS, figure
 from vaenotes.theory import supervised_std
 
 SUPERVISED = ("supervised", "supervised_strong", "standard_targets")
 """Arms that have the term, by falling weight of it on the values of a factor."""
 DRAWS = 8  # of the noise, in which pushes are averaged
+RATES = {
+    0.0: "frozen_prior", 0.1: "slow_prior", 0.3: "slower_prior", 1.0: "notes", 3.0: "faster_prior",
+    10.0: "fast_prior",
+}  # fmt: skip
+"""Arms by the prior's learning rate, as a multiple of everything else's."""
 READ_BY_DECODER = 0.1  # share of the KL's weight from which its push counts
 MEANINGS = {
     "predicted_std": "predicted posterior std / measured, dims in use",
@@ -88,6 +98,33 @@ def findings(found: Mapping[str, xr.Dataset]) -> dict[str, Interval]:
         for what, values in ratios.items():
             made[f"{name}.{what}"] = median_interval(values.median(("node", "dim")))
     return made
+
+
+def predictions_table(found: Mapping[str, xr.Dataset]) -> Styler:
+    """What widths.toml expected, beside what came of it."""
+    return tables.predictions_table(predictions("widths"), findings(found), MEANINGS)
+
+
+@figure
+def dose(measured: Findings) -> Figure:
+    """Variances of posterior and prior in dims not in use, against the prior's learning rate, with
+    95% intervals; a prior of rate 0 stays as it starts."""
+    drawn = Figure(figsize=(5.2, 3.0))
+    ax = drawn.subplots()
+    places = [rate or min(filter(None, RATES)) / 3 for rate in RATES]
+    for side, shift in (("prior", 0.95), ("posterior", 1.05)):
+        found = [measured[f"{name}.{side}_variance_unused"] for name in RATES.values()]
+        for place, one in zip(places, found, strict=True):
+            ax.plot([shift * place] * 2, [one.low, one.high], color=COLOURS[side], lw=2.2)
+        middle = [one.value for one in found]
+        ax.plot(np.multiply(shift, places), middle, "o-", color=COLOURS[side], ms=4, lw=0.8,
+                label=side)  # fmt: skip
+    ax.set(xscale="log", yscale="log", ylabel="variance, dims not in use (z²)",
+           xlabel="prior's learning rate / all others'")  # fmt: skip
+    ax.set_xticks(places, [f"{rate:g}" for rate in RATES])
+    ax.minorticks_off()
+    ax.legend()
+    return drawn
 
 
 @figure
