@@ -21,7 +21,7 @@ from measuring import commit
 from scipy.optimize import brentq
 from torch import Tensor
 
-from vaenotes import lab, training
+from vaenotes import lab, trace, training
 from vaenotes.config import Config
 from vaenotes.gauge import charge, regauge
 from vaenotes.report import results
@@ -94,7 +94,7 @@ class Replicas:
             if epoch in shown:
                 for i in range(len(self.configs)):
                     kept[i].append(self.charge(i, self.learned(i)))
-        measured = self.ensemble.measure()
+        measured = self.ensemble.measure(trace.measure, self.ensemble.pool.measured)
         rows = []
         for i, config in enumerate(self.configs):
             same_seed = [j for j, one in enumerate(self.configs) if one.seed == config.seed]

@@ -69,7 +69,7 @@ def one(config: Config) -> tuple[np.ndarray, ...]:
             for each in (config.noise_inputs, config.dims)
         ]
         output = model(images, factors, *drawn)
-        found = trace.measure_final(model, output, weights, images, factors)
+        found = trace.measure_training(model, output, images, factors, weights)
         pushes.append(found["noise_force"])
         inverses.append(torch.exp(-trace.prior_of_each(output).logvar).mean(-3))
     std = output.posterior.logvar.exp().mean(-3).sqrt().numpy()
