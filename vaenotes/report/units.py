@@ -104,7 +104,8 @@ def glued() -> dict[str, float]:
 
 def predictions_table() -> Styler:
     """What units.toml expected, beside what came of it."""
-    return tables.predictions_table(predictions("units"), findings(), MEANINGS)
+    made = tables.predictions_table(predictions("units"), findings(), MEANINGS)
+    return made.set_caption(provenance())
 
 
 def provenance() -> str:

@@ -100,6 +100,15 @@ def findings(found: Mapping[str, xr.Dataset]) -> dict[str, Interval]:
     return made
 
 
+def glued(found: Mapping[str, xr.Dataset]) -> dict[str, float]:
+    """The same for the prose: widths.NAME, with _low and _high."""
+    numbers = {}
+    for name, interval in findings(found).items():
+        key = f"widths.{name}"
+        numbers[key], numbers[f"{key}_low"], numbers[f"{key}_high"], _ = interval
+    return numbers
+
+
 def predictions_table(found: Mapping[str, xr.Dataset]) -> Styler:
     """What widths.toml expected, beside what came of it."""
     return tables.predictions_table(predictions("widths"), findings(found), MEANINGS)
