@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from pandas.io.formats.style import Styler
 
 from vaenotes.lab.summary import ALIVE_RATIO, Interval, median_interval
@@ -132,7 +133,7 @@ def charge() -> Figure:
         xlabel="share of the training", ylabel="charge less that of the start", yscale="symlog"
     )
     every = ends()
-    for ax, what in ((middle, "own"), (right, "other")):
+    for ax, what, of in ((middle, "own", "its own"), (right, "other", "the usual start's")):
         for (name, start), rows in every.groupby(["name", "start"]):
             if what == "other" and (start == 1 or name not in ("adam", "sgd_0.01")):
                 continue
@@ -140,7 +141,11 @@ def charge() -> Figure:
                        facecolors="none", edgecolors=COLOURS[str(name)])  # fmt: skip
         line = every["std"].min(), every["std"].max()
         ax.plot(line, line, color="grey", lw=0.8, ls=":")
-        ax.set(xscale="log", yscale="log", xlabel=f"predicted prior std, from the {what} end")
+        ax.set(xscale="log", yscale="log", xlabel=f"predicted from {of} end")
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter("{x:g}")
+        ax.minorticks_off()
     middle.set_ylabel("measured prior std (z)")
     drawn.legend(loc="outside lower center", ncols=4)
     return drawn
