@@ -6,11 +6,11 @@ from made_up import blank
 
 from vaenotes.config import Config
 from vaenotes.errors import ParameterError
-from vaenotes.gauge import change_units, regauge
+from vaenotes.gauge import change_units, charge, regauge
 from vaenotes.kl import Diagonal
 from vaenotes.model import VAE
 from vaenotes.nets import ENCODERS
-from vaenotes.objective import terms
+from vaenotes.objective import Weights, terms, total
 from vaenotes.priors import PRIORS
 
 EDGES = (("a", "b"), ("b", "c"))
@@ -189,3 +189,58 @@ def test_what_is_no_change_of_units_is_refused(prior, order, scale, message):
     model = make(prior)
     with pytest.raises(ParameterError, match=message):
         regauge(model, dict(model.named_parameters()), order, torch.tensor(scale))
+
+
+LEARNED = [name for name in UNITS if name != "matched"]  # there no gradient flows through the prior
+
+
+def slope_of_charge(model, kept, weight):
+    """d kept / dt under gradient flow, each over the sum of the sizes of what it is a sum of."""
+    parameters = list(model.parameters())
+    whole = total(loss_terms(model, *inputs()), Weights(supervision=weight))
+    options = {"allow_unused": True, "materialize_grads": True, "retain_graph": True}
+    downhill = torch.autograd.grad(whole, parameters, **options)
+    found = []
+    for one in kept.flatten():
+        uphill = torch.autograd.grad(one, parameters, **options)
+        parts = torch.cat([(a * b).flatten() for a, b in zip(downhill, uphill, strict=True)])
+        found.append((parts.sum() / parts.abs().sum()).abs().item())
+    return max(found)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.05])
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("prior", LEARNED)
+def test_gradient_flow_keeps_the_charge(prior, shared, weight):
+    model = make(prior, shared=shared)
+    own = dict(model.named_parameters())
+    assert slope_of_charge(model, charge(model, own), weight) < 1e-14
+    if not shared and prior != "ordered":  # whose dims have one network for all nodes
+        free = make(prior, shared=False, edges=())
+        kept = charge(free, dict(free.named_parameters()), by_node=True)
+        assert kept.shape == (3, 2) and slope_of_charge(free, kept, weight) < 1e-14
+
+
+def by_hand(model, bias=2.0, reader=1.0):
+    """The charge of the notes' own model, written out."""
+    found = torch.zeros(2).double()
+    for network in (model.posterior_network, model.prior.network):
+        weight, shift = network.second.weight[0], network.second.bias[0]
+        found = found + weight[:, :2].square().sum(0) / 2 + shift[:2].square() / 2
+        found = found + bias * shift[2:]
+    rows = model.decoder[0].weight.unflatten(0, (3, 2)).square().sum((0, 2))
+    return found - reader * (rows + model.regression_weight.square().sum(0)) / 2
+
+
+def test_the_charge_of_the_notes_model_is_what_the_proposition_says_and_nothing_else_is_kept():
+    model = make("exogenous")
+    torch.testing.assert_close(charge(model, dict(model.named_parameters())), by_hand(model))
+    assert slope_of_charge(model, by_hand(model), 0.05) < 1e-14
+    for wrong in (by_hand(model, bias=1.0), by_hand(model, reader=0.9)):
+        assert slope_of_charge(model, wrong, 0.05) > 1e-3
+
+
+def test_where_units_are_not_free_there_is_no_charge():
+    for model, by_node in ((make("standard"), False), (make("exogenous"), True)):
+        with pytest.raises(ParameterError):
+            charge(model, dict(model.named_parameters()), by_node)

@@ -2,14 +2,16 @@
 
 A permutes the dims within each node and scales each, by a factor of either sign. Posterior and
 prior are mapped by A, whatever reads the code by its inverse: no term of the loss changes. What
-may change is how an optimiser goes on.
+may change is how an optimiser goes on; what gradient flow keeps of the units is `charge`.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.func import jvp
 
 from vaenotes.errors import ParameterError
 from vaenotes.graph import GraphLayer
@@ -80,6 +82,38 @@ def change_units(model: VAE, order: Sequence[int] | Tensor, scale: Tensor) -> VA
     for name, value in regauge(model, own, order, scale).items():
         own[name].copy_(value)
     return model
+
+
+def charge(model: VAE, parameters: Mapping[str, Tensor], by_node: bool = False) -> Tensor:
+    """What gradient flow keeps: a number for each dim (dim,), in float64; or for each dim of each
+    node (node, dim), where nodes have units of their own. `parameters`: one replica's by name,
+    without those that do not learn.
+
+    A change of units by e^u moves parameters p at the speed D p + k: D is 1 for weights that write
+    the code, -1 for those that read it, 0 else, and k is 2 for log-variances' biases. The loss
+    stays, so its gradient is orthogonal to that speed, which is the gradient of p D p / 2 + k p
+    (Noether; Kunin et al. 2021 for other symmetries of networks). A prior that is set and not
+    learned ("matched") keeps it on average only. Raises ParameterError where `regauge` does.
+    """
+    own = {name: value.double() for name, value in parameters.items()}
+    origin = {name: torch.zeros_like(value) for name, value in own.items()}
+    shape = model.node_shape if by_node else model.node_shape[1:]
+    units = torch.eye(math.prod(shape), dtype=torch.float64).reshape(-1, *shape)
+    order = range(shape[-1])
+    regauge(model, own, order, 2 + torch.arange(len(units)).double().reshape(shape))  # or refused
+
+    def speed(start: Mapping[str, Tensor], unit: Tensor) -> dict[str, Tensor]:
+        def moved(u: Tensor) -> dict[str, Tensor]:
+            return regauge(model, start, order, u.exp())
+
+        return jvp(moved, (torch.zeros_like(unit),), (unit,))[1]
+
+    found = []
+    for unit in units:
+        whole, constant = speed(own, unit), speed(origin, unit)
+        parts = [(own[n] * (whole[n] + constant[n])).sum() / 2 for n in whole]
+        found.append(torch.stack(parts).sum())
+    return torch.stack(found).reshape(shape)
 
 
 def _check(model: VAE, order: Tensor, scale: Tensor) -> None:

@@ -7,6 +7,8 @@ from . import results as results
 from . import rules as rules
 from . import sliders as sliders
 from . import tables as tables
+from . import units as units
+from . import widths as widths
 from .arms import ARMS as ARMS
 from .arms import Arm as Arm
 from .arms import arm as arm

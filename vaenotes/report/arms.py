@@ -113,6 +113,8 @@ ARMS: dict[str, Arm] = {
     ),
     "cholesky": Arm("full covariance (Cholesky)", {"prior": "cholesky"}),
     "ordered": Arm("dim 2 given dim 1", {"prior": "ordered"}),
+    # what supervision asks of the code
+    "supervised_strong": Arm("the supervised term at 0.5", {"supervision_weight": 0.5}),
     # how free the prior is
     "standard": Arm("fixed N(0, I)", {"prior": "standard"}),
     "variance": Arm("learned variance, mean 0", {"prior": "variance"}),
@@ -124,7 +126,10 @@ ARMS: dict[str, Arm] = {
         "learned mean and variance, supervised", SUPERVISED | {"prior": "diagonal"}
     ),
     # how fast it is
+    "frozen_prior": Arm("prior as it starts", {"prior_rate": 0.0}),
     "slow_prior": Arm("prior ten times slower", {"prior_rate": 0.1}),
+    "slower_prior": Arm("prior three times slower", {"prior_rate": 0.3}),
+    "faster_prior": Arm("prior three times faster", {"prior_rate": 3.0}),
     "fast_prior": Arm("prior ten times faster", {"prior_rate": 10.0}),
     "frozen_posterior": Arm("posterior as it starts", {"posterior_rate": 0.0}),
     # units

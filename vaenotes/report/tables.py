@@ -4,6 +4,7 @@ All are Stylers of pandas' own class, so that a page's theme, light or dark, sty
 """
 
 import operator
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -105,18 +106,21 @@ def stacked(*lines: str) -> str:
     return "".join([lines[0], *(f"<br><small>{line}</small>" for line in lines[1:])])
 
 
-def predictions_table(chosen: str | Sequence[Prediction], here: Findings) -> Styler:
-    """Predictions, or all those of an experiment, beside what came of them."""
+def predictions_table(
+    chosen: str | Sequence[Prediction], here: Findings, meanings: Mapping[str, str] = {}
+) -> Styler:
+    """Predictions, or all those of an experiment, beside what came of them. `meanings`: of numbers
+    that are no measures, by name."""
     if isinstance(chosen, str):
         chosen = [row for row in predictions() if row.experiment == chosen]
     rows = []
     for prediction in chosen:
         finding = prediction.finding
+        name = re.split(r"\.(?!\d)", finding)[-1]
+        meaning = meanings[name] if name in meanings else measure_of(finding).meaning
         because = prediction.because + (" (seen in trials)" if prediction.seen else "")
         row = {
-            "number, and why": stacked(
-                f"<code>{finding}</code>", measure_of(finding).meaning, f"<i>{because}</i>"
-            ),
+            "number, and why": stacked(f"<code>{finding}</code>", meaning, f"<i>{because}</i>"),
             "predicted": f"{prediction.low:g} to {prediction.high:g}",
             "measured, 95% interval": text(here[finding]),
             "came out": _emphasised(judged(prediction, here[finding])),

@@ -68,6 +68,24 @@ def resting_std(weight: float, prior_rate: float = 1.0, posterior_rate: float = 
     return math.exp(-0.5 * weight**2 / (1 / posterior_rate + 1 / prior_rate))
 
 
+def supervised_std(
+    prior_std: ArrayLike,
+    weight: ArrayLike,
+    kl_weight: float,
+    supervision_weight: float,
+    force: ArrayLike = 0.0,
+) -> np.ndarray:
+    """Where the posterior's std of a dim rests that a linear regression reads with this weight:
+    s^2 (kl_weight / t^2 + 2 supervision_weight weight^2) = kl_weight - force.
+
+    force: the push of the reconstruction, weighted as in the loss; with 0, an upper bound. NaN
+    where it exceeds kl_weight, and nothing rests.
+    """
+    slope = kl_weight / np.square(prior_std) + 2 * supervision_weight * np.square(weight)
+    left = kl_weight - np.asarray(force)
+    return np.sqrt(np.where(left > 0, left, np.nan) / slope)
+
+
 def agree(found: ArrayLike, expected: ArrayLike, within: float) -> str:
     """Raise AssertionError unless numbers or arrays agree within a distance; say which."""
     apart = float(np.abs(_plain(found) - _plain(expected)).max(initial=0))
