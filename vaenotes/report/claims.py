@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from vaenotes.lab.measures import MEASURES, PAIRED, Measure
 from vaenotes.lab.nails import BEDS
@@ -142,13 +142,23 @@ def agreement(one: str, other: str) -> str:
     return "contrary" if "refuted" in (one, other) else "other"
 
 
-def judged(prediction: Prediction, interval: Interval) -> str:
-    """RIGHT if the whole 95% interval lies within the predicted range, WRONG if it lies outside;
+class Range(Protocol):
+    """What is expected, a Prediction or another: a number between two."""
+
+    @property
+    def low(self) -> float: ...
+
+    @property
+    def high(self) -> float: ...
+
+
+def judged(expected: Range, interval: Interval) -> str:
+    """RIGHT if the whole 95% interval lies within the expected range, WRONG if it lies outside;
     UNDECIDED if it does neither, or has too few replicas."""
     if interval.decides:
-        if prediction.low <= interval.low and interval.high <= prediction.high:
+        if expected.low <= interval.low and interval.high <= expected.high:
             return RIGHT
-        if interval.high < prediction.low or interval.low > prediction.high:
+        if interval.high < expected.low or interval.low > expected.high:
             return WRONG
     return UNDECIDED
 

@@ -24,6 +24,7 @@ from vaenotes.model import VAE
 from vaenotes.report import known
 from vaenotes.report import known_linear as linear
 from vaenotes.report.arms import arm
+from vaenotes.report.claims import RIGHT, WRONG, judged
 from vaenotes.report.settings import PROFILES, Settings
 from vaenotes.report.tables import text
 from vaenotes.trace import prior_of_each
@@ -68,19 +69,6 @@ PAPERS = {
 """By paper, as references.bib has it, and by name."""
 TARGETS = {name: target for paper in PAPERS.values() for name, target in paper.items()}
 
-LEAST_REPLICAS = 6
-"""Fewer decide nothing."""
-
-
-def score(target: Target, found: Interval) -> str:
-    """right or wrong where the whole interval says so; undecided where it does not, or has too few
-    replicas."""
-    if found.replicas < LEAST_REPLICAS:
-        return "undecided"
-    if target.low <= found.low and found.high <= target.high:
-        return "right"
-    return "wrong" if found.high < target.low or found.low > target.high else "undecided"
-
 
 def targets_table(found: Mapping[str, Interval], paper: str) -> pd.DataFrame:
     """Target and outcome, a row for each target of a paper."""
@@ -91,16 +79,16 @@ def targets_table(found: Mapping[str, Interval], paper: str) -> pd.DataFrame:
             "quantity": target.quantity,
             "target": " to ".join(f"{end:g}" for end in sorted({target.low, target.high})),
             "median, 95% interval": text(interval),
-            "right?": score(target, interval),
+            "came out": judged(target, interval),
         }
     return pd.DataFrame(rows).T.set_index("quantity")
 
 
 def target_numbers(found: Mapping[str, Interval]) -> dict[str, int]:
     """How many targets there are, and how many came out right or wrong: what the page says."""
-    verdicts = [score(TARGETS[name], interval) for name, interval in found.items()]
-    counts = {f"targets_{kind}": verdicts.count(kind) for kind in ("right", "wrong")}
-    return {"targets": len(verdicts)} | counts
+    outcomes = [judged(TARGETS[name], interval) for name, interval in found.items()]
+    counts = {f"targets_{kind}": outcomes.count(kind) for kind in (RIGHT, WRONG)}
+    return {"targets": len(outcomes)} | counts
 
 
 def intervals(
