@@ -81,7 +81,7 @@ def targets_table(found: Mapping[str, Interval], paper: str) -> pd.DataFrame:
             "median, 95% interval": text(interval),
             "came out": judged(target, interval),
         }
-    return pd.DataFrame(rows).T.set_index("quantity")
+    return pd.DataFrame(rows).T.set_index("quantity").rename_axis(None)
 
 
 def target_numbers(found: Mapping[str, Interval]) -> dict[str, int]:
