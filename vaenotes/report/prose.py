@@ -110,6 +110,13 @@ def full_size() -> dict[str, float]:
     return {f"own.{name}": value for name, value in found.items()}
 
 
+def own_findings(columns: Mapping[str, Findings]) -> dict[str, float]:
+    """Of the ledger's columns the first, that of the runs at the notes' own sizes: medians, as
+    own.MEASURE."""
+    found = next(iter(columns.values()))
+    return {name.replace("notes.", "own."): interval.value for name, interval in found.items()}
+
+
 def system(config: Config, model: VAE) -> dict[str, Any]:
     """The fields of a configuration by their names, and: steps of an epoch, the model's parameters,
     and the weight of the supervised term where it is on."""
