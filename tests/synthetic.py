@@ -93,7 +93,8 @@ LATER = np.where(np.arange(31) < 5, 1.0, 1.02 * FALL + np.exp(4.0 - np.arange(31
 
 def reshaped(used, unused_stds, used_stds) -> xr.Dataset:
     """Eight equal replicas. Given are the stds of posterior and prior, each (epoch,), in dims not
-    in use and in dims in use; codes fill the prior, and a factor is the sum of its node's means."""
+    in use and in dims in use; codes fill the prior, and a factor, as a pixel, is the sum of its
+    node's means."""
     runs = make_runs([used] * 8, epochs=30)
     each = np.asarray(used, dtype=bool)
     s, t = (
@@ -112,7 +113,14 @@ def reshaped(used, unused_stds, used_stds) -> xr.Dataset:
     for name, value in values.items():
         runs[name][:] = value
     runs["noise_force"][:] = 0.5 * (1 - runs.squared_ratio) + 1e-9  # at rest, at weight 0.5
-    return runs.assign_coords(factors=(("image", "node"), means.sum(-1)))
+    return shown_as(runs, means.sum(-1))
+
+
+def shown_as(runs, values) -> xr.Dataset:
+    """The runs of images whose factors, and whose pixels, are `values` (image, node)."""
+    return runs.assign_coords(
+        factors=(("image", "node"), values), pictures=(("image", "pixel"), values)
+    )
 
 
 def as_the_notes(used=FIRST) -> xr.Dataset:
@@ -147,7 +155,7 @@ def informed() -> xr.Dataset:
 
 
 def blurred() -> xr.Dataset:
-    """Codes overlap, have nothing to do with the factors and do not fill their priors, of which one
+    """Codes overlap, have nothing to do with the images and do not fill their priors, of which one
     node's is three times as wide; posteriors are narrow at once and then wide again."""
     runs = as_the_notes()
     runs["image_posterior_logvar"][:] = 0.0
@@ -155,5 +163,4 @@ def blurred() -> xr.Dataset:
     runs["prior_variance"][..., 1, :] *= 9.0
     for side in ("posterior", "prior"):
         runs[f"{side}_quantiles"][:] *= 0.1
-    factors = np.random.default_rng(1).standard_normal(runs.factors.shape)
-    return runs.assign_coords(factors=(("image", "node"), factors))
+    return shown_as(runs, np.random.default_rng(1).standard_normal(runs.factors.shape))

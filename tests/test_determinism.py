@@ -78,11 +78,12 @@ def test_bits_depend_on_no_hash_seed_no_thread_and_no_worker(tmp_path):
 
 
 def judged(findings):
-    """The verdict on each claim, without those whose rules need other arms."""
+    """The verdict on each claim by its rules alone, as runs as short as these are not at rest;
+    without those that need other arms."""
     verdicts = {}
     for claim in claims():
         with suppress(KeyError):
-            verdicts[claim.id] = verdict(claim, findings)
+            verdicts[claim.id] = verdict(claim._replace(end_state=False), findings)
     return verdicts
 
 
@@ -109,4 +110,4 @@ def test_verdicts_agree_across_precision_and_threads(tmp_path):
     torch.set_num_threads(threads)
     both = {claim: {one[claim] for one in found} for claim in found[0].keys() & found[1].keys()}
     assert [claim for claim, verdicts in both.items() if len(verdicts - {OPEN}) > 1] == []
-    assert sum(OPEN not in verdicts for verdicts in both.values()) >= 8
+    assert sum(OPEN not in verdicts for verdicts in both.values()) >= 7

@@ -80,7 +80,7 @@ AS_THE_NOTES = {
     "posterior_kept_used": FALL[-1] ** 2, "posterior_kept_unused": FALL[-1] ** 2,
     "prior_kept_used": 1, "prior_kept_unused": LATER[-1] ** 2, "prior_std_least": 1.2,
     "prior_std_most": 1.2, "prior_std_between": 1, "stays": 1, "place_unused": 0.125, "shrunk": 0,
-    "tips": 1, "confusers": 0, "kl_share_wide": 3 / 3.25, "kl_share_one": 3 / 3.25,
+    "tips": 1, "kl_share_wide": 3 / 3.25, "kl_share_one": 3 / 3.25,
     "knockout_weaker": 0, "prior_reach_std": 0.4 / 1.2, "posterior_reach_std": 4 / 1.2,
 }  # fmt: skip
 
@@ -104,19 +104,6 @@ def test_what_the_ledgers_measures_say_of_other_kinds():
     assert median_of("tips", blur).value == 0
     for name in ("place_unused", "shrunk", "tips"):
         assert median_of(name, make_runs([NONE])).replicas == 0, name
-
-
-def test_confusers_are_counted_pair_by_pair_for_as_many_images_as_the_notes_run_saw():
-    runs = blurred().isel(replica=[0])
-    mean = runs.image_posterior_mean.values[0].reshape(IMAGES, -1)
-    z = mean + np.random.default_rng(0).standard_normal(mean.shape)  # stds are 1
-    nearer = sum(
-        np.linalg.norm(z[i] - mean[j]) < np.linalg.norm(z[i] - mean[i])
-        for i in range(IMAGES)
-        for j in range(IMAGES)
-    )
-    expected = 15_360 * nearer / (IMAGES * (IMAGES - 1))
-    assert median_of("confusers", runs).value == pytest.approx(expected)
 
 
 def test_groups_are_pooled_replica_by_replica():

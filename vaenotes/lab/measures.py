@@ -210,8 +210,6 @@ WHOLE: dict[str, Row] = {
     # nails
     "tips": ("1", "share of images whose posterior std is below a third of the spread of the means"
              " in every dim in use", q.tips),
-    "confusers": ("images", "other images, of 15,360, whose mean is nearer to a sample than its"
-                  " own, expected", q.confusers),
     "nearest": ("posterior std", "distance to the nearest other image's mean, whole code",
                 q.nearest),
     "matched_back": ("1", "share of samples nearer to their own image's mean than to any other",

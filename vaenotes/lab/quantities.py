@@ -14,9 +14,6 @@ from vaenotes.diagnosis.status import ALIVE_NATS
 from vaenotes.lab.summary import alive, epoch_below, outcome
 from vaenotes.schedule import halfway
 
-NOTES_IMAGES = 15_360
-"""So many images the notes' run saw, by its loader's fault."""
-
 
 def end(runs: xr.Dataset) -> xr.Dataset:
     return runs.isel(epoch=-1)
@@ -247,19 +244,6 @@ def tips(runs: xr.Dataset) -> xr.DataArray:
     std = np.exp(runs.image_posterior_logvar / 2)
     narrow = (3 * std < end(runs).posterior_spread) | unused(runs)
     return narrow.all(("node", "dim")).mean("image").where(alive(runs).any(("node", "dim")))
-
-
-def confusers(runs: xr.Dataset) -> xr.DataArray:
-    """How many of NOTES_IMAGES other images' means lie nearer to an image's posterior sample than
-    its own, expected, one sample per image, in units of the image's std: (replica,). The share of
-    all pairs of images kept for which it is so, which does not depend on how many are kept."""
-    shares = []
-    for m, s in zip(*codes(runs), strict=True):
-        z = m + s * np.random.default_rng(0).standard_normal(m.shape)
-        apart = squared_distances(z, m, s)
-        nearer = (apart < np.diag(apart)[:, None]).sum()
-        shares.append(nearer / (len(m) * (len(m) - 1)) if np.isfinite(apart).all() else np.nan)
-    return NOTES_IMAGES * xr.DataArray(shares, dims="replica")
 
 
 def neighbours(shown: str) -> Callable[[xr.Dataset], xr.DataArray]:

@@ -167,7 +167,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "bed_of_nails": Experiment(
         ["notes", "standard", "supervised"], ["notes", "standard", "supervised"],
         ["nails", "nearest", "matched_back", "neighbours", "neighbours_pictures", "sampling_cost",
-         "kl_total", "tips", "confusers"],
+         "kl_total", "tips"],
         changes={("standard", "notes"): ["nearest", "matched_back", "neighbours",
                                          "neighbours_pictures", "sampling_cost"],
                  ("supervised", "notes"): ["neighbours", "neighbours_pictures"]},

@@ -34,7 +34,7 @@ def rules_table(findings: Findings) -> Styler:
         row = {
             "claim": stacked(f'<b id="rule-{claim.id}">{claim.id}</b>', claim.statement),
             "the rule, and what was measured": stacked(
-                "", *_lines(claim.rules, findings), *_rest(claim, findings)
+                *_lines(claim.rules, findings), *_rest(claim, findings)
             ),
             "verdict": f"<b>{verdict(claim, findings)}</b>",
             "by the rule as first written": stacked(*first) if claim.first_rules else "the same",

@@ -86,9 +86,7 @@ def claims_table(here: Findings, other: Mapping[str, Findings], page: str | None
         row = {
             "claim": link,
             "the notes, and what we find": stacked(claim.statement, claim.answer),
-            "verdict": stacked(
-                f"<b>{now}</b>", rule + (f"; at first: {then}" if now != then else "")
-            ),
+            "verdict": stacked(f"<b>{now}</b>", rule),
             "effect, 95% interval": _effect(claim.effect, here),
         }
         rows.append(row | elsewhere[claim.id])
