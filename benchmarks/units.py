@@ -136,7 +136,7 @@ def dims() -> dict[str, dict[str, list[float]]]:
     }
     return {
         start: {
-            name: rounded(lab.measures.values_of(name, found))
+            name: rounded(lab.measures.values_of(name, found).values)
             for name in ("dims_used", "prior_std_used")
         }
         for start, found in run_arms(arms).items()
