@@ -24,6 +24,7 @@ from torch import Tensor
 from vaenotes import lab, trace, training
 from vaenotes.config import Config
 from vaenotes.gauge import charge, regauge
+from vaenotes.lab.runs import run_arms
 from vaenotes.report import results
 
 STARTS = (0.3, 1.0, 3.0)
@@ -113,7 +114,7 @@ class Replicas:
         return rows
 
 
-def rounded(values: Tensor) -> list[float]:
+def rounded(values: Any) -> list[float]:
     return [float(f"{value:.5g}") for value in values.tolist()]
 
 
@@ -128,13 +129,17 @@ def charges() -> dict[str, Any]:
     return found
 
 
-def dims() -> dict[str, list[float]]:
-    """Of the notes' system made small, with Adam: dims in use per node of each seed, by start."""
+def dims() -> dict[str, dict[str, list[float]]]:
+    """Of the notes' system made small, with Adam, by start: measures of each seed."""
+    arms = {
+        f"{start:g}": [Config(units=(start, start), seed=seed) for seed in MANY] for start in STARTS
+    }
     return {
-        f"{start:g}": lab.measures.values_of(
-            "dims_used", lab.run([Config(units=(start, start), seed=seed) for seed in MANY])
-        ).values.tolist()
-        for start in STARTS
+        start: {
+            name: rounded(lab.measures.values_of(name, found).values)
+            for name in ("dims_used", "prior_std_used")
+        }
+        for start, found in run_arms(arms).items()
     }
 
 

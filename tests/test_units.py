@@ -26,7 +26,7 @@ def made_up(kept):
         }  # fmt: skip
 
     rows = {name: [row(name, s, seed) for s in STARTS for seed in (0, 1)] for name in units.COLOURS}
-    dims = {f"{start:g}": [1.0, 1.0, 1.4, 1.4] for start in STARTS}
+    dims = {f"{start:g}": {"dims_used": [1.0, 1.2, 1.4]} for start in STARTS}
     return {"charge": {"commit": "a", "rows": rows}, "dims": {"commit": "b", "rows": dims}}
 
 

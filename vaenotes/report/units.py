@@ -31,7 +31,8 @@ MEANINGS = {
     "other_3": "the same for the start in units of 3",
     "ratio_0.3": "prior std at the end, started in units of 0.3 over usual",
     "ratio_3": "the same, started in units of 3",
-    "dims_used": "dims in use per node, Adam, two dims",
+    "dims_used": "dims in use per node, of two, with Adam",
+    "prior_std_used": "prior std in dims in use, with Adam",
 }
 
 
@@ -86,11 +87,9 @@ def findings() -> dict[str, Interval]:
             found[f"{name}.ratio_{start:g}"] = median_interval((one["std"] / usual["std"]).values)
     for name, other in (("sgd_0.04", "sgd_0.02"), ("sgd_0.02", "sgd_0.01"), ("adam", "sgd_0.01")):
         found[f"{name}/{other}.drift"] = median_interval((drifts[name] / drifts[other]).values)
-    for start, values in _kept()["dims"]["rows"].items():
-        mean, error = np.mean(values), 1.96 * np.std(values, ddof=1) / len(values) ** 0.5
-        found[f"units_{start}.dims_used"] = Interval(
-            float(mean), float(mean - error), float(mean + error), len(values)
-        )
+    for start, measured in _kept()["dims"]["rows"].items():
+        for what, values in measured.items():
+            found[f"units_{start}.{what}"] = median_interval(np.array(values))
     return found
 
 
