@@ -27,7 +27,7 @@ class Profile:
 
 PROFILES = {
     "quick": Profile(seeds=2, many=3, epochs=12, images=1024, hidden=32, learning_rate=1.6e-2),
-    "book": Profile(seeds=8, many=16, epochs=30),
+    "book": Profile(seeds=9, many=16, epochs=30),
     "full": Profile(seeds=32, many=32, epochs=30),
     "notes": Profile(
         seeds=1, many=1, epochs=30, images=737_280, hidden=256, size=64, encoder="multiscale",
