@@ -3,8 +3,8 @@
     python benchmarks/laws.py OUT                  # two processes; goes on where it was stopped
     python benchmarks/laws.py OUT pack COMMIT      # the report's results/laws.npz of what is there
 
-The modules, the loss, the optimiser and the steps are the library's own (training.Ensemble). What is
-added: weights that start from those of other replicas, and dims that are deleted for good.
+The modules, the loss, the optimiser and the steps are the library's own (training.Ensemble). What
+is added: weights that start from those of other replicas, and dims that are deleted for good.
 """
 
 import json
@@ -175,9 +175,9 @@ def told(configs: Sequence[Config], found: Arrays) -> Arrays:
     return {"configs": np.array(about), **found}
 
 
-def priced(seeds: Sequence[int], **changes: Any) -> Arrays:
+def priced(seeds: Sequence[int], prices: Sequence[float] = TIMES, **changes: Any) -> Arrays:
     """Replicas at every price, as long as the book's."""
-    configs = [config(seed, times, **changes) for times in TIMES for seed in seeds]
+    configs = [config(seed, times, **changes) for times in prices for seed in seeds]
     (found,) = Trained(configs).run(30, at=[30])
     return told(configs, found)
 
@@ -225,8 +225,8 @@ def embedded(single: Arrays, configs: Sequence[Config]) -> Arrays:
     return wide
 
 
-SHOWN_DEAR = (0, 5, 10, 20, 30, 60, 100, 200, 300)
-SHOWN_CHEAP = (0, 5, 10, 20, 30, 60, 100)
+SHOWN = (0, 5, 10, 20, 30, 60, 100)
+LONG = (0, 30, 60, 100, 200, 300)
 
 
 def traced(configs: Sequence[Config], shown: Sequence[int], *start: Any) -> Arrays:
@@ -235,30 +235,30 @@ def traced(configs: Sequence[Config], shown: Sequence[int], *start: Any) -> Arra
     return told(configs, {name: np.stack([one[name] for one in found], 1) for name in found[0]})
 
 
-def scratch(times: float, shown: Sequence[int]) -> Arrays:
+def scratch(times: float, shown: Sequence[int] = SHOWN) -> Arrays:
     return traced([config(seed, times) for seed in SEEDS[:6]], shown)
 
 
 def single(started: Arrays) -> Arrays:
     configs = [config(s + 20, dims=1, graph_hidden=4, kl_warmup=0) for s in SEEDS[:6]]
-    return traced(configs, SHOWN_DEAR, weights_of(started, "single"))
+    return traced(configs, SHOWN, weights_of(started, "single"))
 
 
 def dear(started: Arrays) -> Arrays:
-    """From both dims, from both but the weaker of each node deleted, and embedded, in this order."""
+    """From both dims, from both with the weaker of each node deleted, and embedded."""
     configs = [config(seed + 20, kl_warmup=0) for seed in SEEDS[:6]]
     both, whole = weights_of(started, "both"), np.zeros((6, 5, 2), bool)
     information = started["both/information_nats"]
     weaker = information == information.min(-1, keepdims=True)
     start = stacked([both, both, embedded(weights_of(started, "single"), configs)])
-    return traced(configs * 3, SHOWN_DEAR, start, np.concatenate([whole, weaker, whole]))
+    return traced(configs * 3, SHOWN, start, np.concatenate([whole, weaker, whole]))
 
 
 def cheap(started: Arrays) -> Arrays:
     """From both dims, and from one per node, in this order."""
     configs = [config(seed + 20, CHEAP, kl_warmup=0) for seed in SEEDS[:6]]
     start = stacked([weights_of(started, kind) for kind in ("both", "one")])
-    return traced(configs * 2, SHOWN_CHEAP, start)
+    return traced(configs * 2, SHOWN, start)
 
 
 def selection(kind: str, times: float, started: Arrays) -> Arrays:
@@ -285,7 +285,7 @@ def coin() -> Arrays:
     ensemble = Trained(configs)
     for generator, (_, stream) in zip(ensemble.generators, crossed, strict=True):
         generator.manual_seed(SEEDS[60 + stream])
-    (found,) = ensemble.run(30, at=[30])
+    (found,) = ensemble.run(20, at=[20])
     return told(configs, found | {"rows": np.array(crossed)})
 
 
@@ -300,7 +300,7 @@ def graphs() -> Arrays:
     """Graphs of one, two and five components, 16 replicas of each."""
     rows = [(parts, seed) for parts in GRAPHS for seed in SEEDS[:16]]
     configs = [replace(config(seed), edges=GRAPHS[parts]) for parts, seed in rows]
-    (found,) = Trained(configs).run(30, at=[30])
+    (found,) = Trained(configs).run(20, at=[20])
     return told(configs, found | {"rows": np.array(rows)})
 
 
@@ -312,27 +312,33 @@ def standard() -> dict[str, Any]:
     return {"targets": "standard", "supervision_weight": RAW["supervision_weight"] * variance / 5}
 
 
+OFTEN, BETWEEN = TIMES[::2], TIMES[1::2]
 JOBS: dict[str, Callable[..., Arrays]] = {
     "starts": starts,
-    "16": partial(priced, SEEDS[:9]),
+    "16": partial(priced, SEEDS[:6]),
     "dear": dear,
-    "coin": coin,
     "32": partial(priced, SEEDS[:6], size=32),
-    "scratch_dear": partial(scratch, DEAR, SHOWN_DEAR),
-    "selection_switched": partial(selection, "both", DEAR),
+    "scratch_dear": partial(scratch, DEAR),
+    "coin": coin,
     "graphs": graphs,
+    "selection_switched": partial(selection, "both", DEAR),
     "64_0": partial(priced, SEEDS[:1], size=64),
     "cheap": cheap,
-    "scratch_cheap": partial(scratch, CHEAP, SHOWN_CHEAP),
-    "units 0.3": partial(priced, SEEDS[:6], units=(0.3, 0.3)),
-    "units 3": partial(priced, SEEDS[:6], units=(3.0, 3.0)),
+    "scratch_cheap": partial(scratch, CHEAP),
+    "units 0.3_0": partial(priced, SEEDS[:6], OFTEN, units=(0.3, 0.3)),
+    "raw_0": lambda: priced(SEEDS[:6], OFTEN, **RAW),
     "64_1": partial(priced, SEEDS[1:2], size=64),
+    "64_2": partial(priced, SEEDS[2:3], size=64),
+    "units 3_0": partial(priced, SEEDS[:6], OFTEN, units=(3.0, 3.0)),
+    "standard_0": lambda: priced(SEEDS[:6], OFTEN, **standard()),
     "selection_dear": partial(selection, "one", DEAR),
     "selection_cheap": partial(selection, "cheap", CHEAP),
-    "64_2": partial(priced, SEEDS[2:3], size=64),
-    "raw": lambda: priced(SEEDS[:6], **RAW),
-    "standard": lambda: priced(SEEDS[:6], **standard()),
     "single": single,
+    "scratch_long": partial(scratch, DEAR, LONG),
+    "units 0.3_1": partial(priced, SEEDS[:6], BETWEEN, units=(0.3, 0.3)),
+    "raw_1": lambda: priced(SEEDS[:6], BETWEEN, **RAW),
+    "units 3_1": partial(priced, SEEDS[:6], BETWEEN, units=(3.0, 3.0)),
+    "standard_1": lambda: priced(SEEDS[:6], BETWEEN, **standard()),
     **{f"64_{n}": partial(priced, SEEDS[n : n + 1], size=64) for n in (3, 4, 5)},
 }
 """By name, the most wanted first."""
