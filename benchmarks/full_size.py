@@ -47,7 +47,8 @@ FAULT = {"images": 15_360, "repeats": 48}
 OFF = {"supervision_weight": 0.0}
 SHORT, LONG = 8, 30
 HELD_OUT_SEED = 2**31 - 1  # of the images that no replica is trained on
-KEPT_EVERY_EPOCH = ("knockout_nats", "knockout_r2", "noise_force", "mean_reconstruction_nats")
+KEPT_EVERY_EPOCH = ("knockout_nats", "knockout_r2", "mean_reconstruction_nats")
+TRAINING = ("noise_force", "squared_ratio")  # of images seen
 
 
 @dataclass(frozen=True)
@@ -239,9 +240,10 @@ class Replica:
                 output = self.model(images, factors, noise, z0)
                 here = trace.measure(self.model, output, images, factors)
                 if where == "held_out":
-                    here |= trace.measure_final(
-                        self.model, output, self.weights(True), images, factors
-                    )
+                    here |= trace.measure_final(self.model, output, images, factors)
+                else:
+                    weights = self.weights(True)
+                    here |= trace.measure_training(self.model, output, images, factors, weights)
             found |= {f"{where}/{name}": value.cpu().numpy() for name, value in here.items()}
         return found
 
@@ -251,9 +253,9 @@ class Replica:
             short = name.partition("/")[2]
             if short.startswith("followed") and name.startswith("seen"):
                 continue
-            if short in trace.QUANTITIES or short in KEPT_EVERY_EPOCH:
+            if short in trace.QUANTITIES or short in KEPT_EVERY_EPOCH + TRAINING:
                 self.kept.setdefault(name, []).append(value)
-            if short in trace.FINAL_QUANTITIES and name.startswith("held_out"):
+            if short in trace.FINAL_QUANTITIES:
                 self.last[name] = value
         if with_bands:
             for name, value in self.bands().items():
@@ -389,7 +391,7 @@ def kept_name(what: str) -> bool:
     """Held-out images in full but for what bands show better; of those seen, what may differ."""
     where, _, name = what.partition("/")
     if where == "seen":
-        return name in ("ratio", "kl_nats", "reconstruction_nats")
+        return name in ("ratio", "kl_nats", "reconstruction_nats", *TRAINING)
     return "quantiles" not in name and not name.startswith("followed")
 
 

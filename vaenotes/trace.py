@@ -1,4 +1,5 @@
-"""What is recorded of a replica at every epoch, and how.
+"""What is recorded of a replica at every epoch, and how: on images held out from training, where
+the data set has them, but for what says otherwise.
 
 Axes have one order everywhere: (replica, epoch, image, node, dim), without those that a quantity
 does not have; what is measured once, at the end, has no epoch. QUANTITIES and FINAL_QUANTITIES
@@ -12,16 +13,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vaenotes.kl import Diagonal, kl_nats, kl_parts, marginal
+from vaenotes.kl import Diagonal, dim_information, kl_nats, kl_parts, marginal
 from vaenotes.model import VAE, Output
 from vaenotes.objective import Weights, reconstruction_nats, terms, total
 from vaenotes.priors import shuffled
 
-EVALUATION_IMAGES = 1024  # measured at every epoch: the first so many of the data set
+EVALUATION_IMAGES = 1024  # measured at every epoch
 FOLLOWED_IMAGES = 128  # of these, kept image by image at every epoch
 KEPT_IMAGES = 512  # and at the end
 QUANTILES = (0.0, 0.07, 0.16, 0.31, 0.5, 0.69, 0.84, 0.93, 1.0)  # those of the notes' figures
-EVALUATION_SEED = 20_231  # noise for evaluation, the same for all replicas and epochs
+# Noise for evaluation: of each replica's own, so that intervals over replicas hold its error; added
+# to a replica's seed, and so the same at every epoch, and in its twins.
+EVALUATION_SEED = 20_231
 
 
 class Quantity(NamedTuple):
@@ -62,7 +65,15 @@ FINAL_QUANTITIES = {
         ND, "1", "R2 of its node lost if the dim is fixed at its mean; NaN as r2"
     ),
     "mean_reconstruction_nats": Quantity((), "nats", "mean of -log p(x | posterior mean)"),
-    "noise_force": Quantity(ND, "nats", "slope of the loss but for its KL over log posterior std"),
+    "information_nats": Quantity(ND, "nats", "mutual information of image and dim"),
+    "noise_force": Quantity(
+        ND, "nats", "slope of the loss but for its KL over log posterior std; images trained on"
+    ),
+    "squared_ratio": Quantity(
+        ND, "1", "mean of posterior variance / prior variance; images trained on"
+    ),
+    "training_kl_nats": Quantity(ND, "nats", "KL(posterior || prior); images trained on"),
+    "training_reconstruction_nats": Quantity((), "nats", "-log p(x | z); images trained on"),
     "shuffled_kl_nats": Quantity(ND, "nats", "KL if each node's prior is another image's"),
     "image_posterior_mean": Quantity(("image", *ND), "z", "posterior mean of each image"),
     "image_posterior_logvar": Quantity(("image", *ND), "log z^2", "posterior log-variance"),
@@ -128,25 +139,39 @@ def measure(model: VAE, output: Output, images: Tensor, factors: Tensor) -> dict
     }
 
 
-def measure_final(
-    model: VAE, output: Output, weights: Weights, images: Tensor, factors: Tensor
+def measure_training(
+    model: VAE, output: Output, images: Tensor, factors: Tensor, weights: Weights
 ) -> dict[str, Tensor]:
-    """Everything in FINAL_QUANTITIES for one replica; arguments as for `measure`, and the weights
+    """What FINAL_QUANTITIES has of images trained on; arguments as for `measure`, and the weights
     of the loss.
 
     The force on the width of a dim is F = E[d loss / d log s] with the KL left out, by the chain
-    rule E[(z - m) d loss / dz]: what pushes the posterior to be narrow.
+    rule E[(z - m) d loss / dz]: what pushes the posterior to be narrow. A draw and its mirror image
+    about the mean count half each, as much of what one draw adds by chance the other takes away.
     """
-    mean, z = output.posterior.mean, output.z
-    prior = prior_of_each(output)
-    nodes, dims = model.node_shape
+    posterior, away = output.posterior, output.z - output.posterior.mean
 
     def data_loss(z: Tensor) -> Tensor:  # of the sum over images
         read = output._replace(z=z, decoded=model.decode(z), predicted=model.regress(z))
         found = terms(model, read, images, factors)
         return total(found._replace(kl_nats=torch.zeros_like(found.kl_nats)), weights) * len(z)
 
-    force = ((z - mean) * torch.func.grad(data_loss)(z)).mean(-3)
+    slope = torch.func.grad(data_loss)
+    sides = slope(posterior.mean + away) - slope(posterior.mean - away)
+    return {
+        "noise_force": 0.5 * (away * sides).mean(-3),
+        "squared_ratio": (posterior.logvar - prior_of_each(output).logvar).exp().mean(-3),
+        "training_kl_nats": kl_nats(posterior, output.prior).mean(-3),
+        "training_reconstruction_nats": reconstruction_nats(model, output.decoded, images).mean(-1),
+    }
+
+
+def measure_final(model: VAE, output: Output, images: Tensor, factors: Tensor) -> dict[str, Tensor]:
+    """The rest of FINAL_QUANTITIES; arguments as for `measure`."""
+    mean, z = output.posterior.mean, output.z
+    prior = prior_of_each(output)
+    nodes, dims = model.node_shape
+    kept = Diagonal(*(part[:KEPT_IMAGES] for part in output.posterior))
     nats = reconstruction_nats(model, output.decoded, images).mean(-1)
     targets = model.targets(factors)
     error = (targets - output.predicted).square().mean(-2)
@@ -161,10 +186,10 @@ def measure_final(
         "knockout_nats": torch.stack(lost_nats).reshape(nodes, dims),
         "knockout_r2": torch.stack(lost_r2).reshape(nodes, dims),
         "mean_reconstruction_nats": reconstruction_nats(model, model.decode(mean), images).mean(-1),
-        "noise_force": force,
+        "information_nats": dim_information(kept, z[:KEPT_IMAGES]),
         "shuffled_kl_nats": kl_nats(output.posterior, shuffled(output.prior)).mean(-3),
-        "image_posterior_mean": mean[:KEPT_IMAGES],
-        "image_posterior_logvar": output.posterior.logvar[:KEPT_IMAGES],
+        "image_posterior_mean": kept.mean,
+        "image_posterior_logvar": kept.logvar,
         "image_prior_mean": prior.mean[:KEPT_IMAGES],
         "image_prior_logvar": prior.logvar[:KEPT_IMAGES],
     }

@@ -105,7 +105,9 @@ def train(
         ensemble.record(epoch)
         ensemble.epochs_done, ensemble.seconds = epoch, time.perf_counter() - start
         on_epoch(ensemble)
-    final = ensemble.measure(final=True)
+    measure, pool = ensemble.measure, ensemble.pool
+    final = measure(trace.measure_final, pool.measured)
+    final |= measure(trace.measure_training, range(pool.count), ensemble.weights)
     ensemble.stop_unless_finite(final, epochs)
     traces = ensemble.trace() | {name: array(value) for name, value in final.items()}
     state = {**ensemble.parameters, **ensemble.buffers}
@@ -277,27 +279,25 @@ class Ensemble:
                     own[name].copy_(value)
 
     @torch.no_grad()
-    def measure(self, final: bool = False) -> dict[str, Tensor]:
-        """trace.measure of every replica, or trace.measure_final, on the same images and noise."""
-        count = min(trace.EVALUATION_IMAGES, self.pool.count)
-        first = torch.arange(count, device=self.device).expand(len(self.configs), count)
-        images, factors = self.pool.batch(first)
-        generators = [torch.Generator().manual_seed(trace.EVALUATION_SEED) for _ in self.configs]
-        noise, z0 = self.draw(count, generators)
+    def measure(self, function: Callable[..., Any], places: range, *more: Any) -> Any:
+        """function(model, output, images, factors, *more) of every replica, on the first images of
+        these places, with noise of each replica's own, the same in every epoch."""
+        chosen = torch.tensor(places[: trace.EVALUATION_IMAGES], device=self.device)
+        images, factors = self.pool.batch(chosen.expand(len(self.configs), -1))
+        seeds = [trace.EVALUATION_SEED + config.seed for config in self.configs]
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        noise, z0 = self.draw(len(chosen), generators)
 
         def one(
-            model: VAE, weights: Weights, images: Tensor, factors: Tensor, noise: Tensor, z0: Tensor
-        ) -> dict[str, Tensor]:
-            output = model(images, factors, noise, z0)
-            if final:
-                return trace.measure_final(model, output, weights, images, factors)
-            return trace.measure(model, output, images, factors)
+            model: VAE, images: Tensor, factors: Tensor, noise: Tensor, z0: Tensor, *more: Any
+        ) -> Any:
+            return function(model, model(images, factors, noise, z0), images, factors, *more)
 
-        return self.each(one, self.parameters, self.weights, images, factors, noise, z0)
+        return self.each(one, self.parameters, images, factors, noise, z0, *more)
 
     def record(self, epoch: int) -> None:
         """Measure after an epoch, and keep what was measured."""
-        measured = self.measure()
+        measured = self.measure(trace.measure, self.pool.measured)
         for name, value in measured.items():
             self.records.setdefault(name, []).append(value)
         self.stop_unless_finite(measured, epoch)

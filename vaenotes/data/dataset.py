@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaenotes.errors import check, check_edges
+from vaenotes.errors import check, check_edges, check_int
 
 Pairs = tuple[tuple[str, str], ...]
 MOST = 10_000_000  # images of a data set; more are refused before anything is allocated
@@ -49,6 +49,7 @@ class Dataset:
     array, or Pictures where that would be too large.
     factors: float32 (image, node), raw values.
     edges: the default DAG, as (parent, child) names of factors.
+    held_out: the last so many images are kept back from training, and measured on.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Dataset:
     factors: np.ndarray
     factor_names: tuple[str, ...]
     edges: Pairs
+    held_out: int = 0
 
     def __post_init__(self) -> None:
         images, factors, names = self.images, self.factors, self.factor_names
@@ -75,23 +77,38 @@ class Dataset:
         largest = float(abs(factors).max(initial=0))  # nan if there is any
         check(math.isfinite(largest), "factors must be finite", largest)
         check_edges(self.edges, names)
+        check_int("held_out", self.held_out, 0, len(images) - 1)
+
+    @property
+    def trained_on(self) -> slice:
+        """The places of the images that are trained on: the first."""
+        return slice(len(self.images) - self.held_out)
+
+    @property
+    def measured_on(self) -> slice:
+        """The places of those held out, or of all where none are."""
+        return slice(len(self.images) - self.held_out if self.held_out else 0, None)
 
     @property
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and std of each factor over the images (1 if constant), float64 (node,) each."""
-        wide = self.factors.astype(np.float64)  # sums a constant exactly, so that its std is 0
+        """Mean and std of each factor over the images trained on (1 if constant), float64 (node,)
+        each."""
+        # in float64 a constant sums exactly, so that its std is 0
+        wide = self.factors[self.trained_on].astype(np.float64)
         std = wide.std(axis=0)
         return wide.mean(axis=0), np.where(std > 0, std, 1)
 
     @property
     def standard_factors(self) -> np.ndarray:
-        """Factors with mean 0, std 1 over the images (0 if constant): float32 (image, node)."""
+        """Factors with mean 0, std 1 over the images trained on (0 if constant): float32
+        (image, node)."""
         mean, std = self.moments
         return ((self.factors.astype(np.float64) - mean) / std).astype(np.float32)
 
 
 class Pool:
-    """Data sets of one shape, one for each replica, on a device. count: of images in each.
+    """Data sets of one shape, one for each replica, on a device. count: of images in each that are
+    trained on, the first; measured: the places of those measured on.
 
     A data set is held once, however many replicas use it; one that is too large to be held makes
     the pictures of a batch when the batch is asked for.
@@ -103,7 +120,9 @@ class Pool:
         # (data set, image, ...); `place` (replica, 1) says which data set is a replica's.
         self.place = torch.tensor([[different.index(d)] for d in datasets], device=device)
         self.factors = stacked_once([d.standard_factors for d in different]).to(device)
-        self.count = self.factors.shape[1]
+        places = range(self.factors.shape[1])
+        self.count = len(places[different[0].trained_on])
+        self.measured = places[different[0].measured_on]
         self.images: Tensor | None = None
         arrays = [d.images for d in different if isinstance(d.images, np.ndarray)]
         if len(arrays) == len(different):

@@ -14,6 +14,7 @@ import xarray as xr
 
 from vaenotes.lab import quantities as q
 from vaenotes.lab.summary import (
+    ALIVE_RATIO,
     Interval,
     alive,
     binomial_interval,
@@ -116,6 +117,13 @@ USED: dict[str, Row] = {
                lambda r: q.end(r).prior_spread / q.std("prior", r)),
     "between": ("1", "spread of the mean prior means between nodes / prior std",
                 lambda r: q.end(r).prior_mean.std("node") / q.std("prior", r)),
+    "spread_ratio": ("1", "spread of the prior means / spread of the posterior means",
+                     q.spread_ratio),
+    "seen": ("1", "correlation of prior and posterior mean over images", q.seen),
+    "calibration": ("1", "spread of the prior means / what their correlation allows",
+                    lambda r: q.spread_ratio(r) / q.seen(r).where(q.seen(r) > 0.1)),
+    "kl_formula": ("1", "KL / the formula for the best prior that sees as much",
+                   lambda r: q.end(r).kl_nats / q.kl_formula(r)),
 }  # fmt: skip
 """Medians over the dims in use."""
 
@@ -136,24 +144,15 @@ UNUSED: dict[str, Row] = {
 }  # fmt: skip
 """Medians over the dims not in use."""
 
-CARRYING: dict[str, Row] = {
-    "spread_ratio": ("1", "spread of the prior means / spread of the posterior means",
-                     q.spread_ratio),
-    "seen": ("1", "correlation of prior and posterior mean over images", q.seen),
-    "calibration": ("1", "spread of the prior means / what their correlation allows",
-                    lambda r: q.spread_ratio(r) / q.seen(r).where(q.seen(r) > 0.1)),
-    "kl_formula": ("1", "KL / the formula for the best prior that sees as much",
-                   lambda r: q.end(r).kl_nats / q.kl_formula(r)),
-}  # fmt: skip
-"""Medians over the dims that carry anything."""
-
 WHOLE: dict[str, Row] = {
     # what became of it
     "one_per_node": (SHARE, "no node uses more than one dim, and some use one",
                      lambda r: outcome(r) == "one per node"),
     "dims_used": ("dims", "dims in use per node, mean", lambda r: alive(r).sum("dim").mean("node")),
     "decided": ("1", "share of dims whose ratio is below 0.5 or above 0.9",
-                lambda r: (alive(r) | (q.end(r).ratio > 0.9)).mean(("node", "dim"))),
+                lambda r: ((q.end(r).ratio < 0.5) | (q.end(r).ratio > 0.9)).mean(("node", "dim"))),
+    "screened": ("1", "share of dims of which information and a ratio below 0.5 say the same",
+                 lambda r: (alive(r) == (q.end(r).ratio < ALIVE_RATIO)).mean(("node", "dim"))),
     "agree": (SHARE, "all nodes in use choose the same dim, where none uses more than one",
               q.agree),
     "chance": ("1", "the same, if nodes chose independently", q.chance),
@@ -191,6 +190,12 @@ WHOLE: dict[str, Row] = {
     "shuffle_cost": ("nats", "KL added when each node's prior is taken from another image",
                      lambda r: q.total(r.shuffled_kl_nats) - q.total(q.end(r).kl_nats)),
     "reconstruction": ("nats", "reconstruction, per image", lambda r: q.end(r).reconstruction_nats),
+    "reconstruction_held_out": ("nats", "reconstruction, images held out less images trained on",
+                                lambda r: q.end(r).reconstruction_nats
+                                - r.training_reconstruction_nats),
+    "kl_held_out": ("nats", "KL, all dims, images held out less images trained on",
+                    lambda r: q.total(q.end(r).kl_nats - r.training_kl_nats)),
+    "at_rest": ("1", "push of the data / push of the KL on the widths, all dims", q.at_rest),
     "r2": ("1", "R² of the regressions, mean over nodes whose factor varies",
            lambda r: q.end(r).r2.mean("node")),
 }  # fmt: skip
@@ -217,7 +222,6 @@ def _measures() -> dict[str, Measure]:
     groups: list[tuple[str, Callable[[xr.Dataset], xr.DataArray], dict[str, Row]]] = [
         ("dims in use", alive, USED | {f"{name}_used": row for name, row in by_use.items()}),
         ("dims not in use", q.unused, UNUSED | {f"{n}_unused": row for n, row in by_use.items()}),
-        ("dims that carry anything", q.carrying, CARRYING),
     ]
     found = {name: Measure(*row) for name, row in WHOLE.items()}
     for title, chosen, rows in groups:

@@ -43,7 +43,7 @@ def over_epochs(
     """
 
     def draw(ax: Axes, panel: xr.Dataset) -> None:
-        used = panel.ratio.isel(epoch=-1) < ALIVE_RATIO
+        used = alive(panel)
         for name in names:
             colour = COLOURS[name.split("_")[0]]
             low, middle, high = panel[name].quantile([0.025, 0.5, 0.975], "replica")
@@ -140,17 +140,17 @@ def nails(runs: xr.Dataset, nodes: Sequence[str], epoch: int) -> Figure:
 @figure
 def outcomes(runs: xr.Dataset) -> Figure:
     """Final std_q / std_p of every dim of every replica: near 0 in use, near 1 not in use."""
-    ratio = runs.ratio.isel(epoch=-1)
+    ratio, used = runs.ratio.isel(epoch=-1), alive(runs)
     drawn = Figure(figsize=(7.2, 0.16 * runs.sizes["replica"] + 1.2))
     ax = drawn.subplots()
     for row, replica in enumerate(ratio):
         if replica.isnull().any():
             ax.text(ALIVE_RATIO, row, " diverged", va="center")
         for dim, marker in zip(replica.dim.values, itertools.cycle("osD^v<>P")):
-            values = replica.sel(dim=dim).values
+            values, filled = replica.sel(dim=dim).values, used[row].sel(dim=dim).values
             place = np.full(len(values), row) + 0.12 * (2 * dim - 1 - ratio.sizes["dim"])
             label = _dim_name(dim) if row == 0 else None
-            _marks(ax, values, place, marker=marker, label=label, s=16, lw=0.8)
+            _marks(ax, values, place, filled, marker=marker, label=label, s=16, lw=0.8)
     _name_rows(ax, runs.seed.values)
     ax.set_ylabel("seed")
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
@@ -273,23 +273,29 @@ def choices(arms: Mapping[str, xr.Dataset]) -> Figure:
 
 @figure
 def ratios(arms: Mapping[str, xr.Dataset | np.ndarray]) -> Figure:
-    """The ratio s/t of every dim of every replica, by arm (runs, or the ratios themselves): in
-    use to the left of the line."""
+    """The ratio s/t of every dim of every replica, by arm: runs, whose dims in use are filled, or
+    the ratios themselves, filled left of the line."""
     drawn = Figure(figsize=(7.2, 0.3 * len(arms) + 0.9))
     ax = drawn.subplots()
     for row, arm in enumerate(arms.values()):
-        values = arm if isinstance(arm, np.ndarray) else arm.ratio.isel(epoch=-1).values
-        values = values[np.isfinite(values)]
+        if isinstance(arm, np.ndarray):
+            values, filled = arm, arm < ALIVE_RATIO
+        else:
+            values, filled = arm.ratio.isel(epoch=-1).values, alive(arm).values
+        finite = np.isfinite(values)
+        values, filled = values[finite], filled[finite]
         shift = np.random.default_rng(0).uniform(-0.3, 0.3, len(values))
-        _marks(ax, values, row + shift, s=8, lw=0.3, alpha=0.6)
+        _marks(ax, values, row + shift, filled, s=8, lw=0.3, alpha=0.6)
     _name_rows(ax, list(arms))
     return drawn
 
 
-def _marks(ax: Axes, ratio: np.ndarray, place: np.ndarray, **style: Any) -> None:
+def _marks(
+    ax: Axes, ratio: np.ndarray, place: np.ndarray, filled: np.ndarray, **style: Any
+) -> None:
     """Dims by their ratio, filled where they are in use."""
     colour = COLOURS["posterior"]
-    faces = np.where(ratio < ALIVE_RATIO, colour, "white")
+    faces = np.where(filled, colour, "white")
     ax.scatter(ratio, place, c=faces, edgecolors=colour, **style)
 
 

@@ -48,11 +48,16 @@ def matching(runs: xr.Dataset) -> xr.DataArray:
 
 
 def balance(runs: xr.Dataset) -> xr.DataArray:
-    """The KL's push outwards over the noise's push inwards: 1 where the posterior is at rest.
+    """The KL's push outwards over the noise's push inwards, w (1 - E[s^2 / t^2]) / F, on images
+    trained on: 1 where the dim's width is at rest."""
+    return runs.kl_weight * (1 - runs.squared_ratio) / runs.noise_force
 
-    KL weight (1 - E[s^2 / t^2]) / F; with E[s^2/t^2] taken as ratio^2, as both hardly vary.
-    """
-    return runs.kl_weight * (1 - end(runs).ratio ** 2) / runs.noise_force
+
+def at_rest(runs: xr.Dataset) -> xr.DataArray:
+    """The equation of state, of all dims together: sum F / (w sum (1 - E[s^2 / t^2])), (replica,),
+    on images trained on. It is 1 where no common change of the widths would lower the loss, under
+    a prior that does not see the code."""
+    return total(runs.noise_force) / (runs.kl_weight * total(1 - runs.squared_ratio))
 
 
 # Which dims are in use
@@ -60,12 +65,6 @@ def balance(runs: xr.Dataset) -> xr.DataArray:
 
 def unused(runs: xr.Dataset) -> xr.DataArray:
     return ~alive(runs)
-
-
-def carrying(runs: xr.Dataset) -> xr.DataArray:
-    """Dims whose means spread over more than two posterior stds. In a prior that sees as much as
-    the posterior these need not be narrower than the prior, as dims in use are."""
-    return end(runs).posterior_spread > 2 * std("posterior", runs)
 
 
 def agree(runs: xr.Dataset) -> xr.DataArray:

@@ -69,7 +69,7 @@ def run_arms(
         dataset = load_data(configs[0])
         replicas = [with_axes(entries[config], dataset.factor_names) for config in configs]
         runs = xr.concat(replicas, dim="replica", join="exact")
-        shown = dataset.standard_factors[: runs.sizes["image"]]
+        shown = dataset.standard_factors[dataset.measured_on][: runs.sizes["image"]]
         found[name] = runs.assign_coords(factors=(("image", "node"), shown))
     return found
 
@@ -131,12 +131,13 @@ def _note_use(how: str, config: Config, entry_key: str | None) -> None:
 
 @lru_cache(maxsize=32)  # more than there are data sets in a book
 def _load_data(name: str, images: int, size: int, content: object) -> Dataset:
-    return data.load(name, images=images, size=size)
+    return data.load_split(name, images, size=size)
 
 
 def load_data(config: Config) -> Dataset:
-    """The data set that a replica is trained on, the same for all seeds: a `Dataset`, whose images
-    are (image, height, width). Raises ParameterError if its file cannot be read."""
+    """The data set that a replica is trained on, the same for all seeds, and what of it is held
+    out: a `Dataset`, whose images are (image, height, width). Raises ParameterError if its file
+    cannot be read."""
     content = data.DATASETS.get(config.data) or _file_digest(config.data)
     return _load_data(config.data, config.images, config.size, content)
 

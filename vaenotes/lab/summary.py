@@ -9,11 +9,11 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from vaenotes.diagnosis.status import ACTIVE_VARIANCE
+from vaenotes.diagnosis.status import ACTIVE_VARIANCE, ALIVE_NATS
 
 ALIVE_RATIO = 0.5
-"""A dim is in use if its ratio, std_q / std_p, ends below this: more than three quarters of the
-code's variance under the prior is then settled by the image. In the end ratios gather near 0 and 1.
+"""A quick screen for dims in use, where the prior is blind to the image: in the end their ratios,
+std_q / std_p, lie far below this, and those of others near 1. `alive` is what decides.
 """
 SMALL = 0.05
 """What "falls to zero" means: below this share of where it started."""
@@ -31,8 +31,9 @@ class Interval(NamedTuple):
 
 
 def alive(runs: xr.Dataset) -> xr.DataArray:
-    """Whether each dim is in use at the end: (replica, node, dim) of bool; diverged: False."""
-    return runs.ratio.isel(epoch=-1) < ALIVE_RATIO
+    """Whether each dim is in use at the end: it says more than ALIVE_NATS of the image, as in a
+    report of `diagnose`. (replica, node, dim) of bool; diverged: False."""
+    return runs.information_nats > ALIVE_NATS
 
 
 def outcome(runs: xr.Dataset) -> xr.DataArray:
@@ -84,9 +85,9 @@ def totals_table(arms: Mapping[str, xr.Dataset]) -> pd.DataFrame:
 
 
 def dims_table(measured: Mapping[str, ArrayLike], nodes: Sequence[str]) -> pd.DataFrame:
-    """Each dim of one model, from what trace.measure gives: four columns that depend on its units,
-    then five that do not. "active" is the usual criterion of units, "active by t" the same after
-    dividing by the prior's variance; "in use" is the ratio's verdict."""
+    """Each dim of one model, from what trace.measure gives and its information_nats: four columns
+    that depend on its units, then six that do not. "active" is the usual criterion of units,
+    "active by t" the same after dividing by the prior's variance; "in use" is as in `alive`."""
     of = {name: np.asarray(values, dtype=float) for name, values in measured.items()}
     spread, ratio = of["posterior_spread"], of["ratio"]
     in_prior_units = spread / np.sqrt(of["prior_variance"])
@@ -98,8 +99,9 @@ def dims_table(measured: Mapping[str, ArrayLike], nodes: Sequence[str]) -> pd.Da
         "s/t": ratio,
         "spread/t": in_prior_units,
         "KL": of["kl_nats"],
+        "information": of["information_nats"],
         "active by t": in_prior_units**2 > ACTIVE_VARIANCE,
-        "in use": ratio < ALIVE_RATIO,
+        "in use": of["information_nats"] > ALIVE_NATS,
     }
     rows = [f"{node} {dim + 1}" for node in nodes for dim in range(ratio.shape[-1])]
     return pd.DataFrame({name: values.ravel() for name, values in columns.items()}, index=rows)

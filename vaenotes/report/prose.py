@@ -133,16 +133,15 @@ def prior_by_node(runs: xr.Dataset) -> dict[str, float | str]:
 
 def full_covariance(runs: xr.Dataset, spectra: np.ndarray) -> dict[str, float]:
     """Of the replicas under a full covariance that did not diverge, with the square roots of
-    known.relative_spectra. several: in how many, as a share, a node has two dims of a ratio below
-    one half. Of code_size dims, medians: own_used by their own ratios, directions by the spectra.
+    known.relative_spectra. several: in how many, as a share, a node has two dims in use
+    one half. Of code_size dims, medians: own_used by themselves, directions by the spectra.
     """
     found = survivors(runs)
     spectra = spectra[np.isfinite(spectra).all(1)]
-    own = found.ratio.isel(epoch=-1).values.reshape(-1, spectra.shape[1])
     return {
         "several": float((alive(found).sum("dim").max("node") > 1).mean()),
         "code_size": spectra.shape[1],
-        "own_used": float(np.median((own < ALIVE_RATIO).sum(1))),
+        "own_used": float(alive(found).sum(("node", "dim")).median()),
         "directions": float(np.median((spectra < ALIVE_RATIO).sum(1))),
     }
 
@@ -152,7 +151,7 @@ def regauged(runs: xr.Dataset, twins: xr.Dataset) -> dict[str, float]:
     from that of the twin whose units stayed, as a factor, median."""
     last, other = (one.swap_dims(replica="seed").isel(epoch=-1) for one in (runs, twins))
     apart = abs(np.log(last.prior_variance / other.prior_variance))
-    return {"regauged.factor": float(np.exp(apart.where(last.ratio < ALIVE_RATIO).median()))}
+    return {"regauged.factor": float(np.exp(apart.where(alive(last)).median()))}
 
 
 def verdicts(findings: Findings) -> dict[str, int]:

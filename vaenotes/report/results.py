@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 import xarray as xr
 
 from vaenotes.data.sprites import FACTORS
+from vaenotes.kl import Diagonal, dim_information, sample
 from vaenotes.lab import runs
 from vaenotes.lab.measures import difference, median_of
 from vaenotes.lab.store import Entry
@@ -106,6 +108,8 @@ def full_size(group: str, images: str = "held_out") -> xr.Dataset:
             for (what, side), name in NAMES.items():
                 drawn = own[f"bands/{side}_{what}"]
                 traced[f"trace/{name}"] = np.concatenate([np.full_like(drawn[:1], np.nan), drawn])
+            if images == "held_out":
+                traced |= _derived(traced)
             config = one["config"] | {"epochs": one["epochs"]}
             meta = {"config": config, "diverged": None, "seconds": np.nan}
             found.append(runs.with_axes(Entry(traced, meta), FACTORS))
@@ -113,6 +117,19 @@ def full_size(group: str, images: str = "held_out") -> xr.Dataset:
     standard = (factors - factors.mean(0)) / factors.std(0)
     whole = xr.concat(found, dim="replica", join="exact")
     return whole.assign_coords(factors=(("image", "node"), standard))
+
+
+def _derived(traced: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What was not yet recorded when these runs were made, of the images kept: information_nats,
+    squared_ratio. Their noise_force, too, is of images held out."""
+    parts = ("posterior_mean", "posterior_logvar", "prior_logvar")
+    mean, logvar, prior = (torch.from_numpy(traced[f"trace/image_{name}"]) for name in parts)
+    q = Diagonal(mean, logvar)
+    noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
+    return {
+        "trace/information_nats": dim_information(q, sample(q, noise)).numpy(),
+        "trace/squared_ratio": (logvar - prior).exp().mean(0).numpy(),
+    }
 
 
 def ends() -> dict[str, xr.Dataset]:
