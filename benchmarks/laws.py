@@ -28,8 +28,7 @@ from vaenotes.config import Config
 from vaenotes.data.dataset import Dataset, Pool
 from vaenotes.data.sprites import FACTORS, sprites
 from vaenotes.diagnosis.status import ALIVE_NATS
-from vaenotes.diagnosis.surgery import dim_log_density, mixture_log_density
-from vaenotes.kl import Diagonal, sample
+from vaenotes.kl import dim_information, sample
 from vaenotes.model import VAE
 from vaenotes.objective import Weights, terms, total
 from vaenotes.report import results
@@ -103,25 +102,16 @@ def read(
 ) -> dict[str, Tensor]:
     """What is measured of one replica: means over images."""
     output = model(images, factors, noise, z0)
-    prior, found = trace.prior_of_each(output), terms(model, output, images, factors)
-
-    def data_loss(z: Tensor) -> Tensor:  # of the sum over images; see trace.measure_final
-        one = output._replace(z=z, decoded=model.decode(z), predicted=model.regress(z))
-        parts = terms(model, one, images, factors)
-        return total(parts._replace(kl_nats=torch.zeros_like(parts.kl_nats)), weights) * len(z)
-
-    force = (output.z - output.posterior.mean) * torch.func.grad(data_loss)(output.z)
     return {
-        "loss": total(found, weights),
-        "reconstruction_nats": found.reconstruction_nats.mean(),
-        "kl_nats": found.kl_nats.mean(0),  # (node, dim), as the next two
-        "force": force.mean(0),
-        "squared_ratio": (output.posterior.logvar - prior.logvar).exp().mean(0),
+        "loss": total(terms(model, output, images, factors), weights),
+        **trace.measure_training(model, output, images, factors, weights),
     }
 
 
-def codes(model: VAE, images: Tensor) -> Diagonal:
-    return model.encode(images)
+def information(model: VAE, images: Tensor, z0: Tensor) -> Tensor:
+    """Mutual information of image and dim, (node, dim), as trace has it."""
+    posterior = model.encode(images)
+    return dim_information(posterior, sample(posterior, z0))
 
 
 @torch.no_grad()
@@ -143,27 +133,22 @@ def measured(ensemble: Trained) -> Arrays:
     held_out = Pool([data(size, True)] * count)
     found = mean_of(ensemble.pool, 3200 if size == 16 else 800)
     images, _ = held_out.batch(torch.arange(HELD_OUT).expand(count, HELD_OUT))
-    posterior = ensemble.each(codes, ensemble.parameters, images)
-    every = zip(*posterior, generators, strict=True)
-    found["information_nats"] = torch.stack([information(Diagonal(m, v), g) for m, v, g in every])
+    z0 = ensemble.draw(HELD_OUT, generators)[1]
+    found["information_nats"] = ensemble.each(information, ensemble.parameters, images, z0)
     found["held_out_loss"] = mean_of(held_out, HELD_OUT)["loss"]
     saved = (1 - found["squared_ratio"]).sum((-2, -1))
-    found["rest"] = found.pop("force").sum((-2, -1)) / (ensemble.weights.kl * saved)
+    force = found.pop("noise_force").sum((-2, -1))
+    found["rest"] = force / (ensemble.weights.kl * saved)
+    for name in ("kl_nats", "reconstruction_nats"):
+        found[name] = found.pop(f"training_{name}")
     return {name: value.float().numpy() for name, value in found.items()}
-
-
-def information(q: Diagonal, generator: torch.Generator) -> Tensor:
-    """Mutual information of image and dim, (node, dim), as the tool estimates it."""
-    q = Diagonal(q.mean.double(), q.logvar.double())
-    z = sample(q, torch.randn(q.mean.shape, generator=generator, dtype=torch.float64))
-    return (dim_log_density(q, z) - mixture_log_density(q, z)[0]).mean(0)
 
 
 @torch.no_grad()
 def knockouts(ensemble: Trained) -> np.ndarray:
     """Reconstruction lost where a dim is fixed at its mean, on training images."""
-    measured = ensemble.measure(final=True)
-    return measured["knockout_nats"].numpy()
+    found = ensemble.measure(trace.measure_final, range(ensemble.pool.count))
+    return found["knockout_nats"].numpy()
 
 
 # The jobs: each returns arrays by name, and "configs" (replica,) as text.

@@ -44,7 +44,8 @@ def price() -> Figure:
     drawn = Figure(figsize=(8.6, 3.4))
     axes = drawn.subplots(1, 2, sharey=True)
     lines = {name: [r for r in rows if r.point.startswith(f"{name} |")] for name in law["lines"]}
-    found = {name: points for name, points in lines.items() if points}
+    run = {name: [r for r in points if r.measured.replicas] for name, points in lines.items()}
+    found = {name: points for name, points in run.items() if points}
     for ax, names in zip(axes, (laws.SIZES, list(NAMES)), strict=True):
         ax.fill_between(
             prices,
@@ -58,7 +59,8 @@ def price() -> Figure:
         for place, name in enumerate(there):
             shift = 1.08 ** (place - (len(there) - 1) / 2)
             colour = COLOURS.get(name) or OTHER[list(NAMES).index(name)]
-            for row, cost in zip(found[name], prices, strict=True):
+            for row in found[name]:
+                cost = laws.NOTES_PRICE * float(row.point.split(" | ")[1])
                 fill = colour if laws.at_rest(row) else "white"
                 low, high = row.measured.low, row.measured.high
                 ax.plot([cost * shift] * 2, [low, high], color=colour, lw=1.4)
@@ -77,7 +79,7 @@ def price() -> Figure:
 
 
 def _used(runs: xr.Dataset) -> float:
-    """Dims in use per node at full size: more than 0.1 nats, by the KL, which is kept."""
+    """Dims in use per node, median over replicas."""
     return median_of("dims_used", runs).value
 
 
@@ -103,7 +105,8 @@ def hysteresis() -> Figure:
 
 
 def _losses(ax: Axes) -> None:
-    rows = [row for row in laws.hysteresis() if row.point.endswith("-scratch.loss")]
+    every = (row for row in laws.hysteresis() if row.point.endswith("-scratch.loss"))
+    rows = [row for row in every if row.measured.replicas]
     for place, row in enumerate(rows):
         colour = ARM_COLOURS[row.point.partition(".")[2].split("-")[0]]
         low, high = row.low, row.high

@@ -8,7 +8,7 @@ order statistics, shares exact binomial ones.
 import json
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from itertools import combinations
 from pathlib import Path
@@ -19,10 +19,10 @@ from scipy import stats
 
 from vaenotes.diagnosis.status import ALIVE_NATS
 from vaenotes.lab.summary import Interval, binomial_interval
+from vaenotes.report.claims import NOT_RUN
 
 LEAST = 6  # replicas, fewer of which decide nothing
 NODES = 5  # of sprites
-PAIRS = 32  # disjoint pairs of replicas, of which the choice of a dim is compared
 SIZES = ("16", "32", "64")
 NOTES_PRICE = 0.15 / (0.8 * 64**2)
 PRICE = {"dear": 0.15 / 0.8, "cheap": 0.15 / 16 / 0.8, "switched": 0.15 / 0.8}
@@ -50,9 +50,11 @@ class Row(NamedTuple):
 
 
 def judged(low: float, high: float, measured: Interval) -> str:
-    """ "right" where the whole interval lies within the range, "wrong" where it lies outside, else
-    "undecided", as where there are too few replicas."""
-    if not measured.replicas >= LEAST:
+    """Right where the whole interval lies within the range, wrong where it lies outside, else
+    undecided, as where there are too few replicas; NOT_RUN where there are none."""
+    if measured.replicas == 0:
+        return NOT_RUN
+    if measured.replicas < LEAST:
         return "undecided"
     small = 1e-9  # shares of dims are sums of fifths
     if low - small <= measured.low and measured.high <= high + small:
@@ -109,21 +111,19 @@ def dims_used(information: np.ndarray) -> np.ndarray:
 # L2: price per pixel
 
 
-def line(name: str) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Of a line of the figure: how many times the notes' price, and of every replica the dims in
-    use per node and L1, (replica,) each."""
-    parts = [found for n in (name, *(f"{name}_{i}" for i in range(6))) if (found := job(n))]
+def line(name: str, times: float) -> tuple[np.ndarray, np.ndarray]:
+    """Of a line of the figure at so many times the notes' price: of every replica the dims in use
+    per node and L1, (replica,) each, empty where none was run."""
     size = int(name) if name in SIZES else 16
-    for times in expected()["price"]["times"] if parts else ():
-        weight = 0.15 * times * size**2 / 64**2
-        used, rest = [], []
-        for part in parts:
-            costs = np.array([json.loads(str(one))["kl_weight"] for one in part["configs"]])
+    weight = 0.15 * times * size**2 / 64**2
+    used, rest = [np.empty(0)], [np.empty(0)]
+    for part in (name, *(f"{name}_{i}" for i in range(6))):
+        if found := job(part):
+            costs = np.array([json.loads(str(one))["kl_weight"] for one in found["configs"]])
             own = np.isclose(costs, weight)
-            used.append(dims_used(part["information_nats"][own]))
-            rest.append(part["rest"][own])
-        if sum(map(len, used)):
-            yield times, np.concatenate(used), np.concatenate(rest)
+            used.append(dims_used(found["information_nats"][own]))
+            rest.append(found["rest"][own])
+    return np.concatenate(used), np.concatenate(rest)
 
 
 def price() -> list[Row]:
@@ -131,13 +131,15 @@ def price() -> list[Row]:
     law, rows = expected()["price"], []
     curve = dict(zip(law["times"], law["dims_per_node"], strict=True))
     for name, about in law["lines"].items():
-        for times, used, rest in line(name):
+        for times in law["times"]:
+            used, rest = line(name, times)
             middle = curve[times] + about["shift"]
             low, high = middle - law["within"], middle + law["within"]
             rows.append(
                 Row(
                     "price", f"{name} | {times}", middle, low, high, about["seen"],
-                    about["because"], ordered_interval(used), float(np.median(rest)),
+                    about["because"], ordered_interval(used),
+                    float(np.median(rest)) if len(rest) else np.nan,
                 )
             )  # fmt: skip
     return rows
@@ -151,14 +153,13 @@ def collapse(names: Sequence[str] = SIZES) -> str:
     """Whether lines are one function of price: "holds", "fails" or "open", by the rule that was
     written before: they fail where two of them are further apart than they may be, for sure."""
     law, points = expected()["price"], {row.point: row for row in price()}
-    every = [points.get(f"{name} | {times}") for name in names for times in law["times"]]
-    for times in law["times"]:
-        there = [points[key] for name in names if (key := f"{name} | {times}") in points]
-        for one, other in combinations([row.measured for row in there], 2):
-            gap = max(one.low - other.high, other.low - one.high)
-            if gap > law["apart"] and min(one.replicas, other.replicas) >= LEAST:
-                return "fails"
-    return "holds" if all(row and row.verdict == "right" for row in every) else "open"
+    every = [[points[f"{name} | {times}"] for name in names] for times in law["times"]]
+    for one, other in (pair for rows in every for pair in combinations(rows, 2)):
+        a, b = one.measured, other.measured
+        if max(a.low - b.high, b.low - a.high) > law["apart"] and min(a[3], b[3]) >= LEAST:
+            return "fails"
+    right = all(row.verdict == "right" for rows in every for row in rows)
+    return "holds" if right else "open"
 
 
 # Hysteresis
