@@ -22,7 +22,7 @@ def test_an_arm_is_one_configuration_per_seed_and_more_where_choices_are_counted
     assert arm(BOOK, "matched") == arm(Settings(prior="matched"))[: PROFILES["book"].seeds]
 
 
-@pytest.mark.parametrize(("data", "images"), [("mnist5k", 5_000), ("digits", 1_797)])
+@pytest.mark.parametrize(("data", "images"), [("mnist5k", 4_000), ("digits", 1_437)])
 def test_smaller_data_are_trained_for_as_many_steps_and_are_no_other_sprites(data, images):
     sprites, other = arm(BOOK)[0], arm(Settings(data=data))[0]
     asked, got = (c.epochs * (c.images // c.batch) for c in (sprites, other))

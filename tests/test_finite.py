@@ -108,13 +108,13 @@ def test_r2_of_a_constant_factor_is_nan_and_all_else_is_finite(
 
 
 def test_what_the_end_alone_measures_is_finite_too(monkeypatch):
-    measure = trace.measure_final
+    measure = trace.measure_training
 
     def overflowing(model, *rest):
         found = measure(model, *rest)
         return found | {"noise_force": found["noise_force"] / 0}
 
-    monkeypatch.setattr(trace, "measure_final", overflowing)
+    monkeypatch.setattr(trace, "measure_training", overflowing)
     (result,) = training.train([Config(**SMALL)], [SPRITES])
     assert result.diverged == (2, 3)
 

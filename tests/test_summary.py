@@ -103,6 +103,7 @@ def test_the_table_of_dims_tells_units_from_use():
         "posterior_spread": [[1.0, 0.01], [0.05, 0.0005]],
         "ratio": [[0.1, 0.1], [1.0, 1.0]],
         "kl_nats": [[2.3, 2.3], [0.0, 0.0]],
+        "information_nats": [[2.2, 2.2], [0.0, 0.05]],
     }
     table = summary.dims_table(measured, ["a", "b"])
     assert table.index.tolist() == ["a 1", "a 2", "b 1", "b 2"]

@@ -9,6 +9,7 @@ from vaenotes import trace, training
 from vaenotes.config import Config
 from vaenotes.data.dataset import Pictures, pixels
 from vaenotes.data.load import load
+from vaenotes.diagnosis.surgery import surgery
 from vaenotes.model import VAE
 from vaenotes.objective import Weights, terms, total
 
@@ -365,19 +366,22 @@ def test_what_is_measured_at_the_end_agrees_with_other_routes(dataset):
     images = pixels(torch.from_numpy(dataset.images).flatten(1)).double()
     raw = torch.from_numpy(dataset.factors).double()
     factors = (raw - raw.mean(0)) / raw.std(0, correction=0)
-    generator = torch.Generator().manual_seed(trace.EVALUATION_SEED)
+    generator = torch.Generator().manual_seed(trace.EVALUATION_SEED + config.seed)
     noise, z0 = torch.randn((256, 5, 9 + 2), generator=generator).double().split([9, 2], -1)
     weights = Weights(0.8, 0.0, 0.05)
 
-    def loss_at(shift):  # the loss but for the KL, if log s of node 1, dim 0 were larger by this
+    def loss_at(
+        shift, sign=1
+    ):  # the loss but for the KL, if log s of node 1, dim 0 were larger by this
         output = model(images, factors, noise, z0)
-        wider = z0.clone()
+        wider = z0 * sign
         wider[:, 1, 0] *= np.exp(shift)
         z = output.posterior.mean + torch.exp(output.posterior.logvar / 2) * wider
         read = output._replace(z=z, decoded=model.decode(z), predicted=model.regress(z))
         return total(terms(model, read, images, factors), weights).item(), read
 
-    slope = (loss_at(1e-3)[0] - loss_at(-1e-3)[0]) / 2e-3
+    draws = (1, -1)  # a draw, and its mirror image about the mean
+    slope = sum(loss_at(1e-3, s)[0] - loss_at(-1e-3, s)[0] for s in draws) / 4e-3
     assert result.trace["noise_force"][1, 0] == pytest.approx(slope, rel=1e-3, abs=1e-4)
     _, output = loss_at(0.0)
     z = output.z.clone()
@@ -390,6 +394,29 @@ def test_what_is_measured_at_the_end_agrees_with_other_routes(dataset):
     assert result.trace["knockout_r2"][2, 1] == pytest.approx(error.item(), abs=1e-4)
     unexplained = (raw - output.predicted).square().mean(0) / raw.var(0, correction=0)
     np.testing.assert_allclose(result.trace["r2"][-1], 1 - unexplained.detach(), atol=1e-4)
+    squared = (2 * (output.posterior.logvar - output.prior.logvar) / 2).exp().mean(0)
+    np.testing.assert_allclose(result.trace["squared_ratio"], squared.detach(), rtol=1e-4)
+    of_dims = surgery(output.posterior, output.prior, torch.Generator().manual_seed(1))
+    information, error = (part.detach().numpy() for part in of_dims.dim_mutual_information)
+    assert (abs(result.trace["information_nats"] - information) < 5 * error + 1e-3).all()
+
+
+def test_what_is_held_out_is_measured_on_and_not_trained_on(dataset):
+    """Other images held out: another measurement of the same training. Other images in training:
+    another training."""
+    first = replace(dataset, held_out=64)
+    swapped = replace(first, images=np.concatenate([dataset.images[:192], dataset.images[:64]]))
+    config = Config(**SMALL | {"images": 192})
+    (one,), (other,) = train([config], first), train([config], swapped)
+    assert all((one.weights[name] == other.weights[name]).all() for name in one.weights)
+    for name in trace.FINAL_QUANTITIES | trace.QUANTITIES:
+        of_training = name in ("noise_force", "squared_ratio") or name.startswith("training")
+        blind = name.startswith(("prior", "image_prior"))  # that of the notes
+        same = np.array_equal(one.trace[name], other.trace[name])
+        assert same == (of_training or blind), name
+    trained = np.concatenate([dataset.images[64:128], dataset.images[64:]])
+    (third,) = train([config], replace(first, images=trained))
+    assert any((one.weights[name] != third.weights[name]).any() for name in one.weights)
 
 
 def test_training_learns(dataset):

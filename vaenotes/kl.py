@@ -152,7 +152,8 @@ def dim_information(q: Diagonal, z: Tensor) -> Tensor:
     mean, logvar, drawn = (part.double().flatten(-2).unbind(-1) for part in (*q, z))
     found = []
     for m, v, own in zip(mean, logvar, drawn, strict=True):
-        log_q = -0.5 * (v + (own[:, None] - m).square() * torch.exp(-v))  # (draw, image)
+        away = (own[:, None] - m) * torch.exp(-0.5 * v)  # (draw, image)
+        log_q = -0.5 * (v + away.square())
         found.append((log_q.diagonal() - log_q.logsumexp(1)).mean() + math.log(len(m)))
     return torch.stack(found).reshape(z.shape[-2:]).to(_dtype(*q, z))
 

@@ -55,7 +55,8 @@ EXPERIMENTS: dict[str, Experiment] = {
          "repeats_4", "repeats_20", "repeats_50", "few_4", "few_20", "few_50"],
         ["notes", "supervised"],
         ["one_per_node", "dims_used", "agree", "halved", "halved_apart", "ratio_unused",
-         "prior_std_used", "prior_std_unused", "posterior_std_used", "posterior_std_unused"],
+         "prior_std_used", "prior_std_unused", "posterior_std_used", "posterior_std_unused",
+         "at_rest", "reconstruction_held_out", "kl_held_out"],
     ),
     "the_loader": Experiment(
         ["cheap", "cheap_repeats_4", "cheap_repeats_20", "cheap_repeats_50", "cheap_few_4",
@@ -68,7 +69,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         ["notes", "standard"], ["notes"],
         ["one_per_node", "fallen", "posterior_epoch_used", "posterior_epoch_unused",
          "posterior_variance_used", "posterior_variance_unused", "ratio_used", "ratio_unused",
-         "kl_unused", "nails", "matched_back", "neighbours"],
+         "kl_unused", "screened", "nails", "matched_back", "neighbours"],
     ),
     "prior_variance": Experiment(
         ["notes"], ["notes"],
