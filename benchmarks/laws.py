@@ -210,7 +210,24 @@ def embedded(single: Arrays, configs: Sequence[Config]) -> Arrays:
     return wide
 
 
-SHOWN = (0, 5, 10, 20, 30, 60, 100)
+def more() -> Arrays:
+    """Further seeds at the low price, of which six are chosen."""
+    ensemble = Trained([config(seed, BOTH) for seed in SEEDS[6:16]])
+    (end,) = ensemble.run(60, at=[60])
+    return {f"both/{name}": v for name, v in end.items()} | {
+        f"both/weights/{name}": value for name, value in ensemble.state().items()
+    }
+
+
+def chosen(started: Arrays, added: Arrays) -> Arrays:
+    """The starts, with the six of all seeds that use the most dims as "both", the first of ties."""
+    every = {n: np.concatenate([started[n], v]) for n, v in added.items()}
+    used = (every["both/information_nats"] > ALIVE_NATS).sum((-2, -1))
+    six = np.sort(np.argsort(-used, kind="stable")[:6])
+    return started | {name: value[six] for name, value in every.items()}
+
+
+SHOWN = (0, 5, 10, 20, 30, 60)
 LONG = (0, 30, 60, 100, 200, 300)
 
 
@@ -301,12 +318,13 @@ OFTEN, BETWEEN = TIMES[::2], TIMES[1::2]
 JOBS: dict[str, Callable[..., Arrays]] = {
     "starts": starts,
     "16": partial(priced, SEEDS[:6]),
-    "dear": dear,
+    "more": more,
     "32": partial(priced, SEEDS[:6], size=32),
+    "dear": dear,
     "scratch_dear": partial(scratch, DEAR),
     "coin": coin,
-    "graphs": graphs,
     "selection_switched": partial(selection, "both", DEAR),
+    "graphs": graphs,
     "64_0": partial(priced, SEEDS[:1], size=64),
     "cheap": cheap,
     "scratch_cheap": partial(scratch, CHEAP),
@@ -332,15 +350,15 @@ FROM_STARTS = ("dear", "cheap", "single", *(name for name in JOBS if "selection"
 
 def do(folder: Path, name: str) -> None:
     """One job, unless it is done; one that goes on from others waits for them."""
-    path, first = folder / f"{name}.npz", folder / "starts.npz"
+    path, first = folder / f"{name}.npz", [folder / f"{n}.npz" for n in ("starts", "more")]
     if path.exists():
         return
     torch.set_num_threads(1)
     arguments = []
     if name in FROM_STARTS:
-        while not first.exists():
+        while not all(one.exists() for one in first):
             time.sleep(1)
-        arguments = [dict(np.load(first))]
+        arguments = [chosen(*(dict(np.load(one)) for one in first))]
     begun = time.perf_counter()
     with freed_memory_kept():
         found = JOBS[name](*arguments)

@@ -186,7 +186,7 @@ def path(arm: str) -> Arrays:
 
 def shown_epochs(arm: str) -> tuple[int, ...]:
     """After which epochs it was measured."""
-    return (0, 30, 60, 100, 200, 300) if arm == "dear.long" else (0, 5, 10, 20, 30, 60, 100)
+    return (0, 30, 60, 100, 200, 300) if arm == "dear.long" else (0, 5, 10, 20, 30, 60)
 
 
 def difference(name: str, quantity: str = "loss") -> Interval:
