@@ -73,6 +73,7 @@ def make_runs(used, epochs=20) -> xr.Dataset:
             "seed": ("replica", np.arange(replicas)),
             "kl_weight": ("replica", np.full(replicas, 0.5)),
             "factors": (("image", "node"), means[0, :, :, 0] + 1e-3 * np.arange(IMAGES)[:, None]),
+            "pictures": (("image", "pixel"), 2 * means[0, :, :, 0]),
             "diverged": ("replica", np.full(replicas, -1)),
             "diverged_step": ("replica", np.full(replicas, -1)),
         },
@@ -81,3 +82,77 @@ def make_runs(used, epochs=20) -> xr.Dataset:
 
 BOTH, FIRST, SECOND, NONE = [[1, 1]] * 2, [[1, 0]] * 2, [[0, 1]] * 2, [[0, 0]] * 2
 MIXED, CROSSED = [[1, 1], [1, 0]], [[1, 0], [0, 1]]
+
+
+# Runs of each kind that the ledger's rules have to tell apart, of 30 epochs
+
+ALL = np.ones(31)
+FALL = np.where(np.arange(31) < 2, 1.0, 0.25 * np.exp((2 - np.arange(31)) / 5.6))  # to 0 at 15
+LATER = np.where(np.arange(31) < 5, 1.0, 1.02 * FALL + np.exp(4.0 - np.arange(31)))  # half at 6
+
+
+def reshaped(used, unused_stds, used_stds) -> xr.Dataset:
+    """Eight equal replicas. Given are the stds of posterior and prior, each (epoch,), in dims not
+    in use and in dims in use; codes fill the prior, and a factor is the sum of its node's means."""
+    runs = make_runs([used] * 8, epochs=30)
+    each = np.asarray(used, dtype=bool)
+    s, t = (
+        np.where(each, live[:, None, None], dead[:, None, None])
+        for dead, live in zip(unused_stds, used_stds, strict=True)
+    )  # each (epoch, node, dim)
+    spread = np.where(each, np.sqrt(np.maximum(t**2 - s**2, 0)), 0.0)
+    means = np.random.default_rng(0).standard_normal((IMAGES, *each.shape))
+    means = (means - means.mean(0)) / means.std(0) * spread[-1]
+    values = {
+        "posterior_variance": s**2, "prior_variance": t**2, "ratio": s / t,
+        "posterior_spread": spread, "squared_ratio": (s / t)[-1] ** 2,
+        "image_posterior_mean": means, "image_prior_mean": 0 * means,
+        "image_posterior_logvar": 2 * np.log(s[-1]) * np.ones((IMAGES, 1, 1)),
+    }  # fmt: skip
+    for name, value in values.items():
+        runs[name][:] = value
+    return runs.assign_coords(factors=(("image", "node"), means.sum(-1)))
+
+
+def as_the_notes(used=FIRST) -> xr.Dataset:
+    """One dim of every node is given up, and its prior follows; the other's stays at 1.2."""
+    return reshaped(used, (FALL, LATER), (FALL, 1.2 * ALL))
+
+
+def both_used() -> xr.Dataset:
+    """As at full size: no dim is given up, and either carries about half of its node's KL."""
+    runs = reshaped(BOTH, (FALL, 1.2 * ALL), (FALL, 1.2 * ALL))
+    runs["kl_nats"][:] = [[6.0, 5.0], [5.0, 6.0]]
+    runs["prior_variance"][..., 0] *= 0.9
+    runs["knockout_nats"][:] = [[25.0, 543.0], [80.0, 300.0]]
+    return runs
+
+
+def under_a_fixed_prior() -> xr.Dataset:
+    """The prior is N(0, I), and the dim that is not in use goes back to it."""
+    back = np.where(np.arange(31) < 9, FALL, 0.97)
+    runs = reshaped(FIRST, (back, ALL), (FALL, ALL))
+    for name in ("prior_spread", "prior_mean", "prior_quantiles"):
+        runs[name][:] = 0.0
+    return runs
+
+
+def informed() -> xr.Dataset:
+    """The prior sees all that the posterior does."""
+    runs = as_the_notes()
+    runs["prior_spread"][:] = runs.posterior_spread.values
+    runs["image_prior_mean"][:] = runs.image_posterior_mean.values
+    return runs
+
+
+def blurred() -> xr.Dataset:
+    """Codes overlap, have nothing to do with the factors and do not fill their priors, of which one
+    node's is three times as wide; posteriors are narrow at once and then wide again."""
+    runs = as_the_notes()
+    runs["image_posterior_logvar"][:] = 0.0
+    runs["posterior_variance"][:] = 1.0
+    runs["prior_variance"][..., 1, :] *= 9.0
+    for side in ("posterior", "prior"):
+        runs[f"{side}_quantiles"][:] *= 0.1
+    factors = np.random.default_rng(1).standard_normal(runs.factors.shape)
+    return runs.assign_coords(factors=(("image", "node"), factors))

@@ -98,7 +98,7 @@ def test_verdicts_agree_across_precision_and_threads(tmp_path):
         arms = {
             name: [
                 Config(**small | ARMS[name].changes, precision=precision, seed=seed)
-                for seed in range(8)
+                for seed in range(12)
             ]
             for name in ("notes", "standard")
         }
@@ -109,4 +109,4 @@ def test_verdicts_agree_across_precision_and_threads(tmp_path):
     torch.set_num_threads(threads)
     both = {claim: {one[claim] for one in found} for claim in found[0].keys() & found[1].keys()}
     assert [claim for claim, verdicts in both.items() if len(verdicts - {OPEN}) > 1] == []
-    assert sum(OPEN not in verdicts for verdicts in both.values()) >= 9
+    assert sum(OPEN not in verdicts for verdicts in both.values()) >= 8

@@ -5,6 +5,7 @@ import pytest
 from vaenotes.errors import ParameterError
 from vaenotes.graph import parent_matrix
 from vaenotes.lab.measures import MEASURES, PAIRED, difference, median_of, paired
+from vaenotes.lab.nails import BEDS
 from vaenotes.lab.runs import load_data
 from vaenotes.report.arms import ARMS, arm
 from vaenotes.report.experiments import EXPERIMENTS, experiment
@@ -102,7 +103,8 @@ def test_a_declaration_names_arms_and_measures_that_exist(name):
     assert set(one.main) <= set(one.arms) <= set(ARMS) and set(one.each) <= set(MEASURES)
     for pair, names in one.changes.items():
         assert set(pair) <= set(one.arms) and set(names) <= MEASURES.keys() | PAIRED.keys()
-    assert not MEASURES.keys() & PAIRED.keys()
+    assert set(one.beds) <= set(one.arms)
+    assert len(MEASURES | PAIRED | BEDS) == len(MEASURES) + len(PAIRED) + len(BEDS)
 
 
 def test_every_arm_is_used():

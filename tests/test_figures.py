@@ -33,14 +33,17 @@ def test_predictions_are_coloured_by_whether_they_are_right():
         claims.Prediction("e", "a.kl_used", 1.0, 2.0, False, ""),
         claims.Prediction("e", "b.kl_used", 1.0, 2.0, True, ""),
         claims.Prediction("e", "c.kl_used", 1.0, 2.0, True, ""),
+        claims.Prediction("e", "d.kl_used", 1.0, 2.0, True, ""),
     ]
     findings = {
         "a.kl_used": Interval(1.5, 1.2, 1.8, 8),
         "b.kl_used": Interval(5, 4, 6, 8),
         "c.kl_used": Interval(np.nan, np.nan, np.nan, 0),
+        "d.kl_used": Interval(1.5, 1.2, 2.8, 8),
     }
     (ax,) = figures.predictions(rows, findings).axes
-    assert [line.get_color() for line in ax.lines] == [figures.RIGHT] * 2 + [figures.WRONG] * 2
+    expected = [figures.COLOUR_OF[how] for how in ("right", "wrong", "undecided")]
+    assert [line.get_color() for line in ax.lines[::2]] == expected
     assert [text.get_text() for text in ax.texts] == ["nothing to measure"]
 
 

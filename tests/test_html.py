@@ -42,10 +42,11 @@ def test_the_ledger_has_every_claim_with_its_verdict_its_numbers_and_a_link_that
     table = next(t for t in soup("index").find_all("table") if "verdict" in t.thead.text)
     for claim, row in zip(claims(), table.tbody.find_all("tr"), strict=True):
         cells = [cell.get_text() for cell in row.find_all("td")]
-        assert (cells[0], cells[2]) == (claim.id, verdict(claim, outcome.findings))
+        assert cells[0] == claim.id and cells[2].startswith(verdict(claim, outcome.findings))
         assert cells[3].startswith(tables.text(outcome.findings[claim.effect]))
-        page, anchor = row.a["href"].split(".html#")
-        assert soup(page).find(id=anchor), row.a["href"]
+        for link in row.find_all("a"):
+            page, anchor = link["href"].split(".html#")
+            assert soup(page).find(id=anchor), link["href"]
 
 
 def test_numbers_in_the_prose_are_the_findings(settings, outcome):

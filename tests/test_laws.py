@@ -4,7 +4,6 @@ start as they say."""
 import importlib.util
 import itertools
 import json
-from math import comb
 from pathlib import Path
 
 import numpy as np
@@ -32,21 +31,6 @@ def script():
 
 
 # Rules
-
-
-@pytest.mark.parametrize("count", [6, 8, 9, 12, 17])
-def test_an_interval_of_order_statistics_covers_and_no_narrower_one_does(count):
-    found = laws.ordered_interval(np.arange(count)[::-1])
-    place = int(found.low)
-    assert found == Interval((count - 1) / 2, place, count - 1 - place, count)
-    # the median is missed where so few, or so many, of the sample lie below it
-    missed = [2 * sum(comb(count, k) for k in range(p + 1)) / 2**count for p in (place, place + 1)]
-    assert missed[0] <= 0.05 < missed[1]
-
-
-def test_few_values_have_their_range_and_what_is_not_finite_does_not_count():
-    assert laws.ordered_interval([3.0, 1.0, np.nan, 2.0]) == Interval(2, 1, 3, 3)
-    assert laws.ordered_interval([]).replicas == 0
 
 
 def test_a_point_is_judged_by_its_whole_interval():

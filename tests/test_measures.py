@@ -2,9 +2,32 @@
 
 import numpy as np
 import pytest
-from synthetic import BOTH, CROSSED, FIRST, IMAGES, MIXED, NONE, SECOND, make_runs
+from synthetic import (
+    BOTH,
+    CROSSED,
+    FALL,
+    FIRST,
+    IMAGES,
+    LATER,
+    MIXED,
+    NONE,
+    SECOND,
+    as_the_notes,
+    blurred,
+    both_used,
+    make_runs,
+    under_a_fixed_prior,
+)
 
-from vaenotes.lab.measures import MEASURES, PAIRED, difference, median_of, paired, values_of
+from vaenotes.lab.measures import (
+    MEASURES,
+    PAIRED,
+    difference,
+    median_of,
+    paired,
+    pooled,
+    values_of,
+)
 
 SMALLEST = 2.0**-20  # the posterior's variance at the end
 
@@ -14,7 +37,7 @@ def value(name, *used):
 
 
 def test_every_measure_gives_one_number_per_replica():
-    runs = make_runs([FIRST, SECOND, BOTH, NONE, MIXED, CROSSED])
+    runs = make_runs([FIRST, SECOND, BOTH, NONE, MIXED, CROSSED], epochs=25)
     runs.diverged[1] = 2
     for name in MEASURES:
         found = values_of(name, runs)
@@ -50,6 +73,56 @@ def test_measures_find_what_the_synthetic_runs_hold():
     runs = make_runs([FIRST] * 3)
     found = {name: median_of(name, runs).value for name in KNOWN}
     assert found == pytest.approx(KNOWN, abs=1e-8)
+
+
+AS_THE_NOTES = {
+    "all_fallen": 1, "settled_first": 15, "settled_last": 15, "prior_gone": 1, "slower": 1,
+    "posterior_kept_used": FALL[-1] ** 2, "posterior_kept_unused": FALL[-1] ** 2,
+    "prior_kept_used": 1, "prior_kept_unused": LATER[-1] ** 2, "prior_std_least": 1.2,
+    "prior_std_most": 1.2, "prior_std_between": 1, "stays": 1, "place_unused": 0.125, "shrunk": 0,
+    "tips": 1, "confusers": 0, "kl_share_wide": 3 / 3.25, "kl_share_one": 3 / 3.25,
+    "knockout_weaker": 0, "prior_reach_std": 0.4 / 1.2, "posterior_reach_std": 4 / 1.2,
+}  # fmt: skip
+
+
+def test_measures_of_the_ledgers_rules_on_runs_as_the_notes_saw_them():
+    runs = as_the_notes()
+    found = {name: median_of(name, runs).value for name in AS_THE_NOTES}
+    assert found == pytest.approx(AS_THE_NOTES, abs=1e-8)
+    short = runs.isel(epoch=slice(25))
+    assert median_of("settled_last", short).replicas == 0  # too short to tell of epoch 15
+
+
+def test_what_the_ledgers_measures_say_of_other_kinds():
+    both, fixed, blur = both_used(), under_a_fixed_prior(), blurred()
+    assert median_of("kl_share_one", both).value == pytest.approx(5 / 11)
+    assert median_of("kl_share_wide", both).value == pytest.approx(0.5)
+    assert median_of("knockout_weaker", both).value == (25 + 80) / 2
+    assert median_of("kl_share_wide", fixed).replicas == 0  # none is wider
+    assert median_of("slower", fixed).value == median_of("prior_gone", fixed).value == 0
+    assert median_of("prior_std_between", blur).value == pytest.approx(3)
+    assert median_of("tips", blur).value == 0
+    for name in ("place_unused", "shrunk", "tips"):
+        assert median_of(name, make_runs([NONE])).replicas == 0, name
+
+
+def test_confusers_are_counted_pair_by_pair_for_as_many_images_as_the_notes_run_saw():
+    runs = blurred().isel(replica=[0])
+    mean = runs.image_posterior_mean.values[0].reshape(IMAGES, -1)
+    z = mean + np.random.default_rng(0).standard_normal(mean.shape)  # stds are 1
+    nearer = sum(
+        np.linalg.norm(z[i] - mean[j]) < np.linalg.norm(z[i] - mean[i])
+        for i in range(IMAGES)
+        for j in range(IMAGES)
+    )
+    expected = 15_360 * nearer / (IMAGES * (IMAGES - 1))
+    assert median_of("confusers", runs).value == pytest.approx(expected)
+
+
+def test_groups_are_pooled_replica_by_replica():
+    one, other = make_runs([FIRST] * 2), make_runs([BOTH] * 4, epochs=9)
+    assert pooled("dims_used", [one, other]) == (2, 1, 2, 6)
+    assert pooled("one_per_node", [one, other])[::3] == (2 / 6, 6)
 
 
 def test_a_dim_is_halved_where_its_prior_first_is_below_half_of_its_widest():

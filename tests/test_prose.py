@@ -12,7 +12,7 @@ from vaenotes.report.claims import NOT_RUN, OPEN, claims, predictions
 
 def test_the_notes_figures_are_told_as_they_were_read_off():
     found = prose.notes_figures()
-    assert (found["theirs_first"], found["theirs_second"]) == (15, 4)
+    assert (found["theirs_first"], found["theirs_second"]) == (14, 14)
     assert found["theirs_low"] == pytest.approx(1.34, abs=0.01)
     assert found["theirs_high"] == pytest.approx(1.48, abs=0.01)
     assert found["theirs_mean"] == pytest.approx(-0.135, abs=0.01)
@@ -21,8 +21,10 @@ def test_the_notes_figures_are_told_as_they_were_read_off():
 def test_what_happened_at_full_size_is_counted_in_every_replica_and_prediction():
     found = prose.full_size()
     assert found["own.replicas"] == found["own.of_both"] + found["own.of_rest"]
-    counts = [found[f"own.{kind}"] for kind in ("right", "wrong", "unreached")]
+    counts = [found[f"own.{kind}"] for kind in ("right", "wrong", "undecided", "unreached")]
     assert sum(counts) == len(predictions("full_size"))
+    first = [found[f"own.{kind}"] for kind in ("first_right", "first_wrong", "unreached")]
+    assert sum(first) == len(predictions("full_size"))
     assert found["own.shortest"] < found["own.longest"]
 
 
@@ -32,17 +34,22 @@ def test_predictions_are_counted_and_so_are_those_that_no_trial_had_hinted_at():
         for row in predictions()
     }
     counted = prose.predicted(found)
-    assert (counted["n_right"], counted["n_wrong"]) == (len(predictions()), 0)
-    unseen = next(row for row in predictions() if not row.seen)
-    found[unseen.finding] = Interval(unseen.high + 1, 0, 0, 8)
+    every = len(predictions())
+    assert (counted["predicted_right"], counted["predicted_in_range"]) == (every, every)
+    unseen = [row for row in predictions() if not row.seen]
+    found[unseen[0].finding] = Interval(unseen[0].high + 2, unseen[0].high + 1, np.inf, 8)
+    found[unseen[1].finding] = found[unseen[1].finding]._replace(high=np.inf)
     missed = prose.predicted(found)
-    assert missed["n_wrong"] == 1 and missed["n_right"] == counted["n_right"] - 1
-    assert missed["n_unseen_right"] == counted["n_unseen_right"] - 1
+    for name in ("predicted", "unseen"):
+        whole = missed[name]
+        kinds = [missed[f"{name}_{kind}"] for kind in ("right", "wrong", "undecided", "in_range")]
+        assert kinds == [whole - 2, 1, 1, whole - 1]
 
 
 def test_verdicts_are_counted():
     found = prose.verdicts(dict.fromkeys(MADE, Interval(np.nan, np.nan, np.nan, 0)))
     assert found.pop("claims") == found.pop("open") == len(claims())
+    assert found.pop("rules_changed") == sum(bool(claim.first_rules) for claim in claims())
     assert set(found.values()) == {0} and "reproduced_up_to_units" in found
 
 

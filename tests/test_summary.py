@@ -1,5 +1,7 @@
 """Summaries of synthetic runs whose truth is known."""
 
+import math
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -82,16 +84,40 @@ def test_binomial_interval_is_clopper_and_pearsons():
     assert summary.binomial_interval(0, 0)[1:] == (0.0, 1.0, 0)
 
 
-def test_median_interval_covers_the_true_median_about_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    intervals = [summary.median_interval(rng.exponential(size=25)) for _ in range(60)]
+@pytest.mark.parametrize(("count", "low", "high"), [(6, 1, 6), (8, 1, 8), (9, 2, 8), (16, 4, 13)])
+def test_median_interval_lies_between_order_statistics(count, low, high):
+    values = np.random.default_rng(0).permutation(count) + 1.0
+    median = (count + 1) / 2
+    assert summary.median_interval(values) == (median, low, high, count)
+
+
+@pytest.mark.parametrize("count", range(1, 65))
+def test_median_interval_covers_the_median_as_often_as_it_says_and_is_the_narrowest_that_does(
+    count,
+):
+    """Whatever the distribution: as many values as tosses of a coin come out heads lie below it."""
+
+    def coverage(low):  # of the values of rank low and count + 1 - low
+        return sum(math.comb(count, below) for below in range(low, count - low + 1)) / 2**count
+
+    interval = summary.median_interval(np.arange(1.0, count + 1))
+    low = int(interval.low)
+    assert interval.high == count + 1 - low
+    assert interval.decides == (count >= 6) == (coverage(low) >= 0.95)
+    assert low == 1 if not interval.decides else coverage(low + 1) < 0.95
+
+
+@pytest.mark.parametrize("count", [6, 8, 16])
+def test_median_interval_covers_in_simulation(count):
+    draws = np.random.default_rng(0).exponential(size=(400, count))
+    intervals = [summary.median_interval(draw) for draw in draws]
     hits = sum(interval.low <= np.log(2) <= interval.high for interval in intervals)
-    assert 0.95 * 60 - 3 * 1.7 <= hits < 60  # three standard deviations
+    assert hits >= 400 * 0.95 - 3 * 4.4  # three standard deviations
 
 
-def test_median_interval_leaves_out_nan_and_stays_in_the_data():
-    interval = summary.median_interval(np.array([1.0, np.nan, 5.0, 2.0, 9.0]))
-    assert interval.value == 3.5 and 1 <= interval.low <= 3.5 <= interval.high <= 9
+def test_median_interval_leaves_out_nan_and_with_few_replicas_is_their_range_and_decides_nothing():
+    interval = summary.median_interval(np.array([1.0, np.nan, 5.0, 2.0, 9.0, np.inf]))
+    assert interval == (3.5, 1, 9, 4) and not interval.decides
     assert np.isnan(summary.median_interval(np.array([np.nan])).value)
 
 

@@ -1,13 +1,14 @@
 """Tables say what the findings say."""
 
 import json
+from html import escape
 
 from test_claims import MADE
 
 from vaenotes.lab.summary import Interval
-from vaenotes.report import results, tables
+from vaenotes.report import results, rules, tables
 from vaenotes.report.arms import ARMS
-from vaenotes.report.claims import Prediction, claims, verdict
+from vaenotes.report.claims import Prediction, claims, first_verdict, measure_of, verdict
 from vaenotes.report.experiments import EXPERIMENTS
 
 HALF = Interval(0.5, 0.25, 0.75, 8)
@@ -21,7 +22,10 @@ def test_the_ledger_has_every_claim_with_its_verdict_here_and_elsewhere_and_its_
     assert set(table["nowhere"]) == {"not run"}
     for (_, row), claim in zip(table.iterrows(), claims(), strict=True):
         assert row["claim"] == f'<a href="{claim.page}.html#{claim.anchor}">{claim.id}</a>'
-        assert row["verdict"] == f"<b>{row['there']}</b>" == f"<b>{verdict(claim, FOUND)}</b>"
+        now, then = verdict(claim, FOUND), first_verdict(claim, FOUND)
+        assert row["verdict"].startswith(f"<b>{row['there']}</b>") and row["there"] == now
+        assert f'href="predictions.html#rule-{claim.id}"' in row["verdict"]
+        assert row["verdict"].endswith(f"at first: {then}</small>") == (now != then)
         assert row["effect, 95% interval"].startswith(TEXT)
         of_units = claim.effect.endswith(("std_used", "variance_unused", "mean_unused", "reach"))
         assert ("matter of units" in row["effect, 95% interval"]) == of_units
@@ -30,12 +34,44 @@ def test_the_ledger_has_every_claim_with_its_verdict_here_and_elsewhere_and_its_
 
 
 def test_predictions_stand_beside_what_came_of_them():
-    rows = [Prediction("x", "a.nails", low, 0.6, low > 0.5, "so") for low in (0.4, 0.55)]
+    ranges = [(0.2, 0.8), (0.4, 0.6), (0.8, 0.9)]
+    rows = [Prediction("x", "a.nails", *ends, ends[0] > 0.5, "so") for ends in ranges]
     table = tables.predictions_table(rows, {"a.nails": HALF}).data
-    assert table["right?"].tolist() == ["yes", "<b>no</b>"]
-    assert table["predicted"].tolist() == ["0.4 to 0.6", "0.55 to 0.6"]
+    assert table["came out"].tolist() == ["right", "undecided", "<b>wrong</b>"]
+    assert table["median within?"].tolist() == ["yes", "yes", "no"]
+    assert table["predicted"].tolist() == ["0.2 to 0.8", "0.4 to 0.6", "0.8 to 0.9"]
     assert set(table["measured, 95% interval"]) == {TEXT}
-    assert ["seen in trials" in cell for cell in table["number, and why"]] == [False, True]
+    assert ["seen in trials" in cell for cell in table["number, and why"]] == [False, False, True]
+
+
+def test_every_rule_stands_beside_what_was_measured_and_its_first_form():
+    table = rules.rules_table(FOUND).data
+    for (_, row), claim in zip(table.iterrows(), claims(), strict=True):
+        assert f'id="rule-{claim.id}"' in row["claim"]
+        assert row["verdict"] == f"<b>{verdict(claim, FOUND)}</b>"
+        first = row["by the rule as first written"]
+        if claim.first_rules:
+            assert first.startswith(f"<b>{first_verdict(claim, FOUND)}</b>")
+            assert escape(claim.first) in first
+        else:
+            assert first == "the same"
+        words = row["the rule, and what was measured"]
+        parts = [p for of in claim.rules.values() for c in of for p in c.split(" or ")]
+        assert words.count(f"<b>{TEXT}</b>") == len({part.split()[0] for part in parts})
+        for part in parts:
+            assert rules.in_words(part, {}) in words
+
+
+def test_a_condition_in_words_names_its_arms_and_bounds():
+    found = {"notes.agree": HALF, "per_node.agree": HALF, "standard-notes.kl_total": HALF}
+    agree, kl = (measure_of(f"notes.{name}").meaning for name in ("agree", "kl_total"))
+    agree = f"share of replicas: {agree}"
+    apart = f"that of {ARMS['per_node'].title} ({TEXT})"
+    in_words = rules.in_words("notes.agree > per_node.agree", found)
+    assert in_words == f"{agree}, above {apart}: <b>{TEXT}</b>"
+    arms = escape(f"{ARMS['standard'].title} against {ARMS['notes'].title}")
+    in_words = rules.in_words("standard-notes.kl_total < 1", found)
+    assert in_words == f"{kl} [{arms}], below 1: <b>{TEXT}</b>"
 
 
 def test_several_runs_stand_side_by_side():
@@ -56,8 +92,10 @@ def test_the_system_has_a_row_for_every_arm_that_changes_one_part():
 
 def test_runs_at_full_size_are_judged_by_what_was_written_before():
     table = tables.full_size_predictions_table().data
-    assert table[""].value_counts().to_dict() == results.prediction_counts()
-    assert ((table["measured"] == "–") >= (table[""] == "not reached")).all()
+    for column in ("came out", "by the median alone"):
+        assert ((table["measured"] == "–") >= (table[column] == "not reached")).all()
+    assert set(table["came out"]) == {"undecided", "not reached"}  # of three replicas at most
+    assert set(table["by the median alone"]) == {"right", "wrong", "not reached"}
     assert len(tables.full_size_table().data) == len(results.groups())
 
 

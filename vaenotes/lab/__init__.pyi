@@ -1,4 +1,5 @@
 from . import measures as measures
+from . import nails as nails
 from . import pictures as pictures
 from . import plots as plots
 from . import summary as summary

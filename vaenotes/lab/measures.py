@@ -6,7 +6,7 @@ kind, it is the median over the replica's dims of that kind; NaN says that the r
 diverged. PAIRED are measures of a replica and its twin, which shares its seed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ import xarray as xr
 from vaenotes.lab import quantities as q
 from vaenotes.lab.summary import (
     ALIVE_RATIO,
+    SMALL,
     Interval,
     alive,
     binomial_interval,
@@ -75,6 +76,12 @@ def paired(name: str, runs: xr.Dataset, twins: xr.Dataset) -> Interval:
     return _interval(PAIRED[name].unit, PAIRED[name].of(runs, twins))
 
 
+def pooled(name: str, groups: Sequence[xr.Dataset]) -> Interval:
+    """`median_of` the replicas of several groups of runs together."""
+    values = xr.concat([values_of(name, runs) for runs in groups], "replica")
+    return _interval(MEASURES[name].unit, values)
+
+
 def _interval(unit: str, values: xr.DataArray) -> Interval:
     if unit != SHARE:
         return median_interval(values)
@@ -102,6 +109,9 @@ BY_USE: dict[str, Row] = {
     "prior_std": ("z", "prior std", lambda r: q.std("prior", r)),
     "posterior_epoch": ("epoch", "epoch from which the posterior variance is below 5% of its start",
                         lambda r: q.fall("posterior", r)),
+    "posterior_kept": ("1", "posterior variance at the end / at the start",
+                       lambda r: q.kept("posterior", r)),
+    "prior_kept": ("1", "prior variance at the end / at the start", lambda r: q.kept("prior", r)),
     "balance": ("1", "push of the KL / push of the decoder's noise", q.balance),
 }  # fmt: skip
 """Medians over dims in use, as NAME_used, and over the others, as NAME_unused."""
@@ -113,6 +123,10 @@ USED: dict[str, Row] = {
     "prior_reach": ("z", "half the range of the prior means", lambda r: q.reach("prior", r)),
     "posterior_reach": ("z", "half the range of the posterior means",
                         lambda r: q.reach("posterior", r)),
+    "prior_reach_std": ("1", "half the range of the prior means / prior std",
+                        lambda r: q.reach("prior", r) / q.std("prior", r)),
+    "posterior_reach_std": ("1", "half the range of the posterior means / prior std",
+                            lambda r: q.reach("posterior", r) / q.std("prior", r)),
     "within": ("1", "spread of the prior means within a node / prior std",
                lambda r: q.end(r).prior_spread / q.std("prior", r)),
     "between": ("1", "spread of the mean prior means between nodes / prior std",
@@ -161,6 +175,26 @@ WHOLE: dict[str, Row] = {
     # variances
     "fallen": ("1", "share of dims whose posterior variance fell below 5% of its start",
                lambda r: q.fall("posterior", r).notnull().mean(("node", "dim"))),
+    "all_fallen": (SHARE, "every posterior variance ends below 5% of its start",
+                   lambda r: (q.kept("posterior", r) < SMALL).all(("node", "dim"))),
+    "settled_first": ("epoch", "epoch, of 30, from which the first posterior std stays within a"
+                      " tenth of its fall of its end",
+                      lambda r: q.settled(r).min(("node", "dim"))),
+    "settled_last": ("epoch", "epoch, of 30, from which every posterior std stays within a tenth"
+                     " of its fall of its end",
+                     lambda r: q.settled(r).max(("node", "dim"))),
+    "prior_gone": (SHARE, "in every node one dim's prior variance ends below 5% of its start",
+                   lambda r: (q.kept("prior", r) < SMALL).any("dim").all("node")),
+    "slower": (SHARE, "in every node one dim's prior std falls to half, later than its posterior's",
+               q.slower),
+    "prior_std_least": ("z", "prior std of a node's wider prior, least of the nodes",
+                        lambda r: q.wider_prior_std(r).min("node")),
+    "prior_std_most": ("z", "prior std of a node's wider prior, largest of the nodes",
+                       lambda r: q.wider_prior_std(r).max("node")),
+    "prior_std_between": ("1", "prior std of a node's wider prior, largest / least of the nodes",
+                          lambda r: q.wider_prior_std(r).max("node")
+                          / q.wider_prior_std(r).min("node")),
+    "stays": ("1", "prior std of a node's wider prior, at the end / halfway through", q.stays),
     "prior_fallen": ("1",
                      "share of dims not in use whose prior variance fell below 5% of its start",
                      lambda r: q.fall("prior", r).notnull().where(q.unused(r))
@@ -169,13 +203,23 @@ WHOLE: dict[str, Row] = {
                      lambda r: q.halved(r).max(("node", "dim")) - q.halved(r).min(("node", "dim"))),
     "matching_all": ("1", "prior variance / second moment of the codes, all dims",
                      lambda r: q.matching(r).median(("node", "dim"))),
+    # means of dims not in use
+    "place_unused": ("1", "size of the prior mean, dims not in use / prior std, dims in use",
+                     q.place),
+    "shrunk": ("1", "spread of the posterior means, dims not in use / dims in use", q.shrunk),
     # nails
+    "tips": ("1", "share of images whose posterior std is below a third of the spread of the means"
+             " in every dim in use", q.tips),
+    "confusers": ("images", "other images, of 15,360, whose mean is nearer to a sample than its"
+                  " own, expected", q.confusers),
     "nearest": ("posterior std", "distance to the nearest other image's mean, whole code",
                 q.nearest),
     "matched_back": ("1", "share of samples nearer to their own image's mean than to any other",
                      q.matched_back),
     "neighbours": ("1", "rank correlation of distances between codes and between factors",
-                   q.neighbours),
+                   q.neighbours("factors")),
+    "neighbours_pictures": ("1", "rank correlation of distances between codes and between pictures",
+                            q.neighbours("pictures")),
     "sampling_cost": ("nats", "reconstruction from a sample less that from the mean",
                       lambda r: q.end(r).reconstruction_nats - r.mean_reconstruction_nats),
     # the KL, and how well it does
@@ -184,6 +228,13 @@ WHOLE: dict[str, Row] = {
                   lambda r: q.end(r).kl_nats.min("dim").median("node")),
     "kl_share_used": ("1", "share of the KL that the dims in use carry",
                       lambda r: q.total(q.end(r).kl_nats * alive(r)) / q.total(q.end(r).kl_nats)),
+    "kl_share_wide": ("1", "share of the KL in each node's dim of the wider prior",
+                      q.kl_share_wide),
+    "kl_share_one": ("1", "share of a node's KL in one and the same dim, least of the nodes",
+                     q.kl_share_one),
+    "knockout_weaker": ("nats", "reconstruction lost if a node's less missed dim is fixed at its"
+                        " mean, median over nodes",
+                        lambda r: r.knockout_nats.min("dim").median("node")),
     "kl_mean_share": ("1", "share of the KL that comes from the varying means of the dims in use",
                       lambda r: q.total(q.end(r).kl_mean_nats * alive(r))
                       / q.total(q.end(r).kl_nats)),

@@ -15,6 +15,8 @@ from vaenotes import trace
 from vaenotes.data.dataset import Dataset
 from vaenotes.gauge import change_units
 from vaenotes.kl import sample
+from vaenotes.lab import nails
+from vaenotes.lab.nails import pixels_of
 from vaenotes.lab.summary import most_and_least_used
 from vaenotes.model import VAE
 from vaenotes.style import COLOURS, figure
@@ -65,7 +67,7 @@ def dag(dataset: Dataset) -> Figure:
 @figure
 def reconstructions(model: VAE, dataset: Dataset) -> Figure:
     """Ten images, and what the decoder makes of the posterior's mean and of one sample of it."""
-    originals = _pixels(dataset, 10)
+    originals = pixels_of(dataset, slice(10))
     with torch.no_grad():
         posterior = model.encode(originals)
     z0 = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(0))
@@ -77,6 +79,26 @@ def reconstructions(model: VAE, dataset: Dataset) -> Figure:
     drawn = Figure(figsize=(7.5, 2.3))
     for axes, (name, pixels) in zip(drawn.subplots(3, 10), rows.items(), strict=True):
         _row(axes, name, pixels)
+    return drawn
+
+
+@figure
+def confusions(model: VAE, dataset: Dataset) -> Figure:
+    """Images of which a sample lies nearer to another one's mean than to their own: the first ten,
+    which other that is, of all in the data set, and what the decoder makes of the sample."""
+    taken_for = nails.bed(model, dataset).taken_for.values
+    wrong = np.flatnonzero(taken_for != np.arange(len(taken_for)))[:10]
+    _, z = nails.probe(model, dataset)
+    rows = {
+        "image": pixels_of(dataset, wrong),
+        "taken for": pixels_of(dataset, taken_for[wrong].astype(int)),
+        "from sample": painted(model, z[wrong]),
+    }
+    drawn = Figure(figsize=(7.5, 2.3))
+    for axes, (name, shown) in zip(drawn.subplots(3, 10), rows.items(), strict=True):
+        _row(axes, name, shown)
+        for ax in axes[len(wrong) :]:
+            ax.axis("off")
     return drawn
 
 
@@ -116,7 +138,7 @@ def units(model: VAE, dataset: Dataset, node: str, dim: int, scale: float) -> Fi
     scales = torch.ones(dims)
     scales[dim - 1] = scale
     change_units(other, range(dims), scales)
-    images = _pixels(dataset, trace.KEPT_IMAGES)
+    images = pixels_of(dataset, slice(trace.KEPT_IMAGES))
     factors = torch.from_numpy(dataset.standard_factors[: len(images)])
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn((len(images), nodes, model.noise_inputs), generator=generator)
@@ -151,11 +173,6 @@ def painted(model: VAE, z: Tensor) -> Tensor:
     with torch.no_grad():
         decoded = model.decode(z)
     return decoded.sigmoid() if model.likelihood == "bernoulli" else decoded
-
-
-def _pixels(dataset: Dataset, count: int) -> Tensor:
-    """The first images as a model takes them: (image, pixel), 0 to 1."""
-    return torch.from_numpy(dataset.images[:count]).flatten(1).float() / 255
 
 
 def _row(axes: np.ndarray, name: str, pixels: Tensor) -> None:

@@ -10,8 +10,12 @@ import numpy as np
 import xarray as xr
 from scipy import spatial, stats
 
+from vaenotes.diagnosis.status import ALIVE_NATS
 from vaenotes.lab.summary import alive, epoch_below, outcome
 from vaenotes.schedule import halfway
+
+NOTES_IMAGES = 15_360
+"""So many images the notes' run saw, by its loader's fault."""
 
 
 def end(runs: xr.Dataset) -> xr.Dataset:
@@ -30,12 +34,61 @@ def fall(side: str, runs: xr.Dataset) -> xr.DataArray:
     return epoch_below(runs[f"{side}_variance"])
 
 
-def halved(runs: xr.Dataset) -> xr.DataArray:
-    """The epoch at whose end a dim's prior std first is below half of the largest it had before:
-    (replica, node, dim), NaN where that never was, and where the dim is in use."""
-    std = np.sqrt(runs.prior_variance)
+def halving(side: str, runs: xr.Dataset) -> xr.DataArray:
+    """The epoch at whose end a dim's std first is below half of the largest it had before:
+    (replica, node, dim), NaN where that never was."""
+    std = runs[f"{side}_variance"] ** 0.5
     below = std < 0.5 * std.cumulative("epoch").max()
-    return below.idxmax("epoch").where(below.any("epoch")).where(unused(runs))
+    return below.idxmax("epoch").where(below.any("epoch"))
+
+
+def halved(runs: xr.Dataset) -> xr.DataArray:
+    """The same of the prior, in dims not in use; NaN elsewhere."""
+    return halving("prior", runs).where(unused(runs))
+
+
+def settled(runs: xr.Dataset) -> xr.DataArray:
+    """The epoch from which a dim's posterior std stays near its end: within a tenth of what lies
+    between that and its largest, from the second epoch's end on. On linear axes a curve goes to 0
+    there. (replica, node, dim); counted as if the run had the notes' 30 epochs, since of less data
+    there are more for as many steps. NaN in runs of fewer than 25, which tell nothing of when.
+    """
+    std = np.sqrt(runs.posterior_variance)
+    last, largest = std.isel(epoch=-1), std.isel(epoch=slice(2, None)).max("epoch")
+    above = std > last + (largest - last) / 10
+    epochs = runs.sizes["epoch"] - 1
+    return (((above * runs.epoch).max("epoch") + 1) * 30 / epochs).where(epochs >= 25)
+
+
+def kept(side: str, runs: xr.Dataset) -> xr.DataArray:
+    """A variance at the end, as a share of where it started: (replica, node, dim)."""
+    variance = runs[f"{side}_variance"]
+    return variance.isel(epoch=-1) / variance.isel(epoch=0)
+
+
+def slower(runs: xr.Dataset) -> xr.DataArray:
+    """Whether in every node the prior std of one dim ends below half of its largest, and first was
+    there at a later epoch than its posterior std below half of its own: (replica,)."""
+    std = np.sqrt(runs.prior_variance)
+    ends = std.isel(epoch=-1) < 0.5 * std.max("epoch")
+    later = halving("prior", runs) > halving("posterior", runs)
+    return (ends & later).any("dim").all("node")
+
+
+def widest(runs: xr.Dataset) -> xr.DataArray:
+    """The place (from 0) of each node's dim whose prior is widest at the end: (replica, node)."""
+    return runs.prior_variance.isel(epoch=-1, drop=True).fillna(0).argmax("dim")
+
+
+def wider_prior_std(runs: xr.Dataset, epoch: int = -1) -> xr.DataArray:
+    """The prior std of that dim, at the end or at another epoch: (replica, node)."""
+    return np.sqrt(runs.prior_variance.isel(epoch=epoch)).isel(dim=widest(runs))
+
+
+def stays(runs: xr.Dataset) -> xr.DataArray:
+    """The same at the end over halfway through, median over nodes: (replica,)."""
+    middle = (runs.sizes["epoch"] - 1) // 2
+    return (wider_prior_std(runs) / wider_prior_std(runs, middle)).median("node")
 
 
 def std(side: str, runs: xr.Dataset) -> xr.DataArray:
@@ -92,6 +145,36 @@ def index(which: int) -> Callable[[xr.Dataset], xr.DataArray]:
 # Means, and the KL
 
 
+def kl_share_wide(runs: xr.Dataset) -> xr.DataArray:
+    """The share of the KL in each node's dim of the wider prior: (replica,); NaN where no dim's is
+    wider, as under a fixed prior."""
+    final = end(runs)
+    share = final.kl_nats.isel(dim=widest(runs)).sum("node") / total(final.kl_nats)
+    prior = final.prior_variance
+    return share.where((prior.max("dim") > prior.min("dim")).any("node"))
+
+
+def kl_share_one(runs: xr.Dataset) -> xr.DataArray:
+    """The least share of a node's KL that one and the same dim carries, of the dim for which it is
+    the largest: (replica,). Nodes that carry no more than ALIVE_NATS do not count."""
+    kl = end(runs).kl_nats
+    of_node = kl.sum("dim")
+    return (kl / of_node).where(of_node > ALIVE_NATS).min("node").max("dim")
+
+
+def place(runs: xr.Dataset) -> xr.DataArray:
+    """Size of the prior mean in dims not in use / prior std in dims in use, medians: (replica,)."""
+    mean = abs(end(runs).prior_mean).where(unused(runs)).median(("node", "dim"))
+    return mean / std("prior", runs).where(alive(runs)).median(("node", "dim"))
+
+
+def shrunk(runs: xr.Dataset) -> xr.DataArray:
+    """Spread of the posterior means in dims not in use / in dims in use, medians: (replica,)."""
+    spread = end(runs).posterior_spread
+    one, other = (spread.where(of(runs)).median(("node", "dim")) for of in (unused, alive))
+    return one / other
+
+
 def reach(side: str, runs: xr.Dataset) -> xr.DataArray:
     """Half the distance between the extremes of the means."""
     quantiles = end(runs)[f"{side}_quantiles"]
@@ -129,11 +212,13 @@ def codes(runs: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def squared_distances(z: np.ndarray, m: np.ndarray, s: np.ndarray) -> np.ndarray:
-    """|z_i - m_j|^2 in units of s_i, each (image, code) -> (image, image), as three products. Not
-    by BLAS, whose sums depend on the number of threads."""
-    w = s**-2.0
-    crossed, squared = (np.einsum("ic,jc->ij", *pair) for pair in ((w * z, m), (w, m**2)))
-    return (w * z**2).sum(1)[:, None] - 2 * crossed + squared
+    """|z_i - m_j|^2 in units of s_i: (point, code), (image, code), (point, code) -> (point, image),
+    by one matrix product, in float64: how many threads sum it changes what it gives by far less
+    than any two distances differ."""
+    z, m, w = z.astype(np.float64), m.astype(np.float64), s.astype(np.float64) ** -2
+    squared = np.hstack([w, -2 * w * z]) @ np.hstack([m**2, m]).T
+    squared += (w * z**2).sum(1)[:, None]
+    return squared
 
 
 def nearest(runs: xr.Dataset) -> xr.DataArray:
@@ -156,16 +241,41 @@ def matched_back(runs: xr.Dataset) -> xr.DataArray:
     return xr.DataArray(shares, dims="replica")
 
 
-def neighbours(runs: xr.Dataset) -> xr.DataArray:
+def tips(runs: xr.Dataset) -> xr.DataArray:
+    """Share of images whose posterior std is below a third of the spread of the means in every dim
+    in use: (replica,); NaN where none is."""
+    std = np.exp(runs.image_posterior_logvar / 2)
+    narrow = (3 * std < end(runs).posterior_spread) | unused(runs)
+    return narrow.all(("node", "dim")).mean("image").where(alive(runs).any(("node", "dim")))
+
+
+def confusers(runs: xr.Dataset) -> xr.DataArray:
+    """How many of NOTES_IMAGES other images' means lie nearer to an image's posterior sample than
+    its own, expected, one sample per image, in units of the image's std: (replica,). The share of
+    all pairs of images kept for which it is so, which does not depend on how many are kept."""
+    shares = []
+    for m, s in zip(*codes(runs), strict=True):
+        z = m + s * np.random.default_rng(0).standard_normal(m.shape)
+        apart = squared_distances(z, m, s)
+        nearer = (apart < np.diag(apart)[:, None]).sum()
+        shares.append(nearer / (len(m) * (len(m) - 1)) if np.isfinite(apart).all() else np.nan)
+    return NOTES_IMAGES * xr.DataArray(shares, dims="replica")
+
+
+def neighbours(shown: str) -> Callable[[xr.Dataset], xr.DataArray]:
     """Spearman correlation, over pairs of images, of distance in code (posterior means in units
-    of the prior's std) and in factors."""
-    codes = (runs.image_posterior_mean / std("prior", runs)).stack(code=("node", "dim"))
-    between_factors = stats.rankdata(spatial.distance.pdist(runs.factors.values))
-    found = [
-        np.corrcoef(stats.rankdata(spatial.distance.pdist(code)), between_factors)[0, 1]
-        for code in codes.transpose("replica", "image", "code").values
-    ]
-    return xr.DataArray(found, dims="replica")
+    of the prior's std) and in what is shown: their factors, or pictures (pixels)."""
+
+    def of(runs: xr.Dataset) -> xr.DataArray:
+        codes = (runs.image_posterior_mean / std("prior", runs)).stack(code=("node", "dim"))
+        between = stats.rankdata(spatial.distance.pdist(runs[shown].values))
+        found = [
+            np.corrcoef(stats.rankdata(spatial.distance.pdist(code)), between)[0, 1]
+            for code in codes.transpose("replica", "image", "code").values
+        ]
+        return xr.DataArray(found, dims="replica")
+
+    return of
 
 
 # A replica and its twin

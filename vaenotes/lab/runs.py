@@ -37,7 +37,8 @@ def run(configs: Sequence[Config], store: Store | None = None) -> xr.Dataset:
     Returns a Dataset with the quantities of trace.QUANTITIES over (replica, epoch, ...), those of
     trace.FINAL_QUANTITIES over (replica, ...), and per replica its seed, its weight of the KL,
     seconds of training, and the epoch and step in which it diverged (-1: it did not). Nodes have
-    their factors' names; dims count from 1; `factors` are those of the images kept, standardised.
+    their factors' names; dims count from 1; `factors` are those of the images kept, standardised,
+    and `pictures` their pixels.
 
     A prior or data set of your own is stored under its name and its `version`, an attribute of the
     class or function: raise it where you change the code. One that has none is not stored: its
@@ -69,8 +70,12 @@ def run_arms(
         dataset = load_data(configs[0])
         replicas = [with_axes(entries[config], dataset.factor_names) for config in configs]
         runs = xr.concat(replicas, dim="replica", join="exact")
-        shown = dataset.standard_factors[dataset.measured_on][: runs.sizes["image"]]
-        found[name] = runs.assign_coords(factors=(("image", "node"), shown))
+        shown = np.arange(len(dataset.images))[dataset.measured_on][: runs.sizes["image"]]
+        pixels = dataset.images[shown].reshape(len(shown), -1)
+        found[name] = runs.assign_coords(
+            factors=(("image", "node"), dataset.standard_factors[shown]),
+            pictures=(("image", "pixel"), pixels),
+        )
     return found
 
 

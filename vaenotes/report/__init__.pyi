@@ -4,7 +4,9 @@ from . import known as known
 from . import law_figures as law_figures
 from . import laws as laws
 from . import prose as prose
+from . import reproduced as reproduced
 from . import results as results
+from . import rules as rules
 from . import sliders as sliders
 from . import tables as tables
 from .arms import ARMS as ARMS

@@ -7,13 +7,14 @@ other data. They are read here, and judged by pure functions of the findings (ex
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from vaenotes.lab.measures import MEASURES, PAIRED, Measure
-from vaenotes.lab.summary import Interval
+from vaenotes.lab.nails import BEDS
+from vaenotes.lab.summary import LEAST_REPLICAS, Interval
 
 VERDICTS = ("reproduced", "reproduced up to units", "refuted", "answered")
 """What a rule may say of a claim."""
@@ -21,6 +22,8 @@ OPEN = "open"
 """The verdict where no rule's conditions hold for sure."""
 NOT_RUN = "not run"
 """Instead of a verdict, where a rule needs an arm that a run did not have."""
+RIGHT, WRONG, UNDECIDED = OUTCOMES = ("right", "wrong", "undecided")
+"""What may become of a prediction."""
 HERE = Path(__file__).parent
 
 Findings = Mapping[str, Interval]
@@ -28,8 +31,8 @@ Findings = Mapping[str, Interval]
 
 class Claim(NamedTuple):
     """One claim of the notes. `effect`: the finding that is shown beside its verdict. `rules`:
-    for each verdict, the conditions that must all hold; verdicts are tried in this order. `first`:
-    what the rule was at first, if it was changed."""
+    for each verdict, the conditions that must all hold; verdicts are tried in this order. If they
+    were changed: `first_rules`, as they were at first, and `first`, why that was."""
 
     id: str
     statement: str
@@ -37,8 +40,9 @@ class Claim(NamedTuple):
     effect: str
     page: str
     anchor: str
-    rules: dict[str, list[str]]
+    rules: Mapping[str, Sequence[str]]
     first: str = ""
+    first_rules: Mapping[str, Sequence[str]] = {}
 
 
 class Prediction(NamedTuple):
@@ -54,20 +58,39 @@ class Prediction(NamedTuple):
 
 def holds(condition: str, findings: Findings) -> bool:
     """Whether the whole 95% interval meets a condition: "notes.agree > 0.5", or, with intervals
-    that do not overlap, "notes.agree > per_node.agree". False where an interval straddles the bound
-    or nothing was found (NaN). Raises KeyError for what is no finding."""
-    left, relation, right = condition.split()
+    that do not overlap, "notes.agree > per_node.agree"; or one of several, joined by " or ". False
+    where an interval straddles the bound, has too few replicas to decide, or nothing was found.
+    Raises KeyError for what is no finding."""
+    return any([_beyond(part, findings) for part in condition.split(" or ")])
+
+
+def _beyond(part: str, findings: Findings) -> bool:
+    left, relation, right = part.split()
+    one, other = findings[left], _bound(right, findings)
+    beyond = one.high < other.low if relation == "<" else one.low > other.high
+    return beyond and one.decides and other.decides
+
+
+def _bound(right: str, findings: Findings) -> Interval:
+    """The right side of a condition: a finding, or a number, which is certain."""
     if right[0].isalpha():
-        low, high = findings[right].low, findings[right].high
-    else:
-        low = high = float(right)
-    return findings[left].high < low if relation == "<" else findings[left].low > high
+        return findings[right]
+    return Interval(float(right), float(right), float(right), LEAST_REPLICAS)
 
 
 def verdict(claim: Claim, findings: Findings) -> str:
     """The first verdict all of whose conditions hold; OPEN if there is none. Raises KeyError where
     a rule asks for what is no finding."""
-    for name, conditions in claim.rules.items():
+    return _tried(claim.rules, findings)
+
+
+def first_verdict(claim: Claim, findings: Findings) -> str:
+    """The same by the claim's rules as they were at first, of the intervals that there are now."""
+    return _tried(claim.first_rules or claim.rules, findings)
+
+
+def _tried(rules: Mapping[str, Sequence[str]], findings: Findings) -> str:
+    for name, conditions in rules.items():
         if all(holds(condition, findings) for condition in conditions):
             return name
     return OPEN
@@ -100,9 +123,21 @@ def agreement(one: str, other: str) -> str:
     return "contrary" if "refuted" in (one, other) else "other"
 
 
-def is_right(prediction: Prediction, findings: Findings) -> bool:
-    """Whether the measured value lies in the predicted range."""
-    return prediction.low <= findings[prediction.finding].value <= prediction.high
+def judged(prediction: Prediction, interval: Interval) -> str:
+    """RIGHT if the whole 95% interval lies within the predicted range, WRONG if it lies outside;
+    UNDECIDED if it does neither, or has too few replicas."""
+    if interval.decides:
+        if prediction.low <= interval.low and interval.high <= prediction.high:
+            return RIGHT
+        if interval.high < prediction.low or interval.low > prediction.high:
+            return WRONG
+    return UNDECIDED
+
+
+def in_range(prediction: Prediction, interval: Interval) -> bool:
+    """Whether the measured value lies in the predicted range: what counted as right when the
+    predictions were written."""
+    return prediction.low <= interval.value <= prediction.high
 
 
 @cache
@@ -126,9 +161,9 @@ def predictions(file: str = "predictions") -> tuple[Prediction, ...]:
     )
 
 
-def wrong(findings: Findings) -> list[Prediction]:
-    """The predictions that did not come out."""
-    return [row for row in predictions() if not is_right(row, findings)]
+def came_out(how: str, findings: Findings) -> list[Prediction]:
+    """The predictions of predictions.toml that came out RIGHT, WRONG or UNDECIDED."""
+    return [row for row in predictions() if judged(row, findings[row.finding]) == how]
 
 
 class Expected(NamedTuple):
@@ -163,5 +198,4 @@ def otherwise(found: Mapping[str, Mapping[str, str]]) -> list[Expected]:
 
 def measure_of(finding: str) -> Measure:
     """The measure behind a finding's name."""
-    name = finding.rpartition(".")[2]
-    return MEASURES[name] if name in MEASURES else PAIRED[name]
+    return (MEASURES | PAIRED | BEDS)[finding.rpartition(".")[2]]

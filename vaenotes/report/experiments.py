@@ -16,9 +16,9 @@ import xarray as xr
 
 from vaenotes.data.load import DATASETS
 from vaenotes.errors import check_choice
-from vaenotes.lab import measures
+from vaenotes.lab import measures, nails
 from vaenotes.lab.summary import Interval
-from vaenotes.report.arms import ARMS, run_arms
+from vaenotes.report.arms import ARMS, arm, run_arms
 from vaenotes.report.settings import PROFILES, Settings
 
 
@@ -29,12 +29,14 @@ class Experiment:
     `each`: measures taken of every arm. `main`: the arms that are run on other data and with
     another encoder too: those that the ledger's rules need. `changes`: (arm, reference): the
     measures whose difference, seed by seed, is taken, or that are of the pair (measures.PAIRED).
+    `beds`: the arms of which all of nails.BEDS is measured too, of their first replicas.
     """
 
     arms: Sequence[str]
     main: Sequence[str]
     each: Sequence[str]
     changes: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
+    beds: Sequence[str] = ()
 
 
 class Outcome(NamedTuple):
@@ -69,19 +71,23 @@ EXPERIMENTS: dict[str, Experiment] = {
         ["notes", "standard"], ["notes"],
         ["one_per_node", "fallen", "posterior_epoch_used", "posterior_epoch_unused",
          "posterior_variance_used", "posterior_variance_unused", "ratio_used", "ratio_unused",
-         "kl_unused", "screened", "nails", "matched_back", "neighbours"],
+         "kl_unused", "screened", "nails", "matched_back", "neighbours", "all_fallen",
+         "settled_first", "settled_last", "posterior_kept_used", "posterior_kept_unused"],
     ),
     "prior_variance": Experiment(
         ["notes"], ["notes"],
         ["prior_fallen", "prior_epoch_unused", "lag", "behind", "gap", "prior_variance_unused",
-         "prior_variance_used", "prior_std_used", "prior_std_unused", "matching", "agree", "chance",
-         "second", "halved", "halved_apart", "dims_used", "kl_share_used", "kl_total"],
+         "prior_variance_used", "prior_std_used", "prior_std_unused", "matching", "agree",
+         "chance", "second", "halved", "halved_apart", "dims_used", "kl_share_used", "kl_total",
+         "prior_gone", "slower", "prior_std_between", "stays", "prior_kept_used",
+         "prior_kept_unused", "one_per_node", "ratio_unused"],
     ),
     "means": Experiment(
         ["notes"], ["notes"],
         ["posterior_spread_unused", "prior_mean_unused", "offset_unused", "prior_reach",
          "posterior_reach", "spread_ratio", "within", "between", "kl_used", "kl_unused",
-         "kl_share_used", "kl_mean_share"],
+         "kl_share_used", "kl_mean_share", "place_unused", "shrunk", "prior_reach_std",
+         "posterior_reach_std", "kl_share_one", "dims_used"],
     ),
     "always_the_second_dim": Experiment(
         ["notes", "swapped", "per_node", "no_edges", "per_node_no_edges", "cholesky", "ordered"],
@@ -92,9 +98,9 @@ EXPERIMENTS: dict[str, Experiment] = {
     "is_the_dead_dim_used": Experiment(
         ["notes", "supervised"], ["notes", "supervised"],
         ["posterior_variance_used", "posterior_variance_unused", "ratio_used", "ratio_unused",
-         "knockout_used", "knockout_unused", "knockout_r2_used",
-         "knockout_r2_unused", "kl_used", "kl_unused", "kl_share_used", "offset_unused",
-         "dims_used"],
+         "knockout_used", "knockout_unused", "knockout_r2_used", "knockout_r2_unused", "kl_used",
+         "kl_unused", "kl_share_used", "offset_unused", "dims_used", "posterior_kept_unused",
+         "knockout_weaker", "kl_share_wide"],
     ),
     "why_both_posteriors_shrink": Experiment(
         ["notes", "diagonal", "variance", "standard", "supervised", "supervised_diagonal",
@@ -114,7 +120,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         ["notes", "narrow_start", "wide_start", "regauged", "matched"],
         ["notes", "narrow_start", "regauged"],
         ["matching", "prior_std_used", "prior_variance_used", "prior_variance_unused",
-         "ratio_used", "kl_used"],
+         "ratio_used", "kl_used", "prior_std_least", "prior_std_most", "prior_std_between",
+         "stays"],
         changes={
             ("narrow_start", "notes"): ["prior_variance_used", "kl_used", "ratio_used"],
             ("wide_start", "notes"): ["prior_variance_used", "kl_used", "ratio_used"],
@@ -155,9 +162,12 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     "bed_of_nails": Experiment(
         ["notes", "standard", "supervised"], ["notes", "standard", "supervised"],
-        ["nails", "nearest", "matched_back", "neighbours", "sampling_cost"],
+        ["nails", "nearest", "matched_back", "neighbours", "neighbours_pictures", "sampling_cost",
+         "kl_total", "tips", "confusers"],
         changes={("standard", "notes"): ["nearest", "matched_back", "neighbours",
-                                         "sampling_cost"]},
+                                         "neighbours_pictures", "sampling_cost"],
+                 ("supervised", "notes"): ["neighbours", "neighbours_pictures"]},
+        beds=["notes", "supervised"],
     ),
 }  # fmt: skip
 """Every experiment, by the name of its page."""
@@ -180,6 +190,9 @@ def experiment(settings: Settings, *names: str, main: bool = False, **changes: A
     findings: dict[str, Interval] = {}
     for one, arms in zip(chosen, arms_of, strict=True):
         findings |= findings_of(one, {name: runs[name] for name in arms})
+        for name in (name for name in one.beds if name in arms):
+            found = nails.findings(arm(settings, name, **changes))
+            findings |= {f"{name}.{measure}": interval for measure, interval in found.items()}
     return Outcome(runs, findings)
 
 

@@ -20,7 +20,7 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 from vaenotes.diagnosis.status import ALIVE_NATS
 from vaenotes.lab.summary import Interval
 from vaenotes.report import results
-from vaenotes.report.claims import NOT_RUN, OPEN, Findings, Prediction, is_right
+from vaenotes.report.claims import NOT_RUN, OPEN, OUTCOMES, Findings, Prediction, judged
 from vaenotes.report.results import (
     FIGURES,
     NAMES,
@@ -33,7 +33,7 @@ from vaenotes.report.results import (
 from vaenotes.style import COLOURS, figure
 from vaenotes.theory import lag_share
 
-RIGHT, WRONG = "#009E73", "#CC79A7"
+COLOUR_OF = dict(zip(OUTCOMES, ("#009E73", "#CC79A7", "#888888"), strict=True))
 VERDICTS = {  # letter and colour; each colour light enough for black letters
     "reproduced": ("R", "#44BB99"),
     "reproduced up to units": ("U", "#99DDFF"),
@@ -67,7 +67,7 @@ def predictions(rows: Sequence[Prediction], findings: Findings) -> Figure:
             np.clip((x - prediction.low) / (prediction.high - prediction.low), -0.5, 1.5)
             for x in (interval.low, interval.value, interval.high)
         )
-        colour = RIGHT if is_right(prediction, findings) else WRONG
+        colour = COLOUR_OF[judged(prediction, interval)]
         ax.plot([low, high], [row, row], color=colour, lw=1.8)
         ax.plot(
             middle, row, "o" if prediction.seen else "D", ms=4, color=colour,
@@ -81,7 +81,7 @@ def predictions(rows: Sequence[Prediction], findings: Findings) -> Figure:
         ylim=(len(rows) - 0.5, -0.5),
     )
     ax.set_yticklabels([prediction.finding for prediction in rows], fontsize=6)
-    handles = [Patch(color=RIGHT, label="right"), Patch(color=WRONG, label="wrong")]
+    handles = [Patch(color=colour, label=how) for how, colour in COLOUR_OF.items()]
     ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1))
     return drawn
 

@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from vaenotes.diagnosis.status import ALIVE_NATS
-from vaenotes.lab.summary import Interval, binomial_interval
+from vaenotes.lab.summary import LEAST_REPLICAS, Interval, binomial_interval, median_interval
 from vaenotes.report.claims import NOT_RUN
 
-LEAST = 6  # replicas, fewer of which decide nothing
 NODES = 5  # of sprites
 SIZES = ("16", "32", "64")
 NOTES_PRICE = 0.15 / (0.8 * 64**2)
@@ -54,28 +52,13 @@ def judged(low: float, high: float, measured: Interval) -> str:
     undecided, as where there are too few replicas; NOT_RUN where there are none."""
     if measured.replicas == 0:
         return NOT_RUN
-    if measured.replicas < LEAST:
+    if measured.replicas < LEAST_REPLICAS:
         return "undecided"
     small = 1e-9  # shares of dims are sums of fifths
     if low - small <= measured.low and measured.high <= high + small:
         return "right"
     outside = measured.high < low - small or measured.low > high + small
     return "wrong" if outside else "undecided"
-
-
-def ordered_interval(values: Sequence[float] | np.ndarray) -> Interval:
-    """The median, and as its 95% interval the narrowest pair of order statistics, as far from
-    either end, that covers it; both ends of the sample where no pair does (n < 6)."""
-    sample = np.sort(np.asarray(values, float).ravel())
-    sample = sample[np.isfinite(sample)]
-    if not len(sample):
-        return Interval(np.nan, np.nan, np.nan, 0)
-    # the k-th from either end: at most 2.5% that fewer than k of all lie beyond the true median
-    beyond = stats.binom.cdf(np.arange(len(sample) // 2), len(sample), 0.5) <= 0.025
-    place = max(int(beyond.sum()) - 1, 0)
-    return Interval(
-        float(np.median(sample)), float(sample[place]), float(sample[-1 - place]), len(sample)
-    )
 
 
 @cache
@@ -138,7 +121,7 @@ def price() -> list[Row]:
             rows.append(
                 Row(
                     "price", f"{name} | {times}", middle, low, high, about["seen"],
-                    about["because"], ordered_interval(used),
+                    about["because"], median_interval(used),
                     float(np.median(rest)) if len(rest) else np.nan,
                 )
             )  # fmt: skip
@@ -156,7 +139,7 @@ def collapse(names: Sequence[str] = SIZES) -> str:
     every = [[points[f"{name} | {times}"] for name in names] for times in law["times"]]
     for one, other in (pair for rows in every for pair in combinations(rows, 2)):
         a, b = one.measured, other.measured
-        if max(a.low - b.high, b.low - a.high) > law["apart"] and min(a[3], b[3]) >= LEAST:
+        if max(a.low - b.high, b.low - a.high) > law["apart"] and min(a[3], b[3]) >= LEAST_REPLICAS:
             return "fails"
     right = all(row.verdict == "right" for rows in every for row in rows)
     return "holds" if right else "open"
@@ -194,8 +177,8 @@ def difference(name: str, quantity: str = "loss") -> Interval:
     which, _, pair = name.partition(".")
     ends = [path(f"{which}.{arm}").get(quantity) for arm in pair.split("-")]
     if ends[0] is None or ends[1] is None:
-        return ordered_interval([])
-    return ordered_interval(ends[0][:, -1] - ends[1][:, -1])
+        return median_interval(np.empty(0))
+    return median_interval(ends[0][:, -1] - ends[1][:, -1])
 
 
 def hysteresis() -> list[Row]:
@@ -206,8 +189,10 @@ def hysteresis() -> list[Row]:
             measured = difference(arm)
         else:
             found = path(arm)
-            measured = ordered_interval(
-                dims_used(found["information_nats"][:, -1]) if found else []
+            measured = (
+                median_interval(dims_used(found["information_nats"][:, -1]))
+                if found
+                else median_interval(np.empty(0))
             )
         rows.append(Row("hysteresis", point, measured=measured, **about))
     return rows
@@ -275,7 +260,7 @@ def selection() -> list[Row]:
             }[what.removesuffix("_right")]
             right = rule == dims.kept if what.endswith("_right") else rule
             shares = [right[dims.seed == seed].mean() for seed in np.unique(dims.seed)]
-        rows.append(Row("selection", point, measured=ordered_interval(shares), **about))
+        rows.append(Row("selection", point, measured=median_interval(np.array(shares)), **about))
     return rows
 
 

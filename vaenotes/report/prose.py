@@ -9,6 +9,7 @@ import xarray as xr
 
 from vaenotes.config import Config
 from vaenotes.data.load import MOST_IMAGES
+from vaenotes.lab.measures import median_of
 from vaenotes.lab.summary import ALIVE_RATIO, alive, counts, survivors
 from vaenotes.model import VAE
 from vaenotes.report import results
@@ -16,15 +17,20 @@ from vaenotes.report.arms import SUPERVISED
 from vaenotes.report.claims import (
     NOT_RUN,
     OPEN,
+    OUTCOMES,
+    RIGHT,
     VERDICTS,
+    WRONG,
     Findings,
     agreement,
     claims,
+    first_verdict,
+    in_range,
+    judged,
     otherwise,
     predictions,
     put_to_the_test,
     verdict,
-    wrong,
 )
 
 QUOTED = {
@@ -49,17 +55,20 @@ FRONT_PAGE = (
 
 
 def notes_figures() -> dict[str, float]:
-    """Of the notes' own figures. theirs_first: the epoch in which the average std of the posterior
-    first is below a fifth of what it was at epoch 2, in the dim given up; theirs_second: from which
-    on it is below 0.02 in the other. theirs_low, theirs_high: 7 and 93 % of the other dim's prior
-    std at the end. theirs_mean: the prior mean of the dim given up, at the end."""
+    """Of the notes' own figures. theirs_first: the epoch from which the average std of the
+    posterior stays within a tenth of its fall (from epoch 2 on) of where it ends, in the dim given
+    up; theirs_second: the same of the other. theirs_low, theirs_high: 7 and 93 % of the other dim's
+    prior std at the end. theirs_mean: the prior mean of the dim given up, at the end."""
     stds, means = results.notes_bands("std"), results.notes_bands("mean")
     averages = results.digitised().query("figure == 'scalars of 22 July' and epoch >= 2")
-    first, second = (averages[averages.dim == dim].set_index("epoch")["max"] for dim in (0, 1))
+    settled = []
+    for _, std in averages.set_index("epoch").groupby("dim")["max"]:
+        near = std <= std.iloc[-1] + (std.max() - std.iloc[-1]) / 10
+        settled.append(int(near[::-1].cummin()[::-1].idxmax()))
     last = stds["prior_std_quantiles"].isel(place=1, epoch=-1)
     return {
-        "theirs_first": int((first < first.iloc[0] / 5).idxmax()),
-        "theirs_second": int((second < 0.02).idxmax()),
+        "theirs_first": settled[0],
+        "theirs_second": settled[1],
         "theirs_low": float(last.sel(quantile=0.07)),
         "theirs_high": float(last.sel(quantile=0.93)),
         "theirs_mean": results.facts_of(stds, means)["prior mean, dim given up, at the end"],
@@ -79,8 +88,9 @@ def full_size() -> dict[str, float]:
     for kind, chosen in (("both", both), ("rest", [group for group in ends if group not in both])):
         found[f"losing_{kind}"] = sum(fell[group][0] for group in chosen)
         found[f"of_{kind}"] = sum(fell[group][1] for group in chosen)
-    for title, findings in zip(("off", "on"), results.full_size_findings().values(), strict=True):
-        found[f"{title}_dims_used"] = findings["notes.dims_used"].value
+    for title, group in zip(("off", "on"), results.MAIN, strict=True):
+        used = median_of("dims_used", results.full_size(group))
+        found[f"{title}_dims_used"] = used.value
         rows = results.tails().filter(like=f"term {title}", axis="index")
         found[f"{title}_least"] = float(rows["least"].min())
         found[f"{title}_most"] = float(rows["most"].max())
@@ -92,9 +102,11 @@ def full_size() -> dict[str, float]:
     ):
         nats = results.full_size(group, images).reconstruction_nats.isel(epoch=-1)
         found[f"{title}_nats"] = float(nats.median())
-    judged = results.prediction_counts()
-    found |= {"right": judged["right"], "wrong": judged["wrong"]}
-    found["unreached"] = judged["not reached"]
+    rows = predictions("full_size")
+    now, then = (Counter(map(of, rows)) for of in (results.outcome, results.outcome_at_first))
+    found |= {kind: now[kind] for kind in OUTCOMES}
+    found |= {"first_right": then[RIGHT], "first_wrong": then[WRONG]}
+    found["unreached"] = now[results.NOT_REACHED]
     return {f"own.{name}": value for name, value in found.items()}
 
 
@@ -155,24 +167,25 @@ def regauged(runs: xr.Dataset, twins: xr.Dataset) -> dict[str, float]:
 
 
 def verdicts(findings: Findings) -> dict[str, int]:
-    """How many claims there are, and how many there are of each verdict."""
+    """How many claims there are, how many there are of each verdict, how many have a rule that was
+    changed, and another verdict by their first."""
     found = Counter(verdict(claim, findings) for claim in claims())
     kinds = {name.replace(" ", "_"): found[name] for name in (*VERDICTS, OPEN)}
-    return {"claims": found.total(), **kinds}
+    changed = [claim for claim in claims() if claim.first_rules]
+    moved = [c for c in changed if verdict(c, findings) != first_verdict(c, findings)]
+    return {"claims": found.total(), "rules_changed": len(changed), "moved": len(moved), **kinds}
 
 
 def predicted(findings: Findings) -> dict[str, int]:
-    """How many numbers were predicted, came out right and wrong, and the same of those that no
-    trial run had hinted at."""
-    rows, missed = predictions(), wrong(findings)
-    unseen = [row for row in rows if not row.seen]
-    return {
-        "n_predictions": len(rows),
-        "n_right": len(rows) - len(missed),
-        "n_wrong": len(missed),
-        "n_unseen": len(unseen),
-        "n_unseen_right": sum(row not in missed for row in unseen),
-    }
+    """How many numbers were predicted; how many came out right, wrong and undecided, and how many
+    medians lie within their range; and the same of those that no trial run had hinted at."""
+    every = predictions()
+    found: dict[str, int] = {}
+    for name, rows in (("predicted", every), ("unseen", [row for row in every if not row.seen])):
+        kinds = Counter(judged(row, findings[row.finding]) for row in rows)
+        found |= {name: len(rows)} | {f"{name}_{kind}": kinds[kind] for kind in OUTCOMES}
+        found[f"{name}_in_range"] = sum(in_range(row, findings[row.finding]) for row in rows)
+    return found
 
 
 def generality(found: Mapping[str, Mapping[str, str]]) -> dict[str, int | str]:

@@ -8,7 +8,6 @@ distributed over all draws of an epoch, for one node; epochs count from 0.
 """
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -19,13 +18,21 @@ import pandas as pd
 import torch
 import xarray as xr
 
-from vaenotes.data.sprites import FACTORS
+from vaenotes.data.sprites import FACTORS, render
 from vaenotes.kl import Diagonal, dim_information, sample
 from vaenotes.lab import runs
-from vaenotes.lab.measures import difference, median_of
+from vaenotes.lab.measures import MEASURES, difference, median_of, pooled
 from vaenotes.lab.store import Entry
 from vaenotes.lab.summary import Interval
-from vaenotes.report.claims import Findings, Prediction, claims, is_right, predictions
+from vaenotes.report.claims import (
+    RIGHT,
+    WRONG,
+    Findings,
+    Prediction,
+    claims,
+    in_range,
+    judged,
+)
 from vaenotes.style import COLOURS
 
 FOLDER = Path(__file__).parent / "results"
@@ -55,6 +62,8 @@ NAMES = {
 }
 READ = {"min": 0.0, "p7": 0.07, "p93": 0.93, "max": 1.0}
 """The quantiles that were read off the notes' figures, by column."""
+NOT_REACHED = "not reached"
+"""What came of a prediction of an epoch to which no run got."""
 TAIL = "posterior means, other dim: extremes / (7 to 93 %)"
 
 
@@ -116,7 +125,10 @@ def full_size(group: str, images: str = "held_out") -> xr.Dataset:
     factors = arrays["factors"]
     standard = (factors - factors.mean(0)) / factors.std(0)
     whole = xr.concat(found, dim="replica", join="exact")
-    return whole.assign_coords(factors=(("image", "node"), standard))
+    drawn = render(factors.astype(int), config["size"]).reshape(len(factors), -1)
+    return whole.assign_coords(
+        factors=(("image", "node"), standard), pictures=(("image", "pixel"), drawn)
+    )
 
 
 def _derived(traced: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -162,36 +174,33 @@ def finding(prediction: Prediction) -> Interval | None:
     return difference(measure, one, *reference) if reference else median_of(measure, one)
 
 
-def judged(row: Prediction) -> str:
-    """What came of a prediction: "right", "wrong", or "not reached" by any run."""
+def outcome(row: Prediction) -> str:
+    """What came of a prediction: one of claims.OUTCOMES, or "not reached" by any run."""
+    found = finding(row)
+    return NOT_REACHED if found is None else judged(row, found)
+
+
+def outcome_at_first(row: Prediction) -> str:
+    """The same by the rule that held when it was written: RIGHT or WRONG by the median alone."""
     found = finding(row)
     if found is None:
-        return "not reached"
-    return "right" if is_right(row, {row.finding: found}) else "wrong"
-
-
-def prediction_counts() -> Counter[str]:
-    """How many predictions were right, wrong, and not reached."""
-    return Counter(judged(row) for row in predictions("full_size"))
+        return NOT_REACHED
+    return RIGHT if in_range(row, found) else WRONG
 
 
 def full_size_findings() -> dict[str, Findings]:
-    """What the ledger's rules ask of the notes' own arm, measured of the groups of MAIN, by the
-    title of a table's column."""
-    asked = {
-        word.removeprefix("notes.")
-        for claim in claims()
-        for rule in (*claim.rules.values(), [claim.effect])
-        for condition in rule
-        for word in condition.split()
-        if word.startswith("notes.")
-    }
-    return {
-        f"full size, {TITLES[group]}": {
-            f"notes.{name}": median_of(name, full_size(group)) for name in sorted(asked)
-        }
-        for group in MAIN
-    }
+    """What the ledger's rules ask of the notes' own arm, measured of the groups of MAIN together,
+    by the title of a table's column: the notes' run is likely to have been one of them, and each by
+    itself has too few replicas to decide anything."""
+    rules = [rule for claim in claims() for rule in (*claim.rules.values(), [claim.effect])]
+    words = {word for rule in rules for condition in rule for word in condition.split()}
+    asked = sorted(word for word in words if word.startswith("notes."))
+    both = [full_size(group) for group in MAIN]
+    count = sum(runs.sizes["replica"] for runs in both)
+    names = [word.removeprefix("notes.") for word in asked]
+    # no weights are kept, so no beds
+    found = {f"notes.{name}": pooled(name, both) for name in names if name in MEASURES}
+    return {f"full size, term on or off, n = {count}": found}
 
 
 def losing(found: xr.Dataset, epochs: int = 3) -> tuple[int, int]:

@@ -5,7 +5,6 @@ All are Stylers of pandas' own class, so that a page's theme, light or dark, sty
 
 import operator
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,31 +18,37 @@ from vaenotes.lab.summary import Interval, median_interval
 from vaenotes.report import laws, results
 from vaenotes.report.arms import ARMS
 from vaenotes.report.claims import (
+    WRONG,
     Expected,
     Findings,
     Prediction,
     claims,
-    is_right,
+    first_verdict,
+    in_range,
+    judged,
     measure_of,
     predictions,
     verdict,
     verdicts,
 )
 
+RULES = "predictions.html#rule-"
+"""Where the rule of a claim stands, by its id."""
+
 
 def outcomes_table(runs: Mapping[str, xr.Dataset]) -> Styler:
     """What became of every replica of every arm, and which diverged where."""
-    return _styled(summary.outcomes_table(runs), index=True)
+    return styled(summary.outcomes_table(runs), index=True)
 
 
 def totals_table(runs: Mapping[str, xr.Dataset]) -> Styler:
     """The same of many arms at once: the rows of those in which any diverged, and their sum."""
-    return _styled(summary.totals_table(runs), index=True)
+    return styled(summary.totals_table(runs), index=True)
 
 
 def plain_table(frame: pd.DataFrame) -> Styler:
     """Any numbers, to three digits."""
-    return _styled(frame, index=True).format("{:.3g}", na_rep="never")
+    return styled(frame, index=True).format("{:.3g}", na_rep="never")
 
 
 def fit_table(supervised: xr.Dataset, unsupervised: xr.Dataset) -> Styler:
@@ -53,7 +58,7 @@ def fit_table(supervised: xr.Dataset, unsupervised: xr.Dataset) -> Styler:
     fit["reconstruction, term on (nats per image)"] = final.reconstruction_nats
     fit["reconstruction, term off"] = unsupervised.reconstruction_nats.isel(epoch=-1)
     rows = {name: text(median_interval(values)) for name, values in fit.items()}
-    return _styled(pd.Series(rows).to_frame("median, 95% interval"), index=True)
+    return styled(pd.Series(rows).to_frame("median, 95% interval"), index=True)
 
 
 def text(interval: Interval | None) -> str:
@@ -65,30 +70,38 @@ def text(interval: Interval | None) -> str:
 
 
 def claims_table(here: Findings, other: Mapping[str, Findings], page: str | None = None) -> Styler:
-    """The ledger: claim, verdict, effect, and the verdicts of `other` runs by column title. The
-    rows that are told at length on `page`; or all of them, with links."""
+    """The ledger: claim, verdict with a link to its rule (and the verdict by the first rule, where
+    it is another), effect, and the verdicts of `other` runs by column title. The rows that are told
+    at length on `page`; or all of them, with links."""
     elsewhere, rows = verdicts(other), []
     for claim in claims():
         if page not in (None, claim.page):
             continue
         link = claim.id if page else f'<a href="{claim.page}.html#{claim.anchor}">{claim.id}</a>'
+        now, then = verdict(claim, here), first_verdict(claim, here)
+        up = "../" * (page or "").count("/")
+        rule = f'<a href="{up}{RULES}{claim.id}">rule</a>'
+        if now != then:
+            rule += f"; at first: {then}"
         row = {
             "claim": link,
-            "the notes, and what we find": _stack(claim.statement, claim.answer),
-            "verdict": f"<b>{verdict(claim, here)}</b>",
+            "the notes, and what we find": stacked(claim.statement, claim.answer),
+            "verdict": stacked(
+                f"<b>{now}</b>", rule + (f"; at first: {then}" if now != then else "")
+            ),
             "effect, 95% interval": _effect(claim.effect, here),
         }
         rows.append(row | elsewhere[claim.id])
-    return _styled(pd.DataFrame(rows))
+    return styled(pd.DataFrame(rows))
 
 
 def _effect(finding: str, findings: Findings) -> str:
     measure, interval = measure_of(finding), findings[finding]
     units = "; a matter of units" if measure.unit in UNITS_OF_CODE else ""
-    return _stack(text(interval), f"{measure.meaning}{units}")
+    return stacked(text(interval), f"{measure.meaning}{units}")
 
 
-def _stack(*lines: str) -> str:
+def stacked(*lines: str) -> str:
     """The first line, and the others below it in small print."""
     return "".join([lines[0], *(f"<br><small>{line}</small>" for line in lines[1:])])
 
@@ -102,15 +115,20 @@ def predictions_table(chosen: str | Sequence[Prediction], here: Findings) -> Sty
         finding = prediction.finding
         because = prediction.because + (" (seen in trials)" if prediction.seen else "")
         row = {
-            "number, and why": _stack(
+            "number, and why": stacked(
                 f"<code>{finding}</code>", measure_of(finding).meaning, f"<i>{because}</i>"
             ),
             "predicted": f"{prediction.low:g} to {prediction.high:g}",
             "measured, 95% interval": text(here[finding]),
-            "right?": "yes" if is_right(prediction, here) else "<b>no</b>",
+            "came out": _emphasised(judged(prediction, here[finding])),
+            "median within?": "yes" if in_range(prediction, here[finding]) else "no",
         }
         rows.append(row)
-    return _styled(pd.DataFrame(rows))
+    return styled(pd.DataFrame(rows))
+
+
+def _emphasised(outcome: str) -> str:
+    return f"<b>{outcome}</b>" if outcome == WRONG else outcome
 
 
 def verdicts_table(runs: Mapping[str, Findings]) -> Styler:
@@ -118,21 +136,21 @@ def verdicts_table(runs: Mapping[str, Findings]) -> Styler:
     found = verdicts(runs)
     rows = []
     for claim in claims():
-        row = {"claim": _stack(claim.id, measure_of(claim.effect).meaning)}
+        row = {"claim": stacked(claim.id, measure_of(claim.effect).meaning)}
         for title, findings in runs.items():
-            row[title] = _stack(found[claim.id][title], _narrow(findings.get(claim.effect)))
+            row[title] = stacked(found[claim.id][title], _narrow(findings.get(claim.effect)))
         rows.append(row)
-    return _styled(pd.DataFrame(rows))
+    return styled(pd.DataFrame(rows))
 
 
 def numbers_table(names: Sequence[str], runs: Mapping[str, Findings]) -> Styler:
     """Some findings in several runs, by column title."""
     rows = [
-        {"number": _stack(f"<code>{name}</code>", measure_of(name).meaning)}
+        {"number": stacked(f"<code>{name}</code>", measure_of(name).meaning)}
         | {title: _narrow(findings.get(name)) for title, findings in runs.items()}
         for name in names
     ]
-    return _styled(pd.DataFrame(rows))
+    return styled(pd.DataFrame(rows))
 
 
 def _narrow(interval: Interval | None) -> str:
@@ -144,14 +162,14 @@ def findings_table(findings: Findings) -> Styler:
     """All that was found, with units and meanings."""
     rows = [
         {
-            "number": _stack(f"<code>{name}</code>", measure_of(name).meaning),
+            "number": stacked(f"<code>{name}</code>", measure_of(name).meaning),
             "median or share, 95% interval": text(interval),
             "unit": measure_of(name).unit,
             "matter of units?": "yes" if measure_of(name).unit in UNITS_OF_CODE else "no",
         }
         for name, interval in findings.items()
     ]
-    return _styled(pd.DataFrame(rows))
+    return styled(pd.DataFrame(rows))
 
 
 def expected_table(chosen: Sequence[Expected], found: Mapping[str, Mapping[str, str]]) -> Styler:
@@ -159,29 +177,13 @@ def expected_table(chosen: Sequence[Expected], found: Mapping[str, Mapping[str, 
     rows = [
         {
             "run": row.title,
-            "claim, and why": _stack(row.claim, f"<i>{row.because}</i>"),
+            "claim, and why": stacked(row.claim, f"<i>{row.because}</i>"),
             "expected": row.verdict,
             "came out": found[row.claim][row.title],
         }
         for row in chosen
     ]
-    return _styled(pd.DataFrame(rows))
-
-
-def rules_table() -> Styler:
-    """Every claim's rule, as it is and as it was at first."""
-    rows = [
-        {
-            "claim": claim.id,
-            "verdict if all hold": "<br>".join(
-                f"<b>{name}</b>: <code>{escape('; '.join(conditions))}</code>"
-                for name, conditions in claim.rules.items()
-            ),
-            "at first": claim.first,
-        }
-        for claim in claims()
-    ]
-    return _styled(pd.DataFrame(rows))
+    return styled(pd.DataFrame(rows))
 
 
 def full_size_predictions_table() -> Styler:
@@ -193,11 +195,12 @@ def full_size_predictions_table() -> Styler:
             "because": row.because,
             "predicted": f"{row.low:g} to {row.high:g}",
             "measured": text(results.finding(row)),
-            "": results.judged(row),
+            "came out": results.outcome(row),
+            "by the median alone": results.outcome_at_first(row),
         }
         for row in predictions("full_size")
     ]
-    return _styled(pd.DataFrame(rows))
+    return styled(pd.DataFrame(rows))
 
 
 def full_size_table() -> Styler:
@@ -218,14 +221,14 @@ def full_size_table() -> Styler:
         }
         found = {title: text(median_of(name, runs)) for title, name in measures.items()}
         rows.append(about | found)
-    return _styled(pd.DataFrame(rows)).set_caption(results.provenance())
+    return styled(pd.DataFrame(rows)).set_caption(results.provenance())
 
 
 def laws_table(rows: Sequence[laws.Row]) -> Styler:
     """Points of laws beside what came of them; below the table, which runs stand behind it."""
     shown = [
         {
-            "point, and why": _stack(
+            "point, and why": stacked(
                 f"<code>{row.point}</code>",
                 f"<i>{row.because}{' (seen before)' if row.seen else ''}</i>",
             ),
@@ -236,7 +239,7 @@ def laws_table(rows: Sequence[laws.Row]) -> Styler:
         }
         for row in rows
     ]
-    return _styled(pd.DataFrame(shown)).set_caption(laws.provenance())
+    return styled(pd.DataFrame(shown)).set_caption(laws.provenance())
 
 
 class Part(NamedTuple):
@@ -280,7 +283,7 @@ def system_table(findings: Findings) -> Styler:
         for row, one in enumerate(changed or [{"changed to": "see the runs at full size"}]):
             rows.append((known if row == 0 else {}) | one)
     first = ["part", "in the notes' run", "here", "changed to"]
-    return _styled(pd.DataFrame(rows, columns=[*first, *_became("notes", findings)]).fillna(""))
+    return styled(pd.DataFrame(rows, columns=[*first, *_became("notes", findings)]).fillna(""))
 
 
 def _became(arm: str, findings: Findings) -> dict[str, str]:
@@ -310,7 +313,7 @@ def cost_table(name: str) -> Styler:
         f"{kept['setting']} Measured on {kept['hardware']}; torch {kept['versions']['torch']}; "
         f"commit {kept['commit']}."
     )
-    return _styled(pd.DataFrame(rows)).set_caption(caption)
+    return styled(pd.DataFrame(rows)).set_caption(caption)
 
 
 def _met(row: Mapping[str, Any]) -> str:
@@ -326,6 +329,7 @@ def _figure(number: float) -> str:
     return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"
 
 
-def _styled(frame: pd.DataFrame, index: bool = False) -> Styler:
+def styled(frame: pd.DataFrame, index: bool = False) -> Styler:
+    """A table in the dress of all tables of the book; its index is hidden unless asked for."""
     styled = frame.style.set_table_attributes('class="dataframe"')
     return styled if index else styled.hide(axis="index")

@@ -57,7 +57,7 @@ def _tell(build: Build, app: Sphinx, config: Config) -> None:
 # The source of every figure
 
 CALL = re.compile(
-    r"(?<![\w.])((?:lab|report)\.(?:plots|pictures|figures|sliders)|figures)\.(\w+)\("
+    r"(?<![\w.])((?:lab|report)\.(?:plots|pictures|nails|figures|sliders)|figures)\.(\w+)\("
 )
 """Who draws in a cell; `figures` alone are those of a diagnosis."""
 
