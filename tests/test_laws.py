@@ -33,22 +33,24 @@ def script():
 # Rules
 
 
-def test_a_point_is_judged_by_its_whole_interval():
+def test_a_point_is_judged_by_its_whole_interval_and_not_without_one():
     cases = {
         "right": [Interval(1, 0.9, 1.1, 6), Interval(1, 0.8, 1.2, 6)],
         "wrong": [Interval(2, 1.3, 3, 6), Interval(0, 0, 0.7, 60)],
         "undecided": [Interval(1, 0.7, 1.1, 6), Interval(1, 1, 1, 5), Interval(2, 2, 2, 3)],
         NOT_RUN: [Interval(np.nan, np.nan, np.nan, 0)],
     }
+    about = {"low": 0.8, "high": 1.2, "seen": False, "because": ""}
     for verdict, intervals in cases.items():
-        assert {laws.judged(0.8, 1.2, interval) for interval in intervals} == {verdict}
+        assert {laws.row("", "", 1, one, **about).verdict for one in intervals} == {verdict}
 
 
 def points(changed: dict[str, Interval]) -> list[laws.Row]:
     law = laws.expected()["price"]
+    about = {"seen": False, "because": ""}
     return [
-        laws.Row("price", name, middle, middle - 0.3, middle + 0.3, False, "",
-                 changed.get(name, Interval(middle, middle, middle, 6)))
+        laws.row("price", name, middle, changed.get(name, Interval(middle, middle, middle, 6)),
+                 low=middle - 0.3, high=middle + 0.3, **about)
         for size in laws.SIZES
         for times, middle in zip(law["times"], law["dims_per_node"], strict=True)
         for name in [f"{size} | {times}"]
@@ -131,14 +133,14 @@ def test_stored_runs_are_small_and_repeat_no_seed_of_the_book():
 
 def test_every_point_was_predicted_within_its_range_and_most_were_run():
     rows = laws.every()
-    assert all(row.low <= row.predicted <= row.high for row in rows)
-    assert len({(row.law, row.point) for row in rows}) == len(rows)
+    assert all(p.low <= row.predicted <= p.high for row in rows for p in [row.prediction])
+    assert len({row.prediction[:2] for row in rows}) == len(rows)
     told = laws.told()
     counts = laws.counts()
     assert sum(counts.values()) == len(rows)
     assert counts["right"] and counts["wrong"] and counts[NOT_RUN] < len(rows) / 3
     for row in rows:
-        name = f"law.{row.law}.{row.point.replace(' | ', '.').replace(' ', '_')}"
+        name = f"law.{row.prediction.experiment}.{row.point.replace(' | ', '.').replace(' ', '_')}"
         assert told[name] == row.measured.value or row.verdict == NOT_RUN
 
 

@@ -9,7 +9,8 @@ from matplotlib.lines import Line2D
 
 from vaenotes.lab.measures import median_of
 from vaenotes.report import laws, results
-from vaenotes.report.figures import RIGHT, WRONG
+from vaenotes.report.claims import RIGHT, WRONG
+from vaenotes.report.figures import COLOUR_OF
 from vaenotes.style import figure, plain_numbers
 
 COLOURS = {"16": "#0072B2", "32": "#D55E00", "64": "#009E73"}
@@ -109,7 +110,7 @@ def _losses(ax: Axes) -> None:
     rows = [row for row in every if row.measured.replicas]
     for place, row in enumerate(rows):
         colour = ARM_COLOURS[row.point.partition(".")[2].split("-")[0]]
-        low, high = row.low, row.high
+        low, high = row.prediction.low, row.prediction.high
         ax.plot([low, high], [place + 0.25] * 2, color="#CCCCCC", lw=5, solid_capstyle="butt")
         ax.plot([row.measured.low, row.measured.high], [place] * 2, color=colour, lw=2)
         ax.plot(row.measured.value, place, "o", color=colour)
@@ -133,7 +134,7 @@ def selection() -> Figure:
         if dims is None:
             continue
         for values, colour, label in (
-            (dims.knockout, WRONG, "knocked out"),
+            (dims.knockout, COLOUR_OF[WRONG], "knocked out"),
             (dims.lost, COLOURS["16"], "retrained without"),
         ):
             for kept, marker in ((True, "o"), (False, "x")):
@@ -163,10 +164,18 @@ def coin() -> Figure:
     drawn = Figure(figsize=(6.4, 2.3))
     ax = drawn.subplots()
     for place, row in enumerate(rows):
-        ax.plot([row.low, row.high], [place] * 2, color="#DDDDDD", lw=9, solid_capstyle="butt")
+        ax.plot(
+            [row.prediction.low, row.prediction.high],
+            [place] * 2,
+            color="#DDDDDD",
+            lw=9,
+            solid_capstyle="butt",
+        )
         ax.plot([row.measured.low, row.measured.high], [place] * 2, color="black", lw=1.8)
         ax.plot(row.measured.value, place, "o", color="black")
-        ax.plot([chance[row.point]] * 2, [place - 0.35, place + 0.35], color=RIGHT, ls=":")
+        ax.plot(
+            [chance[row.point]] * 2, [place - 0.35, place + 0.35], color=COLOUR_OF[RIGHT], ls=":"
+        )
     ax.set_yticks(range(len(rows)), [names[row.point] for row in rows])
     ax.invert_yaxis()
     ax.set(

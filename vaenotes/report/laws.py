@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vaenotes.diagnosis.status import ALIVE_NATS
-from vaenotes.lab.summary import LEAST_REPLICAS, Interval, binomial_interval, median_interval
-from vaenotes.report.claims import NOT_RUN
+from vaenotes.lab.summary import Interval, binomial_interval, median_interval
+from vaenotes.report.claims import NOT_RUN, OUTCOMES, RIGHT, Prediction, judged
 
 NODES = 5  # of sprites
 SIZES = ("16", "32", "64")
@@ -29,36 +29,27 @@ Arrays = dict[str, np.ndarray]
 
 
 class Row(NamedTuple):
-    """One point: what was predicted, in which range, and what was measured. rest: median of L1
-    over its replicas (NaN where it is not asked for)."""
+    """One point: what was predicted, and what was measured. rest: median of L1 over its replicas
+    (NaN where it is not asked for)."""
 
-    law: str
-    point: str
+    prediction: Prediction
     predicted: float
-    low: float
-    high: float
-    seen: bool
-    because: str
     measured: Interval
     rest: float = np.nan
 
     @property
+    def point(self) -> str:
+        return self.prediction.finding
+
+    @property
     def verdict(self) -> str:
-        return judged(self.low, self.high, self.measured)
+        """One of claims.OUTCOMES, or NOT_RUN."""
+        return judged(self.prediction, self.measured) if self.measured.replicas else NOT_RUN
 
 
-def judged(low: float, high: float, measured: Interval) -> str:
-    """Right where the whole interval lies within the range, wrong where it lies outside, else
-    undecided, as where there are too few replicas; NOT_RUN where there are none."""
-    if measured.replicas == 0:
-        return NOT_RUN
-    if measured.replicas < LEAST_REPLICAS:
-        return "undecided"
-    small = 1e-9  # shares of dims are sums of fifths
-    if low - small <= measured.low and measured.high <= high + small:
-        return "right"
-    outside = measured.high < low - small or measured.low > high + small
-    return "wrong" if outside else "undecided"
+def row(law: str, point: str, predicted: float, measured: Interval, **facts: Any) -> Row:
+    """A row of a table of laws.toml."""
+    return Row(Prediction(law, point, **facts), predicted, measured)
 
 
 @cache
@@ -117,14 +108,11 @@ def price() -> list[Row]:
         for times in law["times"]:
             used, rest = line(name, times)
             middle = curve[times] + about["shift"]
-            low, high = middle - law["within"], middle + law["within"]
-            rows.append(
-                Row(
-                    "price", f"{name} | {times}", middle, low, high, about["seen"],
-                    about["because"], median_interval(used),
-                    float(np.median(rest)) if len(rest) else np.nan,
-                )
-            )  # fmt: skip
+            low, high = (round(middle + sign * law["within"], 9) for sign in (-1, 1))
+            facts = about["seen"], about["because"]
+            prediction = Prediction("price", f"{name} | {times}", low, high, *facts)
+            l1 = float(np.median(rest)) if len(rest) else np.nan
+            rows.append(Row(prediction, middle, median_interval(used), l1))
     return rows
 
 
@@ -139,9 +127,9 @@ def collapse(names: Sequence[str] = SIZES) -> str:
     every = [[points[f"{name} | {times}"] for name in names] for times in law["times"]]
     for one, other in (pair for rows in every for pair in combinations(rows, 2)):
         a, b = one.measured, other.measured
-        if max(a.low - b.high, b.low - a.high) > law["apart"] and min(a[3], b[3]) >= LEAST_REPLICAS:
+        if max(a.low - b.high, b.low - a.high) > law["apart"] and a.decides and b.decides:
             return "fails"
-    right = all(row.verdict == "right" for rows in every for row in rows)
+    right = all(row.verdict == RIGHT for rows in every for row in rows)
     return "holds" if right else "open"
 
 
@@ -194,7 +182,7 @@ def hysteresis() -> list[Row]:
                 if found
                 else median_interval(np.empty(0))
             )
-        rows.append(Row("hysteresis", point, measured=measured, **about))
+        rows.append(row("hysteresis", point, measured=measured, **about))
     return rows
 
 
@@ -260,7 +248,7 @@ def selection() -> list[Row]:
             }[what.removesuffix("_right")]
             right = rule == dims.kept if what.endswith("_right") else rule
             shares = [right[dims.seed == seed].mean() for seed in np.unique(dims.seed)]
-        rows.append(Row("selection", point, measured=median_interval(np.array(shares)), **about))
+        rows.append(row("selection", point, measured=median_interval(np.array(shares)), **about))
     return rows
 
 
@@ -286,7 +274,7 @@ def coin() -> list[Row]:
         elif graphs and not point.startswith("same"):
             own = alike(graphs["information_nats"][graphs["rows"][:, 0] == int(point)])
             measured = binomial_interval(int(own.sum()), len(own))
-        rows.append(Row("coin", point, measured=measured, **about))
+        rows.append(row("coin", point, measured=measured, **about))
     return rows
 
 
@@ -296,16 +284,16 @@ def every() -> list[Row]:
 
 def counts() -> Counter[str]:
     """How many points came out right, wrong and undecided."""
-    return Counter(row.verdict for row in every())
+    return Counter(one.verdict for one in every())
 
 
 def told() -> dict[str, Any]:
     """What the prose quotes, as law.NAME: of every point its median or share as law.LAW.POINT,
     with its ends as _low and _high; counts of verdicts; and whether sizes collapse."""
     found: dict[str, Any] = {"collapse": collapse()}
-    for row in every():
-        name = f"{row.law}.{row.point.replace(' | ', '.').replace(' ', '_')}"
-        found |= {name: row.measured.value, f"{name}_low": row.measured.low}
-        found |= {f"{name}_high": row.measured.high}
-    found |= {kind: counts()[kind] for kind in ("right", "wrong", "undecided")}
+    for one in every():
+        name = f"{one.prediction.experiment}.{one.point.replace(' | ', '.').replace(' ', '_')}"
+        found |= {name: one.measured.value, f"{name}_low": one.measured.low}
+        found |= {f"{name}_high": one.measured.high}
+    found |= {kind: counts()[kind] for kind in OUTCOMES}
     return {f"law.{name}": value for name, value in found.items()}

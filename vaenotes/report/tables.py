@@ -229,15 +229,15 @@ def laws_table(rows: Sequence[laws.Row]) -> Styler:
     shown = [
         {
             "point, and why": stacked(
-                f"<code>{row.point}</code>",
-                f"<i>{row.because}{' (seen before)' if row.seen else ''}</i>",
+                f"<code>{point}</code>", f"<i>{because}{' (seen before)' if seen else ''}</i>"
             ),
-            "predicted": f"{row.predicted:.3g} ({row.low:.3g} to {row.high:.3g})",
+            "predicted": f"{row.predicted:.3g} ({low:.3g} to {high:.3g})",
             "measured, 95% interval": text(row.measured),
             **({} if np.isnan(row.rest) else {"L1": f"{row.rest:.2f}"}),
             "": row.verdict if row.verdict != "wrong" else "<b>wrong</b>",
         }
         for row in rows
+        for _, point, low, high, seen, because in [row.prediction]
     ]
     return styled(pd.DataFrame(shown)).set_caption(laws.provenance())
 
