@@ -1,6 +1,8 @@
 from . import claims as claims
 from . import figures as figures
 from . import known as known
+from . import law_figures as law_figures
+from . import laws as laws
 from . import prose as prose
 from . import reproduced as reproduced
 from . import results as results

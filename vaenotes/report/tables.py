@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 from pandas.io.formats.style import Styler
@@ -15,7 +16,7 @@ from pandas.io.formats.style import Styler
 from vaenotes.lab import summary
 from vaenotes.lab.measures import UNITS_OF_CODE, median_of
 from vaenotes.lab.summary import Interval, median_interval
-from vaenotes.report import results
+from vaenotes.report import laws, results
 from vaenotes.report.arms import ARMS
 from vaenotes.report.claims import (
     WRONG,
@@ -223,6 +224,24 @@ def full_size_table() -> Styler:
         found = {title: text(median_of(name, runs)) for title, name in measures.items()}
         rows.append(about | found)
     return styled(pd.DataFrame(rows)).set_caption(results.provenance())
+
+
+def laws_table(rows: Sequence[laws.Row]) -> Styler:
+    """Points of laws beside what came of them; below the table, which runs stand behind it."""
+    shown = [
+        {
+            "point, and why": stacked(
+                f"<code>{point}</code>", f"<i>{because}{' (seen before)' if seen else ''}</i>"
+            ),
+            "predicted": f"{row.predicted:.3g} ({low:.3g} to {high:.3g})",
+            "measured, 95% interval": text(row.measured),
+            **({} if np.isnan(row.rest) else {"L1": f"{row.rest:.2f}"}),
+            "": row.verdict if row.verdict != "wrong" else "<b>wrong</b>",
+        }
+        for row in rows
+        for _, point, low, high, seen, because in [row.prediction]
+    ]
+    return styled(pd.DataFrame(shown)).set_caption(laws.provenance())
 
 
 class Part(NamedTuple):
