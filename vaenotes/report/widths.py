@@ -37,9 +37,10 @@ READ_BY_DECODER = 0.1  # share of the KL's weight from which its push counts
 MEANINGS = {
     "predicted_std": "predicted posterior std / measured, dims in use",
     "bound": "the same without the decoder's push: an upper bound",
+    "unread": "the same, dims that the decoder hardly reads, in use or not",
     "noise": "noise of the regression, weight times posterior std, in units of its target",
 }
-"""Medians over a replica's dims in use, by name."""
+"""Medians over a replica's dims, by name; in use, where nothing else is said."""
 
 
 def widths(configs: Sequence[Config]) -> xr.Dataset:
@@ -93,6 +94,9 @@ def findings(found: Mapping[str, xr.Dataset]) -> dict[str, Interval]:
         ratios = {
             "predicted_std": used.predicted / used.measured,
             "bound": used.bound / used.measured,
+            "unread": (arm_widths.bound / arm_widths.measured).where(
+                arm_widths.push < READ_BY_DECODER
+            ),
             "noise": used.noise,
         }
         for what, values in ratios.items():
