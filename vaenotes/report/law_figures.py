@@ -1,6 +1,8 @@
 """Figures of the page on laws: predicted and measured. Every function returns a matplotlib Figure,
 which a notebook shows."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -8,10 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from vaenotes.lab.measures import median_of
+from vaenotes.lab.quantities import total
 from vaenotes.report import laws, results
-from vaenotes.report.claims import RIGHT, WRONG
+from vaenotes.report.claims import RIGHT, WRONG, at_rest
 from vaenotes.report.figures import COLOUR_OF
-from vaenotes.style import figure, plain_numbers
+from vaenotes.style import figure
 
 COLOURS = {"16": "#0072B2", "32": "#D55E00", "64": "#009E73"}
 OTHER = ("#000000", "#E69F00", "#56B4E9", "#CC79A7")
@@ -87,7 +90,7 @@ def _used(runs: xr.Dataset) -> float:
 @figure
 def hysteresis() -> Figure:
     """Left: dims in use per node over epochs, means over replicas, by where they started, a panel
-    for each price. Right: the training loss at the end, less that from scratch, seed by seed."""
+    for each price. Right: differences of the training loss at the end, seed by seed."""
     drawn = Figure(figsize=(8.6, 3.2))
     axes = drawn.subplots(1, 3, width_ratios=[1, 1, 1.1])
     for ax, which in zip(axes, ("dear", "cheap"), strict=False):
@@ -96,8 +99,9 @@ def hysteresis() -> Figure:
                 continue
             used = laws.dims_used(found["information_nats"]).mean(0)
             ax.plot(laws.shown_epochs(arm), used, "o-", ms=3, color=colour, label=ARMS[name])
-        ax.set(xscale="symlog", xlabel="epoch", ylim=(0, 2.05), title=f"{which}: {PRICES[which]}")
-        plain_numbers(ax.xaxis)
+        ax.set_xscale("symlog", linthresh=5)
+        ax.set_xticks([0, 5, 10, 30, 60], ["0", "5", "10", "30", "60"])
+        ax.set(xlabel="epoch", ylim=(0, 2.05), title=PRICES[which])
     axes[0].set_ylabel("dims in use per node")
     _losses(axes[2])
     handles = {h.get_label(): h for ax in axes[:2] for h in ax.get_lines()}
@@ -106,19 +110,21 @@ def hysteresis() -> Figure:
 
 
 def _losses(ax: Axes) -> None:
-    every = (row for row in laws.hysteresis() if row.point.endswith("-scratch.loss"))
+    every = (row for row in laws.hysteresis() if row.point.endswith(".loss"))
     rows = [row for row in every if row.measured.replicas]
+    names = []
     for place, row in enumerate(rows):
-        colour = ARM_COLOURS[row.point.partition(".")[2].split("-")[0]]
+        pair = row.point.removesuffix(".loss")
+        names.append(pair.replace(".", ": ").replace("-", " less "))
+        colour = ARM_COLOURS[pair.partition(".")[2].split("-")[0]]
         low, high = row.prediction.low, row.prediction.high
-        ax.plot([low, high], [place + 0.25] * 2, color="#CCCCCC", lw=5, solid_capstyle="butt")
+        ax.plot([low, high], [place] * 2, color="#DDDDDD", lw=8, solid_capstyle="butt")
         ax.plot([row.measured.low, row.measured.high], [place] * 2, color=colour, lw=2)
         ax.plot(row.measured.value, place, "o", color=colour)
-    names = [row.point.removesuffix("-scratch.loss").replace(".", ", ") for row in rows]
-    ax.set_yticks(range(len(rows)), names)
+    ax.set_yticks(range(len(rows)), names, fontsize=7)
     ax.axvline(0, color="grey", lw=0.8, ls=":")
     ax.invert_yaxis()
-    ax.set(xlabel="loss less that from scratch (nats)", title="grey: predicted")
+    ax.set(xlabel="difference of losses (nats)", title="grey: predicted")
 
 
 @figure
@@ -182,3 +188,34 @@ def coin() -> Figure:
         xlabel="share (grey: predicted; dotted: one coin per replica, or per piece)", xlim=(0, 1.02)
     )
     return drawn
+
+
+@figure
+def rest(arms: Mapping[str, xr.Dataset]) -> Figure:
+    """The equation of state in every replica of some arms, by title: the push of the data on the
+    widths against that of the KL, each summed over dims. Dotted: they are equal; grey band: within
+    a tenth. Arms that are not at rest have colours of their own."""
+    drawn = Figure(figsize=(8.6, 3.8))
+    ax = drawn.subplots()
+    ends: list[float] = []
+    colours = iter((*COLOURS.values(), *OTHER[1:]))
+    for title, runs in arms.items():
+        law = total(runs.kl_weight * (1 - runs.squared_ratio))
+        still = at_rest(median_of("at_rest", runs))
+        colour, label = ("#999999", None) if still else (next(colours, "black"), title)
+        ax.plot(law, total(runs.noise_force), "o", ms=3, alpha=0.7, color=colour, label=label)
+        ends += [float(law.min()), float(law.max())]
+    line = np.geomspace(np.nanmin(ends), np.nanmax(ends), 50)
+    ax.plot(line, line, color="black", lw=0.8, ls=":")
+    ax.fill_between(line, 0.9 * line, 1.1 * line, color="#EEEEEE", lw=0, zorder=0)
+    ax.set(xscale="log", yscale="log", xlabel="w_KL × sum of (1 − s²/t²) (nats)")
+    ax.set_ylabel("push of the data on the widths (nats)")
+    drawn.legend(loc="outside right upper", title="not at rest", fontsize=7)
+    return drawn
+
+
+def resting(arms: Mapping[str, xr.Dataset]) -> dict[str, int | str]:
+    """How many arms there are, how many are at rest by `claims.at_rest`, and which are not."""
+    moving = [title for title, runs in arms.items() if not at_rest(median_of("at_rest", runs))]
+    found = {"arms": len(arms), "resting": len(arms) - len(moving)}
+    return found | {"moving": "; ".join(moving) or "none"}

@@ -289,11 +289,14 @@ def counts() -> Counter[str]:
 
 def told() -> dict[str, Any]:
     """What the prose quotes, as law.NAME: of every point its median or share as law.LAW.POINT,
-    with its ends as _low and _high; counts of verdicts; and whether sizes collapse."""
+    with its ends as _low and _high; counts of verdicts; whether sizes collapse; and both_one, by
+    how much the two starts at the cheap price end apart in loss."""
     found: dict[str, Any] = {"collapse": collapse()}
     for one in every():
         name = f"{one.prediction.experiment}.{one.point.replace(' | ', '.').replace(' ', '_')}"
         found |= {name: one.measured.value, f"{name}_low": one.measured.low}
         found |= {f"{name}_high": one.measured.high}
     found |= {kind: counts()[kind] for kind in OUTCOMES}
+    two = difference("cheap.both-one")  # predicted of neither by itself
+    found |= {"both_one": two.value, "both_one_low": two.low, "both_one_high": two.high}
     return {f"law.{name}": value for name, value in found.items()}
