@@ -14,7 +14,7 @@ from vaenotes.lab.quantities import total
 from vaenotes.report import laws, results
 from vaenotes.report.claims import RIGHT, WRONG, at_rest
 from vaenotes.report.figures import COLOUR_OF
-from vaenotes.style import figure
+from vaenotes.style import figure, plain_numbers
 
 COLOURS = {"16": "#0072B2", "32": "#D55E00", "64": "#009E73"}
 OTHER = ("#000000", "#E69F00", "#56B4E9", "#CC79A7")
@@ -31,6 +31,7 @@ ARMS = {
     "deleted": "one of both deleted",
     "embedded": "fresh dim beside one",
     "single": "only one per node",
+    "long": "from scratch, long",
 }
 """Titles of the starts, in the order of colours."""
 PRICES = {"dear": "16 times the notes' price", "cheap": "the notes' price"}
@@ -75,7 +76,7 @@ def price() -> Figure:
             Line2D([], [], color=COLOURS.get(name) or OTHER[list(NAMES).index(name)], marker="o")
             for name in there
         ]
-        ax.legend(handles, titles, loc="lower left", fontsize=7)
+        ax.legend(handles, titles, loc="upper right", fontsize=7)
     full = [results.full_size(group).pipe(_used) for group in results.MAIN]
     axes[0].plot([laws.NOTES_PRICE] * len(full), full, "*", color="black", ms=9, zorder=3)
     axes[0].set_ylabel("dims in use per node")
@@ -100,7 +101,7 @@ def hysteresis() -> Figure:
             used = laws.dims_used(found["information_nats"]).mean(0)
             ax.plot(laws.shown_epochs(arm), used, "o-", ms=3, color=colour, label=ARMS[name])
         ax.set_xscale("symlog", linthresh=5)
-        ax.set_xticks([0, 5, 10, 30, 60], ["0", "5", "10", "30", "60"])
+        ax.set_xticks([0, 5, 10, 30, 60, 300], ["0", "5", "10", "30", "60", "300"])
         ax.set(xlabel="epoch", ylim=(0, 2.05), title=PRICES[which])
     axes[0].set_ylabel("dims in use per node")
     _losses(axes[2])
@@ -149,6 +150,7 @@ def selection() -> Figure:
                         label=f"{label}, {'kept' if kept else 'given up'}")  # fmt: skip
         ends = np.array([dims.price.min() / 1.3, dims.price.max() * 1.3])
         ax.plot(ends, ends, color="grey", lw=0.8, ls=":")
+        plain_numbers(ax.xaxis)
     drawn.axes[0].set_ylabel("reconstruction lost (nats)")
     handles, labels = drawn.axes[0].get_legend_handles_labels()
     drawn.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)

@@ -21,6 +21,7 @@ from vaenotes.lab.summary import Interval, binomial_interval, median_interval
 from vaenotes.report.claims import NOT_RUN, OUTCOMES, RIGHT, Prediction, judged
 
 NODES = 5  # of sprites
+RETRAINED = 20  # epochs, with a dim deleted or, as a control, with none
 SIZES = ("16", "32", "64")
 NOTES_PRICE = 0.15 / (0.8 * 64**2)
 PRICE = {"dear": 0.15 / 0.8, "cheap": 0.15 / 16 / 0.8, "switched": 0.15 / 0.8}
@@ -252,6 +253,22 @@ def selection() -> list[Row]:
     return rows
 
 
+def cost_of_deletion(kind: str) -> dict[str, float]:
+    """Looked at after the runs: by how much the loss rises where a dim is deleted, medians in nats
+    over the dims that are alone in use in their node, and over those that are not; of all judged,
+    how many are kept."""
+    dims = selection_of(kind)
+    if dims is None:
+        return {}
+    node = dims.seed * NODES + dims.place // 2
+    paired = (node[:, None] == node).sum(1) > 1
+    medians = [
+        float(np.median(dims.loss[own])) if own.any() else np.nan for own in (~paired, paired)
+    ]
+    found = {"alone": medians[0], "paired": medians[1], "judged": len(node)}
+    return found | {"kept": int(dims.kept.sum()), "paired_n": int(paired.sum())}
+
+
 # Which coin?
 
 
@@ -289,14 +306,19 @@ def counts() -> Counter[str]:
 
 def told() -> dict[str, Any]:
     """What the prose quotes, as law.NAME: of every point its median or share as law.LAW.POINT,
-    with its ends as _low and _high; counts of verdicts; whether sizes collapse; and both_one, by
-    how much the two starts at the cheap price end apart in loss."""
+    with its ends as _low and _high; counts of verdicts; whether sizes collapse; both_one, by how
+    much the two starts at the cheap price end apart in loss; and `cost_of_deletion` by kind."""
     found: dict[str, Any] = {"collapse": collapse()}
     for one in every():
         name = f"{one.prediction.experiment}.{one.point.replace(' | ', '.').replace(' ', '_')}"
         found |= {name: one.measured.value, f"{name}_low": one.measured.low}
         found |= {f"{name}_high": one.measured.high}
     found |= {kind: counts()[kind] for kind in OUTCOMES}
+    prices = Counter(one.verdict for one in price())
+    found |= {f"price_{kind}": prices[kind] for kind in OUTCOMES}
     two = difference("cheap.both-one")  # predicted of neither by itself
     found |= {"both_one": two.value, "both_one_low": two.low, "both_one_high": two.high}
+    found["switched_epochs"] = RETRAINED
+    for kind in PRICE:
+        found |= {f"{kind}.{name}": value for name, value in cost_of_deletion(kind).items()}
     return {f"law.{name}": value for name, value in found.items()}
