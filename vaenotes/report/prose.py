@@ -173,14 +173,21 @@ def regauged(runs: xr.Dataset, twins: xr.Dataset) -> dict[str, float]:
     return {"regauged.factor": float(np.exp(apart.where(alive(last)).median()))}
 
 
-def verdicts(findings: Findings) -> dict[str, int]:
+def verdicts(findings: Findings) -> dict[str, int | str]:
     """How many claims there are, how many there are of each verdict, how many have a rule that was
-    changed, and another verdict by their first."""
-    found = Counter(verdict(claim, findings) for claim in claims())
+    changed, and another verdict by their first; and of each the verdict, as verdict.CLAIM."""
+    each = {f"verdict.{claim.id}": verdict(claim, findings) for claim in claims()}
+    found = Counter(each.values())
     kinds = {name.replace(" ", "_"): found[name] for name in (*VERDICTS, OPEN)}
     changed = [claim for claim in claims() if claim.first_rules]
     moved = [c for c in changed if verdict(c, findings) != first_verdict(c, findings)]
-    return {"claims": found.total(), "rules_changed": len(changed), "moved": len(moved), **kinds}
+    return {
+        "claims": found.total(),
+        "rules_changed": len(changed),
+        "moved": len(moved),
+        **kinds,
+        **each,
+    }
 
 
 def predicted(findings: Findings) -> dict[str, int]:
