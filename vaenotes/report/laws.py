@@ -295,6 +295,13 @@ def coin() -> list[Row]:
     return rows
 
 
+def both() -> dict[str, Row]:
+    """Of solutions that use both dims, trained on at the dear price: dims in use per node, and by
+    how much their loss differs from that of twins whose weaker dims were deleted."""
+    found = {row.point: row for row in hysteresis()}
+    return {"dims": found["dear.both.dims"], "loss": found["dear.both-deleted.loss"]}
+
+
 def every() -> list[Row]:
     return price() + hysteresis() + selection() + coin()
 
