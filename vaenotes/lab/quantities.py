@@ -51,10 +51,10 @@ def settled(runs: xr.Dataset) -> xr.DataArray:
     there are more for as many steps. NaN in runs of fewer than 25, which tell nothing of when.
     """
     std = np.sqrt(runs.posterior_variance)
-    last, largest = std.isel(epoch=-1), std.isel(epoch=slice(2, None)).max("epoch")
+    last, largest = std.isel(epoch=-1), std.where(std.epoch >= 2).max("epoch")
     above = std > last + (largest - last) / 10
     epochs = runs.sizes["epoch"] - 1
-    return (((above * runs.epoch).max("epoch") + 1) * 30 / epochs).where(epochs >= 25)
+    return (((above * runs.epoch).max("epoch") + 1) * 30 / max(epochs, 1)).where(epochs >= 25)
 
 
 def kept(side: str, runs: xr.Dataset) -> xr.DataArray:

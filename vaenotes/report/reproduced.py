@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+import xarray as xr
 from torch import Tensor
 
 from vaenotes.config import Config
@@ -23,7 +24,7 @@ from vaenotes.lab.summary import Interval, alive, median_interval
 from vaenotes.model import VAE
 from vaenotes.report import known
 from vaenotes.report import known_linear as linear
-from vaenotes.report.arms import arm
+from vaenotes.report.arms import ARMS, arm
 from vaenotes.report.claims import RIGHT, WRONG, judged
 from vaenotes.report.settings import PROFILES, Settings
 from vaenotes.report.tables import text
@@ -140,6 +141,15 @@ def log_predicted_over_measured(config: Config) -> np.ndarray:
 
 Logs = dict[str, list[tuple[np.ndarray, np.ndarray]]]
 """Of every replica of some arms, those logarithms and which dims are in use (node, dim)."""
+
+
+def trained(settings: Settings) -> dict[str, xr.Dataset]:
+    """The runs of which Kumar & Poole's and Bonheme & Grzes' targets are measured, by title."""
+    chosen = {"linear, on digits": known.configs(settings, "digits_diagonal")}
+    chosen |= {
+        ARMS[name].title: arm(settings, name) for name in ("notes", "standard", "noise_middle")
+    }
+    return runs.run_arms(chosen)
 
 
 def curvature_logs(settings: Settings) -> Logs:
