@@ -14,7 +14,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from vaenotes import report
-from vaenotes.report import prose, tables
+from vaenotes.report import laws, prose, results, tables
 from vaenotes.report.claims import claims, predictions, verdict
 from vaenotes.report.page import numbers, read_parameters
 
@@ -53,11 +53,13 @@ def test_numbers_in_the_prose_are_the_findings(settings, outcome):
     """In the answers, by their place: the source names the number, the page shows it."""
     source = (BOOK / "index.md").read_text()
     answers = source.split("## The answers")[1].split("## The two figures")[0]
-    keys = re.findall(r"\{glue:text\}`([^`:]+):([^`]+)`", answers)
+    keys = re.findall(r"\{glue:text\}`([^`:]+):?([^`]*)`", answers)
     shown = [span.get_text() for span in soup("index").select("#the-answers span.pasted-text")]
     assert len(keys) > 10
     digits = report.experiment(replace(settings, data="mnist5k"), main=True).findings
     known = numbers(outcome) | prose.full_size() | prose.verdicts(outcome.findings)
+    known |= prose.own_findings(results.full_size_findings())
+    known |= {f"law.{name}": row.measured.value for name, row in laws.both().items()}
     known["digits_decided"] = digits["notes.decided"].value
     known["replicas"] = sum(len(report.arm(settings, name)) for name in report.ARMS)
     for (key, form), number in zip(keys, shown, strict=True):

@@ -192,11 +192,13 @@ def full_size_predictions_table() -> Styler:
     """Every prediction for the notes' own sizes beside what came of it."""
     rows = [
         {
-            "number": row.finding + (" (seen)" if row.seen else ""),
+            "number, and why": stacked(
+                f"<code>{row.finding}</code>" + (" (seen)" if row.seen else ""),
+                f"<i>{row.because}</i>",
+            ),
             "epoch": row.experiment.removeprefix("epoch_"),
-            "because": row.because,
             "predicted": f"{row.low:g} to {row.high:g}",
-            "measured": text(results.finding(row)),
+            "measured": _narrow(results.finding(row)),
             "came out": results.outcome(row),
             "by the median alone": results.outcome_at_first(row),
         }
