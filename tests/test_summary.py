@@ -137,3 +137,8 @@ def test_the_table_of_dims_tells_units_from_use():
     assert table["in use"].tolist() == [True, True, False, False]
     assert table["active by t"].tolist() == [True, True, False, False]
     assert table["active"].tolist() == [True, False, False, False]
+
+
+def test_findings_are_spread_into_numbers_by_name():
+    found = summary.spread({"a.b": summary.Interval(1.0, 0.5, 2.0, 8)}, "x.")
+    assert found == {"x.a.b": 1.0, "x.a.b_low": 0.5, "x.a.b_high": 2.0, "x.a.b_n": 8}

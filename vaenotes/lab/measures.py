@@ -164,7 +164,8 @@ WHOLE: dict[str, Row] = {
                      lambda r: outcome(r) == "one per node"),
     "dims_used": ("dims", "dims in use per node, mean", lambda r: alive(r).sum("dim").mean("node")),
     "decided": ("1", "share of dims whose ratio is below 0.5 or above 0.9",
-                lambda r: ((q.end(r).ratio < 0.5) | (q.end(r).ratio > 0.9)).mean(("node", "dim"))),
+                lambda r: ((q.end(r).ratio < ALIVE_RATIO) | (q.end(r).ratio > 0.9))
+                .mean(("node", "dim"))),
     "screened": ("1", "share of dims of which information and a ratio below 0.5 say the same",
                  lambda r: (alive(r) == (q.end(r).ratio < ALIVE_RATIO)).mean(("node", "dim"))),
     "agree": (SHARE, "all nodes in use choose the same dim, where none uses more than one",

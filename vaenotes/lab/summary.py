@@ -37,6 +37,16 @@ class Interval(NamedTuple):
         return self.replicas >= LEAST_REPLICAS
 
 
+def spread(findings: Mapping[str, Interval], prefix: str = "") -> dict[str, float]:
+    """Intervals as plain numbers: each value by its name, its ends by NAME_low and NAME_high, and
+    the replicas behind it by NAME_n."""
+    found: dict[str, float] = {}
+    for key, interval in findings.items():
+        name = prefix + key
+        found[name], found[f"{name}_low"], found[f"{name}_high"], found[f"{name}_n"] = interval
+    return found
+
+
 def alive(runs: xr.Dataset) -> xr.DataArray:
     """Whether each dim is in use at the end: it says more than ALIVE_NATS of the image, as in a
     report of `diagnose`. (replica, node, dim) of bool; diverged: False."""

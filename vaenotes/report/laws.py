@@ -8,7 +8,6 @@ order statistics, shares exact binomial ones.
 import json
 import tomllib
 from collections import Counter
-from collections.abc import Sequence
 from functools import cache
 from itertools import combinations
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vaenotes.diagnosis.status import ALIVE_NATS
-from vaenotes.lab.summary import Interval, binomial_interval, median_interval
+from vaenotes.lab.summary import Interval, binomial_interval, median_interval, spread
 from vaenotes.report.claims import NOT_RUN, OUTCOMES, RIGHT, Prediction, judged
 
 NODES = 5  # of sprites
@@ -121,11 +120,12 @@ def at_rest(row: Row) -> bool:
     return abs(row.rest - 1) <= expected()["price"]["at_rest"]
 
 
-def collapse(names: Sequence[str] = SIZES) -> str:
-    """Whether lines are one function of price: "holds", "fails" or "open", by the rule that was
-    written before: they fail where two of them are further apart than they may be, for sure."""
+def collapse() -> str:
+    """Whether the lines of all sizes are one function of price: "holds", "fails" or "open", by the
+    rule that was written before: they fail where two of them are further apart than they may be,
+    for sure."""
     law, points = expected()["price"], {row.point: row for row in price()}
-    every = [[points[f"{name} | {times}"] for name in names] for times in law["times"]]
+    every = [[points[f"{name} | {times}"] for name in SIZES] for times in law["times"]]
     for one, other in (pair for rows in every for pair in combinations(rows, 2)):
         a, b = one.measured, other.measured
         if max(a.low - b.high, b.low - a.high) > law["apart"] and a.decides and b.decides:
@@ -161,13 +161,17 @@ def shown_epochs(arm: str) -> tuple[int, ...]:
     return (0, 30, 60, 100, 200, 300) if arm == "dear.long" else (0, 5, 10, 20, 30, 60)
 
 
-def difference(name: str, quantity: str = "loss") -> Interval:
-    """Of "price.arm-other", seed by seed, at the end: nats."""
+def ended(arm: str, quantity: str) -> np.ndarray:
+    """A quantity of an arm at the end, (replica, ...); of no replica, if it was not run."""
+    found = path(arm)
+    return found[quantity][:, -1] if found else np.empty((0, NODES, 2))
+
+
+def difference(name: str) -> Interval:
+    """Loss of "price.arm-other", seed by seed, at the end: nats."""
     which, _, pair = name.partition(".")
-    ends = [path(f"{which}.{arm}").get(quantity) for arm in pair.split("-")]
-    if ends[0] is None or ends[1] is None:
-        return median_interval(np.empty(0))
-    return median_interval(ends[0][:, -1] - ends[1][:, -1])
+    one, other = (ended(f"{which}.{arm}", "loss") for arm in pair.split("-"))
+    return median_interval(one - other if len(one) == len(other) else np.empty(0))
 
 
 def hysteresis() -> list[Row]:
@@ -177,12 +181,7 @@ def hysteresis() -> list[Row]:
         if what == "loss":
             measured = difference(arm)
         else:
-            found = path(arm)
-            measured = (
-                median_interval(dims_used(found["information_nats"][:, -1]))
-                if found
-                else median_interval(np.empty(0))
-            )
+            measured = median_interval(dims_used(ended(arm, "information_nats")))
         rows.append(row("hysteresis", point, measured=measured, **about))
     return rows
 
@@ -313,18 +312,18 @@ def counts() -> Counter[str]:
 
 def told() -> dict[str, Any]:
     """What the prose quotes, as law.NAME: of every point its median or share as law.LAW.POINT,
-    with its ends as _low and _high; counts of verdicts; whether sizes collapse; both_one, by how
-    much the two starts at the cheap price end apart in loss; and `cost_of_deletion` by kind."""
-    found: dict[str, Any] = {"collapse": collapse()}
-    for one in every():
-        name = f"{one.prediction.experiment}.{one.point.replace(' | ', '.').replace(' ', '_')}"
-        found |= {name: one.measured.value, f"{name}_low": one.measured.low}
-        found |= {f"{name}_high": one.measured.high}
-    found |= {kind: counts()[kind] for kind in OUTCOMES}
-    prices = Counter(one.verdict for one in price())
-    found |= {f"price_{kind}": prices[kind] for kind in OUTCOMES}
-    two = difference("cheap.both-one")  # predicted of neither by itself
-    found |= {"both_one": two.value, "both_one_low": two.low, "both_one_high": two.high}
+    as summary.spread has it; counts of verdicts; whether sizes collapse; both_one, by how much the
+    two starts at the cheap price end apart in loss; and `cost_of_deletion` by kind."""
+    points = {
+        f"{one.prediction.experiment}.{one.point.replace(' | ', '.').replace(' ', '_')}": one
+        for one in every()
+    }
+    intervals = {name: one.measured for name, one in points.items()}
+    intervals["both_one"] = difference("cheap.both-one")  # predicted of neither by itself
+    found: dict[str, Any] = {"collapse": collapse(), **spread(intervals)}
+    prices = Counter(one.verdict for name, one in points.items() if name.startswith("price."))
+    for prefix, verdicts in (("", counts()), ("price_", prices)):
+        found |= {f"{prefix}{kind}": verdicts[kind] for kind in OUTCOMES}
     found["switched_epochs"] = RETRAINED
     for kind in PRICE:
         found |= {f"{kind}.{name}": value for name, value in cost_of_deletion(kind).items()}

@@ -113,11 +113,9 @@ def numbers(outcome: Outcome) -> dict[str, Any]:
     NAME_low and NAME_high, and the replicas behind it by NAME_n. Of an arm: ARM.count and
     ARM.count_OUTCOME, replicas in all and of that outcome. Of the replica shown: shown_seed, and
     shown_images, of how many images the codes at the end are kept."""
-    from vaenotes.lab.summary import counts, representative
+    from vaenotes.lab.summary import counts, representative, spread
 
-    found: dict[str, Any] = {}
-    for name, interval in outcome.findings.items():
-        found[name], found[f"{name}_low"], found[f"{name}_high"], found[f"{name}_n"] = interval
+    found: dict[str, Any] = {**spread(outcome.findings)}
     for name, runs in outcome.runs.items():
         found[f"{name}.count"] = runs.sizes["replica"]
         for kind, count in counts(runs).items():

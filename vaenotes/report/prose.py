@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from vaenotes.config import Config
-from vaenotes.data.load import MOST_IMAGES
+from vaenotes.data.load import ALL_IMAGES
 from vaenotes.lab.measures import median_of
 from vaenotes.lab.summary import ALIVE_RATIO, alive, counts, survivors
 from vaenotes.model import VAE
@@ -227,7 +227,7 @@ def generality(found: Mapping[str, Mapping[str, str]]) -> dict[str, int | str]:
         "contrary": "; ".join(pair for pair, kind in pairs.items() if kind == "contrary") or "none",
         "n_expected": tested,
         "n_as_expected": tested - len(otherwise(found)),
-        "digits_images": MOST_IMAGES["digits"],
+        "digits_images": ALL_IMAGES["digits"],
     }
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from pandas.io.formats.style import Styler
 
-from vaenotes.lab.summary import ALIVE_RATIO, Interval, median_interval
+from vaenotes.lab.summary import ALIVE_RATIO, Interval, median_interval, spread
 from vaenotes.report import tables
 from vaenotes.report.claims import predictions
 from vaenotes.report.results import FOLDER
@@ -95,11 +95,8 @@ def findings() -> dict[str, Interval]:
 
 def glued() -> dict[str, float]:
     """The same for the prose: units.NAME, with _low, _high and _n; and units.seeds."""
-    numbers: dict[str, float] = {"units.seeds": ends().seed.nunique()}
-    for name, interval in findings().items():
-        key = f"units.{name.replace('/', '_over_')}"
-        numbers[key], numbers[f"{key}_low"], numbers[f"{key}_high"], numbers[f"{key}_n"] = interval
-    return numbers
+    found = {name.replace("/", "_over_"): interval for name, interval in findings().items()}
+    return spread(found, "units.") | {"units.seeds": ends().seed.nunique()}
 
 
 def predictions_table() -> Styler:

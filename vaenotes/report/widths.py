@@ -16,7 +16,7 @@ from pandas.io.formats.style import Styler
 from vaenotes import trace
 from vaenotes.config import Config
 from vaenotes.lab import runs
-from vaenotes.lab.summary import Interval, alive, median_interval
+from vaenotes.lab.summary import Interval, alive, median_interval, spread
 from vaenotes.objective import Weights
 from vaenotes.report import tables
 from vaenotes.report.arms import ARMS, arm
@@ -105,12 +105,8 @@ def findings(found: Mapping[str, xr.Dataset]) -> dict[str, Interval]:
 
 
 def glued(found: Mapping[str, xr.Dataset]) -> dict[str, float]:
-    """The same for the prose: widths.NAME, with _low and _high."""
-    numbers = {}
-    for name, interval in findings(found).items():
-        key = f"widths.{name}"
-        numbers[key], numbers[f"{key}_low"], numbers[f"{key}_high"], _ = interval
-    return numbers
+    """The same for the prose: widths.NAME, with _low, _high and _n."""
+    return spread(findings(found), "widths.")
 
 
 def predictions_table(found: Mapping[str, xr.Dataset]) -> Styler:
