@@ -17,7 +17,7 @@ from vaenotes_book.pages import calls_in
 
 PAGES = sorted(path for path in BOOK.rglob("*.md") if "_build" not in path.parts)
 EXECUTED = [page for page in PAGES if "{code-cell}" in page.read_text()]
-LINES = {"theory": 320, "your_own_vae": 155, "extending": 85, "rerun": 30}
+LINES = {"theory": 320, "your_own_vae": 155, "rerun": 115}
 """Most lines of code of pages that teach code; of a story's page, 26. To be lowered, not raised."""
 LONGEST = {"theory": 38}
 """Most lines of one cell; elsewhere 24."""
@@ -77,7 +77,7 @@ def test_a_cell_that_makes_a_figure_calls_by_name_who_draws_it(page):
 
 
 def test_each_thing_of_your_own_is_a_cell():
-    sources = [cell.source for cell in cells_of(BOOK / "extending.md")]
+    sources = [cell.source for cell in cells_of(BOOK / "rerun.md")]
     for made in ('PRIORS["', 'DATASETS["', 'EXPERIMENTS["', "chapter = "):
         (cell,) = [source for source in sources if made in source]
         assert len(cell.splitlines()) > 5

@@ -116,7 +116,7 @@ def searched(context, address, quoted):
     seen.page.wait_for_selector("ul.search li a")
     seen.page.wait_for_selector(quoted)
     addresses = seen.page.locator("ul.search li a").evaluate_all("all => all.map(a => a.href)")
-    assert any("questions/bed_of_nails.html" in address for address in addresses)
+    assert any("hidden_talents.html" in address for address in addresses)
     assert not reader.console(seen) + reader.requests(seen)
     return seen.page
 
