@@ -46,6 +46,19 @@ glue("profile", page.settings.profile, display=False)
 The profile is {{glue:text}}`profile`.
 """
 
+STATUS = """\
+# Status
+
+{{ commit }} {{ hardware }} {{ parameters }}
+
+```{nb-exec-table}
+```
+
+{{ versions }}
+
+{{ soak }}
+"""
+
 LIBRARY = {
     "__init__.py": "",
     "errors.py": "class ParameterError(ValueError):\n    pass\n",
@@ -101,7 +114,7 @@ def with_parameters(text, values={}):
 
 class SmallBook:
     """A project of three pages: `page` is executed, `index` shows a value that it glues, and
-    `status` is the book's own. real: with the real library, not the stand-in."""
+    `status` shows what the extension tells. real: with the real library, not the stand-in."""
 
     def __init__(self, root: Path, real: bool = False) -> None:
         self.root = root
@@ -118,7 +131,7 @@ class SmallBook:
         )
         (book / "index.md").write_text("# Index\n\nIt is {glue:text}`page.md::answer:d`.\n")
         (book / "page.md").write_text(PAGE)
-        shutil.copy(BOOK / "status.md", book)
+        (book / "status.md").write_text(STATUS)
         if real:
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / "vaenotes", root / "vaenotes", ignore=ignored)

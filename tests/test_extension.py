@@ -11,7 +11,7 @@ import vaenotes
 from vaenotes_book import build
 from vaenotes_book.api import OUTER, as_rst, modules
 from vaenotes_book.facts import citation
-from vaenotes_book.pages import calls_in
+from vaenotes_book.pages import calls_in, readable
 
 
 def test_state_knows_the_library_its_data_every_package_and_the_data_file(tmp_path, monkeypatch):
@@ -68,6 +68,18 @@ def test_who_draws_is_read_off_a_cell():
     report.sliders.units(); lab.plots.ratios(x)"""
     calls = [("lab.plots", "ratios"), ("figures", "heat"), ("report.sliders", "units")]
     assert calls_in(source) == calls
+
+
+@pytest.mark.parametrize(
+    ("number", "printed"),
+    [
+        ("-0.00", "0.00"), ("+0.000", "0.000"), ("0.0e+00", "0.0"), ("-0%", "0%"),
+        ("2e-07", "2 × 10⁻⁷"), ("-1.5e+12", "−1.5 × 10¹²"), ("-0.15", "−0.15"), ("+4", "+4"),
+        ("7 of 9", "7 of 9"), ("up-to-date", "up-to-date"), ("nan", "nan"),
+    ],
+)  # fmt: skip
+def test_numbers_read_as_one_prints_them(number, printed):
+    assert readable(number) == printed
 
 
 def test_docstrings_are_prose_in_which_only_code_is_markup():

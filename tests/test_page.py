@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+import numpy as np
 import pytest
 from synthetic import FIRST, NONE, make_runs
 
@@ -22,6 +23,7 @@ from vaenotes.report.page import (
     check_parameters,
     numbers,
     read_parameters,
+    told,
     with_parameters,
 )
 from vaenotes.report.settings import Settings
@@ -110,7 +112,9 @@ def test_parameters_are_put_in_before_the_first_cell_and_prose_stays_as_it_is(pa
     tags = [cell.metadata.get("tags", []) for cell in after]
     assert [i for i, own in enumerate(tags) if "parameters" in own] == [first]
     assert values_of(after[first]) == asdict(Settings())
-    assert [(c.cell_type, c.source) for c in after[:first] + after[first + 1 :]] == [
+    asked = ast.literal_eval(after[first + 1].source.removeprefix("_asked = "))
+    assert "notes.matching" in asked and asked == sorted(set(asked))
+    assert [(c.cell_type, c.source) for c in after[:first] + after[first + 2 :]] == [
         (c.cell_type, c.source) for c in before
     ]
 
@@ -163,11 +167,27 @@ def test_a_misspelt_parameter_ends_papermill_with_one_line_and_without_training(
 # What it shows
 
 
-def test_a_page_says_what_differs_from_the_defaults():
-    assert "default parameters" in Page({})._repr_markdown_()
-    assert (
-        "profile = 'quick', seeds = 3;" in Page({"profile": "quick", "seeds": 3})._repr_markdown_()
-    )
+def test_a_page_says_what_differs_from_the_defaults_and_else_nothing(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    Page({})._ipython_display_()
+    Page({"profile": "quick", "seeds": 3})._ipython_display_()
+    (said,) = shown
+    assert "profile = 'quick', seeds = 3;" in said.data
+
+
+def test_a_page_glues_what_its_prose_asks_for_alone(monkeypatch):
+    glued = {}
+    monkeypatch.setattr("myst_nb.glue", lambda name, value, display: glued.update({name: value}))
+    Page({"_asked": ["b"]}).glue(a=1, b=np.float32(2))
+    Page({}).glue(c=3)
+    assert glued == {"b": 2.0, "c": 3} and type(glued["b"]) is float
+
+
+def test_a_share_of_few_replicas_is_told_as_a_count():
+    assert told(Interval(7 / 9, 0.4, 0.97, 9)) == "7 of 9"
+    assert told(Interval(np.nan, 0, 1, 0)) == "0 of 0"
+    assert told(Interval(0.775, 0.7, 0.9, 40)) == "78% of 40"
 
 
 def test_the_prose_may_ask_for_every_finding_and_what_became_of_every_arm():

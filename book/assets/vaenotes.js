@@ -13,6 +13,12 @@ document.addEventListener("toggle", () => dispatchEvent(new Event("resize")), tr
 // From file://, Sphinx's search may not fetch the pages that it found, to quote from them.
 if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 
+// What a word of the glossary means is shown at once, by the style, and to the keyboard too.
+const explain = () => document.querySelectorAll("a[title]:has(> .std-term)").forEach(word => {
+  word.dataset.meaning = word.ariaDescription = word.title;
+  word.removeAttribute("title");
+});
+
 // Films: one picture per position of a slider. Without a script its start alone is shown.
 const move = film => {
   const frames = [...film.querySelectorAll("img")];
@@ -40,6 +46,6 @@ const move = film => {
   show();
   film.querySelector(".film-controls").hidden = false;
 };
-const films = () => document.querySelectorAll(".film").forEach(move);
-if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", films);
-else films();
+const start = () => { explain(); document.querySelectorAll(".film").forEach(move); };
+if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
+else start();

@@ -1,15 +1,18 @@
 """A page of the book as a notebook: its parameters, its runs, and every number that it shows.
 
 A page's source holds no cell of parameters: `with_parameters` puts it in wherever a page is read,
-by papermill and by the build. Starting either stays quick: torch is imported by `Page` alone.
+by papermill and by the build, and with it the names of the numbers that the prose asks for.
+Starting either stays quick: torch is imported by `Page` alone.
 """
 
 from __future__ import annotations
 
+import re
 import shlex
 import warnings
 from ast import literal_eval
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -22,10 +25,15 @@ if TYPE_CHECKING:
 
     from vaenotes.config import Config
     from vaenotes.data.dataset import Dataset
+    from vaenotes.lab.summary import Interval
     from vaenotes.model import VAE
     from vaenotes.report.experiments import Outcome
 
 CELL = "```{code-cell}"
+ASKED = re.compile(r"\{glue:text\}`([^`:]+)")
+"""The name of a number that the prose asks for."""
+FEW = 20
+"""Below so many replicas a share of them is told as a count."""
 PLAIN = (bool, int, float, str, list, tuple, dict, type(None))  # what papermill passes on
 
 
@@ -34,34 +42,26 @@ class Page:
     runs, found or trained, and every finding, glued for the prose.
 
         page = Page(globals(), "means")
-        page                            # shows which parameters differ from the defaults
+        page                            # shows which parameters differ from the defaults, if any
         page.runs["notes"]              # xarray, over (replica, epoch, node, dim), by arm
         page.findings["notes.within"]   # an Interval
-
-    `glued`: the names of the numbers to glue, if not all: Jupyter loses messages that come by the
-    thousand, as those of all experiments would.
 
     Raises ParameterError, in one line, for a parameter that there is not or a value that is not
     allowed.
     """
 
-    def __init__(
-        self,
-        namespace: Mapping[str, Any],
-        *experiments: str,
-        glued: Collection[str] | None = None,
-    ):
+    def __init__(self, namespace: Mapping[str, Any], *experiments: str):
         from vaenotes.report.experiments import Outcome, experiment
         from vaenotes.report.figures import use_svg
 
         use_svg()
         self.settings = check_parameters(namespace)
+        self._asked = namespace.get("_asked")  # None where no page's source was read
         nothing = Outcome({}, {})
         self.outcome = experiment(self.settings, *experiments) if experiments else nothing
         self.runs, self.findings = self.outcome
         self.titled = self.outcome.titled
-        found = numbers(self.outcome)
-        self.glue(**{name: found[name] for name in (found if glued is None else glued)})
+        self.glue(**numbers(self.outcome))
 
     @property
     def shown(self) -> xr.Dataset:
@@ -94,28 +94,41 @@ class Page:
         return load_data(self.config)
 
     def glue(self, **values: Any) -> None:
-        """Make values available to the prose, by name, numbers as Python's own."""
+        """Make values available to the prose, by name, numbers as Python's own: those that it asks
+        for, as each is a message of its own, of which Jupyter loses some if they are thousands."""
         from myst_nb import glue
 
         for name, value in values.items():
+            if self._asked is not None and name not in self._asked:
+                continue
             if hasattr(value, "item"):  # numpy's, xarray's and torch's
                 value = value.item()
             glue(name, value, display=False)
 
-    def _repr_markdown_(self) -> str:
-        if not self.settings.changed:
-            return "*Computed with the default parameters.*"
-        return f"*Computed with {self.settings.changed}; the text describes the defaults.*"
+    def _ipython_display_(self) -> None:
+        from IPython.display import Markdown, display
+
+        if used := self.settings.changed:
+            display(Markdown(f"*Computed with {used}; the text describes the defaults.*"))
 
 
 def numbers(outcome: Outcome) -> dict[str, Any]:
     """All that the prose may ask of an outcome. Of a finding: its value by its name, its ends by
-    NAME_low and NAME_high, and the replicas behind it by NAME_n. Of an arm: ARM.count and
+    NAME_low and NAME_high, and the replicas behind it by NAME_n; if it is a share of replicas, in
+    words by NAME_told. Of a claim that it can judge: verdict.CLAIM. Of an arm: ARM.count and
     ARM.count_OUTCOME, replicas in all and of that outcome. Of the replica shown: shown_seed, and
     shown_images, of how many images the codes at the end are kept."""
+    from vaenotes.lab.measures import SHARE
     from vaenotes.lab.summary import counts, representative, spread
+    from vaenotes.report.claims import claims, measure_of, verdict
 
     found: dict[str, Any] = {**spread(outcome.findings)}
+    for name, finding in outcome.findings.items():
+        if measure_of(name).unit == SHARE:
+            found[f"{name}_told"] = told(finding)
+    for claim in claims():
+        with suppress(KeyError):  # of a claim whose arms this outcome does not have
+            found[f"verdict.{claim.id}"] = verdict(claim, outcome.findings)
     for name, runs in outcome.runs.items():
         found[f"{name}.count"] = runs.sizes["replica"]
         for kind, count in counts(runs).items():
@@ -127,9 +140,17 @@ def numbers(outcome: Outcome) -> dict[str, Any]:
     return found
 
 
+def told(share: Interval) -> str:
+    """A share of replicas in words: "7 of 9", or, of FEW or more, "78% of 90"."""
+    if share.replicas < FEW:
+        return f"{share.replicas and round(share.value * share.replicas)} of {share.replicas}"
+    return f"{share.value:.0%} of {share.replicas}"
+
+
 def with_parameters(text: str, values: Mapping[str, Any] = {}) -> str:
-    """A page's source with a cell that sets the parameters, to their defaults or to these values,
-    before its first cell; prose, which has none, as it is."""
+    """A page's source with two cells before its first: one that sets the parameters, to their
+    defaults or to these values, and one that names what the prose asks for. Prose, which has no
+    cell, as it is."""
     before, cell, after = text.partition(CELL)
     if not cell:
         return text
@@ -139,6 +160,8 @@ def with_parameters(text: str, values: Mapping[str, Any] = {}) -> str:
         for one in fields(Settings)
     ]
     fence = [f"{CELL} python3", ":tags: [parameters, remove-input]", "", *lines, "```", "", ""]
+    fence += [f"{CELL} python3", ":tags: [remove-cell]", ""]
+    fence += [f"_asked = {sorted(set(ASKED.findall(text)))}", "```", "", ""]
     return before + "\n".join(fence) + cell + after
 
 

@@ -44,14 +44,6 @@ QUOTED = {
     "cost.offset": ("precision", "offset_unused"),
 }
 """The costs that the prose quotes: benchmark, and how the row's name starts."""
-FRONT_PAGE = (
-    "notes.halved", "cheap.dims_used", "notes.matching", "regauged-notes.kl_jump",
-    "standard.posterior_variance_unused", "notes.posterior_variance_unused",
-    "notes.knockout_unused", "notes.knockout_used", "notes.ratio_unused", "notes.ratio_used",
-    "notes.agree", "per_node_no_edges.agree", "swapped-notes.mirrored", "notes.spread_ratio",
-    "factors_per_node.spread_ratio", "notes.decided", "notes.shuffle_cost", "shown_seed",
-)  # fmt: skip
-"""What the front page quotes of an outcome."""
 
 
 def notes_figures() -> dict[str, float]:
@@ -173,11 +165,10 @@ def regauged(runs: xr.Dataset, twins: xr.Dataset) -> dict[str, float]:
     return {"regauged.factor": float(np.exp(apart.where(alive(last)).median()))}
 
 
-def verdicts(findings: Findings) -> dict[str, int | str]:
+def verdicts(findings: Findings) -> dict[str, int]:
     """How many claims there are, how many there are of each verdict, how many have a rule that was
-    changed, and another verdict by their first; and of each the verdict, as verdict.CLAIM."""
-    each = {f"verdict.{claim.id}": verdict(claim, findings) for claim in claims()}
-    found = Counter(each.values())
+    changed, and another verdict by their first."""
+    found = Counter(verdict(claim, findings) for claim in claims())
     kinds = {name.replace(" ", "_"): found[name] for name in (*VERDICTS, OPEN)}
     changed = [claim for claim in claims() if claim.first_rules]
     moved = [c for c in changed if verdict(c, findings) != first_verdict(c, findings)]
@@ -186,7 +177,6 @@ def verdicts(findings: Findings) -> dict[str, int | str]:
         "rules_changed": len(changed),
         "moved": len(moved),
         **kinds,
-        **each,
     }
 
 

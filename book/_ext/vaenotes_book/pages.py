@@ -90,6 +90,57 @@ def _add_sources(build: Build, app: Sphinx, doctree: nodes.document, name: str) 
         caption += nodes.raw("", f" {note}", format="html")
 
 
+# How numbers and words read
+
+POWER = re.compile(r"([+-]?[\d.]+)e([+-])0*(\d+)")
+RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+
+
+def readable(number: str) -> str:
+    """A formatted number as one prints it: no sign before a zero, 2 × 10⁻⁷ and no 2e-07, and a
+    minus as long as a plus. Any other text as it is."""
+    try:
+        value = float(number.removesuffix("%"))
+    except ValueError:
+        return number
+    if value == 0:
+        number = number.lstrip("+-").partition("e")[0]
+    elif power := POWER.fullmatch(number):
+        sign = power[2].removeprefix("+")
+        number = f"{power[1]} × 10{f'{sign}{power[3]}'.translate(RAISED)}"
+    return number.replace("-", "\N{MINUS SIGN}")
+
+
+def _write_readably(app: Sphinx, doctree: nodes.document, name: str) -> None:
+    for inline in doctree.findall(nodes.inline):
+        if "pasted-text" in inline["classes"]:
+            inline.children = [nodes.Text(readable(inline.astext()))]
+
+
+def _explain(meanings: dict[str, str], app: Sphinx, doctree: nodes.document, name: str) -> None:
+    """A word of the glossary says what it means where it is read, without a click. `meanings`:
+    filled at the first page."""
+    if not meanings:
+        meanings |= _glossary(app.env)
+    for link in doctree.findall(nodes.reference):
+        if any("std-term" in inline["classes"] for inline in link.findall(nodes.inline)):
+            anchor = link.get("refid") or link["refuri"].rpartition("#")[2]
+            link["reftitle"] = meanings[anchor]
+
+
+def _glossary(env: BuildEnvironment) -> dict[str, str]:
+    """The first paragraph of every definition as plain text, by the anchors of its terms."""
+    found = {}
+    objects = env.get_domain("std").get_objects()
+    for page in {docname for _, _, kind, docname, _, _ in objects if kind == "term"}:
+        for item in env.get_doctree(page).findall(nodes.definition_list_item):
+            text = " ".join(
+                item.next_node(nodes.definition).next_node(nodes.paragraph).astext().split()
+            )
+            found |= {anchor: text for term in item.findall(nodes.term) for anchor in term["ids"]}
+    return found
+
+
 # Every executed page as a notebook
 
 GLUED = re.compile(r"\{glue:text\}`(?:([^`]+?)::)?([^`:]+):?([^`]*)`")
@@ -103,7 +154,7 @@ def with_numbers(text: str, env: BuildEnvironment, name: str) -> str:
         page, key, form = role.groups()
         home = env.path2doc(env.relfn2path(page, name)[1]) if page else name
         glued = read_glue_cache(env.mystnb_config.output_folder, home).get(key)
-        return format_plain_text(glued["data"]["text/plain"], form) if glued else role[0]
+        return readable(format_plain_text(glued["data"]["text/plain"], form)) if glued else role[0]
 
     return GLUED.sub(number, text)
 
@@ -112,12 +163,13 @@ def _offer(
     build: Build, app: Sphinx, name: str, template: str, context: dict[str, Any], doctree: Any
 ) -> None:
     """Put the notebook where the theme's download button looks, without what is of no use there:
-    warnings, glued values, and where lines stood."""
+    warnings, glued values and their names, and where lines stood."""
     if name not in build.notebooks:
         return
     notebook = build.notebooks[name]
     kept = {key: notebook.metadata[key] for key in ("kernelspec", "language_info")}
     notebook.metadata = nbformat.from_dict(kept)
+    notebook.cells = [one for one in notebook.cells if not one.source.startswith("_asked = ")]
     for cell in notebook.cells:
         if cell.cell_type == "code":
             extract_glue_data_cell(cell)  # takes them out
@@ -133,4 +185,6 @@ def _offer(
 def setup(app: Sphinx, build: Build) -> None:
     app.connect("config-inited", partial(_tell, build))
     app.connect("doctree-resolved", partial(_add_sources, build))
+    app.connect("doctree-resolved", _write_readably)
+    app.connect("doctree-resolved", partial(_explain, {}))
     app.connect("html-page-context", partial(_offer, build))
