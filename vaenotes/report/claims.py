@@ -40,7 +40,6 @@ class Claim(NamedTuple):
     answer: str
     effect: str
     page: str
-    anchor: str
     rules: Mapping[str, Sequence[str]]
     end_state: bool = False
     first: str = ""

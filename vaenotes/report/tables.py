@@ -78,10 +78,9 @@ def claims_table(here: Findings, other: Mapping[str, Findings], page: str | None
     for claim in claims():
         if page not in (None, claim.page):
             continue
-        link = claim.id if page else f'<a href="{claim.page}.html#{claim.anchor}">{claim.id}</a>'
+        link = claim.id if page else f'<a href="{claim.page}.html">{claim.id}</a>'
         now, then = verdict(claim, here), first_verdict(claim, here)
-        up = "../" * (page or "").count("/")
-        rule = f'<a href="{up}{RULES}{claim.id}">rule</a>'
+        rule = f'<a href="{RULES}{claim.id}">rule</a>'
         if now != then:
             rule += f"; at first: {then}"
         row = {
