@@ -169,7 +169,7 @@ def test_without_findings_every_claim_of_the_notes_is_open_and_without_arms_not_
 
 
 def test_verdicts_are_tried_in_order():
-    claim = Claim("X", "", "", "a.b", "", "", {"refuted": ["a.b > 1"], "reproduced": ["a.b > 0"]})
+    claim = Claim("X", "", "", "a.b", "", {"refuted": ["a.b > 1"], "reproduced": ["a.b > 0"]})
     assert verdict(claim, {"a.b": Interval(2, 1.5, 3, 8)}) == "refuted"
     assert verdict(claim, {"a.b": Interval(1, 0.5, 1.5, 8)}) == "reproduced"
 
