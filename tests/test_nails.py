@@ -6,6 +6,7 @@ import torch
 from scipy.special import erf
 from torch import Tensor
 
+from vaenotes.config import Config
 from vaenotes.data.dataset import Dataset
 from vaenotes.data.load import load, load_split
 from vaenotes.data.sprites import render
@@ -196,3 +197,15 @@ def test_confusions_show_an_image_and_what_it_was_taken_for():
         _, z = nails.probe(model, corners)
         logits = z[wrong[column]].numpy().ravel()
         np.testing.assert_allclose(decoded.ravel(), 1 / (1 + np.exp(-logits)), rtol=1e-4)
+
+
+def test_a_bed_is_kept_in_the_store_for_the_other_pages(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAENOTES_STORE", str(tmp_path))
+    config = Config(data="digits", size=8, images=64, hidden=4, batch=64, epochs=1)
+    first = nails.bed_of.__wrapped__(config)
+    monkeypatch.setattr(nails, "bed", None)  # what is found again is not measured again
+    again = nails.bed_of.__wrapped__(config)
+    assert first.identical(again) and again["node"].dtype.kind == "U"
+    monkeypatch.setattr(nails, "code_of", lambda path: "other code")
+    with pytest.raises(TypeError):
+        nails.bed_of.__wrapped__(config)

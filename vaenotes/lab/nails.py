@@ -10,11 +10,13 @@ picture could tell them apart.
 """
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,9 +30,11 @@ from vaenotes.data.dataset import Dataset, pixels
 from vaenotes.data.load import load
 from vaenotes.data.sprites import GRID, LARGE
 from vaenotes.kl import Diagonal, sample
+from vaenotes.lab import quantities
 from vaenotes.lab.measures import Measure
 from vaenotes.lab.quantities import squared_distances
-from vaenotes.lab.runs import load_data, load_model
+from vaenotes.lab.runs import load_data, load_model, store_key
+from vaenotes.lab.store import Store, code_of, key
 from vaenotes.lab.summary import Interval, median_interval
 from vaenotes.model import VAE
 from vaenotes.objective import reconstruction_nats
@@ -40,6 +44,7 @@ PROBES = 512  # images whose samples are looked up; all, if there are fewer
 REPLICAS = 6  # of an arm, the first
 BLOCK = 8192  # images at a time
 DRAWN = ("sprites", "grey_sprites", "paired_sprites")  # at will, as from dSprites' file
+COORDS = ["count", "node"]
 SEED = 20_232  # of the probes' noise, and of strangers
 COLOURS = ("#000000", "#CC79A7", "#009E73")  # of arms
 
@@ -73,8 +78,20 @@ def beds(configs: Sequence[Config]) -> xr.Dataset:
 
 @lru_cache(maxsize=64)
 def bed_of(config: Config) -> xr.Dataset:
-    """`bed` of one replica, trained first if the store does not hold it."""
-    return bed(load_model(config), pictures(config))
+    """`bed` of one replica, trained first if the store does not hold it; it is kept there too, for
+    the other pages, as long as this code and the replica's are the same."""
+    store, replica = Store(), store_key(config)
+    behind = [code_of(Path(str(module.__file__))) for module in (sys.modules[__name__], quantities)]
+    asked = None if replica is None else key({"bed of": replica, "code": behind})
+    if asked and (kept := store.load(asked)):
+        parts = {name: (kept.meta[name], array) for name, array in kept.arrays.items()}
+        return xr.Dataset(parts).set_coords(COORDS)
+    found = bed(load_model(config), pictures(config))
+    if asked:
+        parts = {**found.data_vars, **found.coords}
+        arrays = {str(name): part.values for name, part in parts.items()}
+        store.save(asked, arrays, {str(name): list(part.dims) for name, part in parts.items()})
+    return found
 
 
 def pictures(config: Config) -> Dataset:
@@ -187,7 +204,7 @@ def bed(model: VAE, dataset: Dataset) -> xr.Dataset:
                 "confused_factors": ("node", factor / any_factor),
                 "confused_cost": _over(np.mean, (from_sample - from_mean).numpy()[confused]),
             },
-            coords={"count": upto, "node": list(dataset.factor_names)},
+            coords=dict(zip(COORDS, (upto, list(dataset.factor_names)), strict=True)),
         )
     return found if np.isfinite(mean).all() else found * np.nan
 

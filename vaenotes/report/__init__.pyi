@@ -1,5 +1,6 @@
 from . import claims as claims
 from . import figures as figures
+from . import front as front
 from . import known as known
 from . import law_figures as law_figures
 from . import laws as laws

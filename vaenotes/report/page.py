@@ -71,6 +71,14 @@ class Page:
         runs = self.runs["notes"]
         return runs.isel(replica=[representative(runs)])
 
+    @property
+    def used_dim(self) -> int:
+        """Of that replica the dim, from 1, that its first node uses most."""
+        from vaenotes.lab.summary import most_and_least_used
+
+        most, _ = most_and_least_used(self.shown.isel(replica=0))
+        return int(most[0]) + 1
+
     @cached_property
     def config(self) -> Config:
         """The configuration of that replica."""

@@ -70,21 +70,46 @@ def text(interval: Interval | None) -> str:
     return f"{value:.3g} ({low:.3g}\u00a0to\u00a0{high:.3g}), n\u00a0=\u00a0{replicas}"
 
 
-def claims_table(here: Findings, other: Mapping[str, Findings], page: str | None = None) -> Styler:
-    """The ledger: claim, verdict with a link to its rule (and the verdict by the first rule, where
-    it is another), effect, and the verdicts of `other` runs by column title. The rows that are told
-    at length on `page`; or all of them, with links."""
+def ledger(here: Findings, other: Mapping[str, Findings]) -> Styler:
+    """Every claim on a line: its page, what the notes say, the verdict with a link to its rule,
+    the effect behind it, and the verdicts of `other` runs by column title."""
     elsewhere, rows = verdicts(other), []
     for claim in claims():
-        if page not in (None, claim.page):
+        kind = verdict(claim, here)
+        row = {
+            "": f'<a href="{claim.page}.html">{claim.id}</a>',
+            "the notes": claim.statement,
+            "small system": f'<a href="{RULES}{claim.id}">{_coloured(kind)}</a>',
+            "effect": _value(here[claim.effect]),
+        }
+        rows.append(row | {title: _coloured(of) for title, of in elsewhere[claim.id].items()})
+    table = styled(pd.DataFrame(rows))
+    return table.set_table_attributes('class="dataframe ledger"')
+
+
+def _coloured(kind: str) -> str:
+    return f'<span class="verdict {kind.split()[-1]}">{kind.removeprefix("reproduced up ")}</span>'
+
+
+def _value(interval: Interval) -> str:
+    value, low, high, _ = interval
+    return f"{value:.2g} ({low:.2g} to {high:.2g})"
+
+
+def claims_table(here: Findings, other: Mapping[str, Findings], page: str) -> Styler:
+    """The claims that are told at length on `page`: verdict with a link to its rule (and the
+    verdict by the first rule, where it is another), effect, and the verdicts of `other` runs by
+    column title."""
+    elsewhere, rows = verdicts(other), []
+    for claim in claims():
+        if claim.page != page:
             continue
-        link = claim.id if page else f'<a href="{claim.page}.html">{claim.id}</a>'
         now, then = verdict(claim, here), first_verdict(claim, here)
         rule = f'<a href="{RULES}{claim.id}">rule</a>'
         if now != then:
             rule += f"; at first: {then}"
         row = {
-            "claim": link,
+            "claim": claim.id,
             "the notes, and what we find": stacked(claim.statement, claim.answer),
             "verdict": stacked(f"<b>{now}</b>", rule),
             "effect, 95% interval": _effect(claim.effect, here),

@@ -57,7 +57,7 @@ def _tell(build: Build, app: Sphinx, config: Config) -> None:
 # The source of every figure
 
 CALL = re.compile(
-    r"(?<![\w.])((?:lab|report)\.(?:plots|pictures|nails|figures|law_figures|sliders|units|widths)"
+    r"(?<![\w.])((?:lab|report)\.(?:plots|pictures|nails|figures|front|law_figures|sliders|units|widths)"
     r"|figures)\.(\w+)\("
 )
 """Who draws in a cell; `figures` alone are those of a diagnosis."""
