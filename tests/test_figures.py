@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from synthetic import FIRST, NONE, make_runs
 
 from vaenotes.lab.summary import Interval
-from vaenotes.report import claims, figures
+from vaenotes.report import claims, figures, front
 from vaenotes.theory import lag_share
 
 
@@ -18,6 +18,31 @@ from vaenotes.theory import lag_share
 def nothing_stays_open():
     yield
     assert plt.get_fignums() == []
+
+
+def test_the_finding_has_both_dims_in_two_panels_and_all_replicas_in_the_third():
+    runs = make_runs([FIRST, NONE, FIRST])
+    variance, ratio, lost = front.finding(runs, runs.isel(replica=[0]), "x").axes
+    for ax in (variance, ratio):
+        assert [line.get_linestyle() for line in ax.lines] == ["-", "--"]
+    assert {text.get_text() for text in ratio.texts} == {"in use", "not in use"}
+    np.testing.assert_allclose(ratio.lines[0].get_ydata(), runs.ratio[0].sel(node="x", dim=1))
+    used, unused = (spots.get_offsets()[:, 1] for spots in lost.collections)
+    assert used[[0, 2]].tolist() == [5, 5] and unused.tolist() == [0, 0, 0]
+    assert [text.get_text() for text in lost.texts] == ["5.0", "0.0"]
+
+
+def test_small_curves_are_medians_of_the_dims_that_they_name():
+    runs = make_runs([FIRST, FIRST, NONE])
+    (moment,) = front.second_moment(runs).axes
+    prior, codes = (line.get_ydata() for line in moment.lines)
+    np.testing.assert_allclose(prior, 1.2)
+    np.testing.assert_allclose(codes[5:], 1.2, atol=0.03)
+    (fall,) = front.unused_variance(runs, make_runs([NONE])).axes
+    for line in fall.lines:
+        np.testing.assert_allclose(line.get_ydata(), 2.0 ** -np.arange(21))
+    (spread,) = front.spreads(runs).axes
+    assert spread.lines[1].get_ydata()[-1] == pytest.approx(0.12)
 
 
 def test_lag_shows_the_formula_and_every_rate():

@@ -18,19 +18,32 @@ FOUND = dict.fromkeys(MADE, HALF) | AT_REST
 
 
 def test_the_ledger_has_every_claim_with_its_verdict_here_and_elsewhere_and_its_effect():
-    table = tables.claims_table(FOUND, {"there": FOUND, "nowhere": {}}).data
-    assert set(table["nowhere"]) == {"not run"}
+    table = tables.ledger(FOUND, {"there": FOUND, "nowhere": {}}).data
+    assert all("not run" in cell for cell in table["nowhere"])
     for (_, row), claim in zip(table.iterrows(), claims(), strict=True):
-        assert row["claim"] == f'<a href="{claim.page}.html">{claim.id}</a>'
-        now, then = verdict(claim, FOUND), first_verdict(claim, FOUND)
-        assert row["verdict"].startswith(f"<b>{row['there']}</b>") and row["there"] == now
-        assert f'href="predictions.html#rule-{claim.id}"' in row["verdict"]
-        assert row["verdict"].endswith(f"at first: {then}</small>") == (now != then)
-        assert row["effect, 95% interval"].startswith(TEXT)
-        of_units = claim.effect.endswith(("std_used", "variance_unused", "mean_unused", "reach"))
-        assert ("matter of units" in row["effect, 95% interval"]) == of_units
-    chapter = tables.claims_table(FOUND, {}, "means").data
-    assert chapter["claim"].tolist() == [claim.id for claim in claims() if claim.page == "means"]
+        assert row[""] == f'<a href="{claim.page}.html">{claim.id}</a>'
+        assert row["the notes"] == claim.statement and row["effect"] == "0.5 (0.25 to 0.75)"
+        kind = verdict(claim, FOUND)
+        assert f'class="verdict {kind.split()[-1]}"' in row["there"]
+        assert row["there"].endswith(f">{kind.removeprefix('reproduced up ')}</span>")
+        link = f'<a href="predictions.html#rule-{claim.id}">'
+        assert row["small system"] == f"{link}{row['there']}</a>"
+
+
+def test_a_chapter_has_its_claims_with_verdict_rule_and_effect():
+    for page in {claim.page for claim in claims()}:
+        table = tables.claims_table(FOUND, {"there": FOUND}, page).data
+        told = [claim for claim in claims() if claim.page == page]
+        for (_, row), claim in zip(table.iterrows(), told, strict=True):
+            now, then = verdict(claim, FOUND), first_verdict(claim, FOUND)
+            assert row["claim"] == claim.id and row["there"] == now
+            assert row["verdict"].startswith(f"<b>{now}</b>")
+            assert f'href="predictions.html#rule-{claim.id}"' in row["verdict"]
+            assert row["verdict"].endswith(f"at first: {then}</small>") == (now != then)
+            assert row["effect, 95% interval"].startswith(TEXT)
+            ends = ("std_used", "variance_unused", "mean_unused", "reach")
+            of_units = claim.effect.endswith(ends)
+            assert ("matter of units" in row["effect, 95% interval"]) == of_units
 
 
 def test_predictions_stand_beside_what_came_of_them():

@@ -88,9 +88,9 @@ def bed_of(config: Config) -> xr.Dataset:
         return xr.Dataset(parts).set_coords(COORDS)
     found = bed(load_model(config), pictures(config))
     if asked:
-        parts = {**found.data_vars, **found.coords}
-        arrays = {str(name): part.values for name, part in parts.items()}
-        store.save(asked, arrays, {str(name): list(part.dims) for name, part in parts.items()})
+        every = found.reset_coords().data_vars
+        arrays = {str(name): part.values for name, part in every.items()}
+        store.save(asked, arrays, {str(name): list(part.dims) for name, part in every.items()})
     return found
 
 

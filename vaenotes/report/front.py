@@ -60,7 +60,7 @@ def second_moment(runs: xr.Dataset) -> Figure:
     codes = runs.posterior_spread**2 + runs.posterior_variance
     lines = {"prior std": (runs.prior_variance, "prior", "-"),
              "spread of codes": (codes, "posterior", ":")}  # fmt: skip
-    return _curves({label: (np.sqrt(_median(values, alive(runs))), COLOURS[side], style)
+    return _curves({label: (_median(values, alive(runs)) ** 0.5, COLOURS[side], style)
                     for label, (values, side, style) in lines.items()}, "std (z)")  # fmt: skip
 
 
