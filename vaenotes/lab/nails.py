@@ -88,7 +88,7 @@ def bed_of(config: Config) -> xr.Dataset:
         return xr.Dataset(parts).set_coords(COORDS)
     found = bed(load_model(config), pictures(config))
     if asked:
-        every = found.reset_coords().data_vars
+        every = found.variables
         arrays = {str(name): part.values for name, part in every.items()}
         store.save(asked, arrays, {str(name): list(part.dims) for name, part in every.items()})
     return found
