@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 from synthetic import BOTH, CROSSED, FIRST, NONE, SECOND, make_runs
 
 from vaenotes.lab import plots, summary
-from vaenotes.style import COLOURS
+from vaenotes.style import COLOURS, greyed
 
 
 @pytest.fixture(scope="module")
@@ -17,47 +18,64 @@ def arms():
     return {"one": make_runs([FIRST, SECOND, FIRST]), "none": make_runs([NONE, NONE])}
 
 
-def drawn(ax):
-    return {line.get_color(): line for line in ax.lines if len(line.get_xdata()) > 2}
-
-
 def dots(ax):
     return [len(found.get_offsets()) for found in ax.collections]
 
 
-def test_over_epochs_draws_what_it_is_given(runs):
+def curves(ax):
+    """Lines over epochs, by colour and whether they are dashed."""
+    return [
+        (line.get_color(), line.get_linestyle(), line.get_ydata())
+        for line in ax.lines
+        if len(line.get_xdata()) > 2
+    ]
+
+
+def test_over_epochs_has_a_panel_by_use_and_a_line_by_node(runs):
     names = ["prior_variance", "posterior_variance"]
-    figure = plots.over_epochs(runs.isel(replica=[0]), names, "variance")
-    assert len(figure.axes) == 4  # two nodes, two dims
-    lines = drawn(figure.axes[0])
-    for name in names:
-        line = lines[COLOURS[name.split("_")[0]]]
-        np.testing.assert_allclose(line.get_ydata(), runs[name].isel(replica=0, node=0, dim=0))
-        assert line.get_linestyle() == "-"
-    assert drawn(figure.axes[2])[COLOURS["prior"]].get_linestyle() == "--"  # not in use
-    several = plots.over_epochs(summary.weaker_first(runs), names, "variance").axes[2]
-    np.testing.assert_allclose(drawn(several)[COLOURS["prior"]].get_ydata(), 1.44)
+    one = make_runs([CROSSED])  # the first node uses its first dim, the second its second
+    less, more = plots.over_epochs(one, names, "variance").axes
+    assert [ax.get_title("left") for ax in (less, more)] == [
+        "less used dim of each node", "more used dim of each node"
+    ]  # fmt: skip
+    assert len(curves(less)) == len(curves(more)) == 4
+    for colour, style, values in curves(more):
+        side = next(side for side, own in COLOURS.items() if own == colour)
+        np.testing.assert_allclose(values, one[f"{side}_variance"].isel(replica=0, node=0, dim=0))
+        assert style == "-"
+    assert {(colour, style) for colour, style, _ in curves(less)} == {
+        (greyed(colour), "--") for colour in COLOURS.values()
+    }
+    several = plots.over_epochs(runs, names, "variance", reference=0.5, scale="linear").axes[1]
+    np.testing.assert_allclose(curves(several)[0][2], 1.44)
+    assert len(several.collections) == 2 and several.get_yscale() == "linear"
+    assert [0.5, 0.5] in [list(line.get_ydata()) for line in several.lines]
+    triple = xr.concat([one, one.isel(dim=[0]).assign_coords(dim=[3])], "dim")
+    assert len(plots.over_epochs(triple, names, "variance").axes) == 4  # one stays empty
 
 
 def test_means_are_drawn_between_their_extremes(runs):
     figure = plots.means_over_epochs(runs.isel(replica=[0]))
-    assert len(figure.axes) == 4
-    ends = {round(float(line.get_ydata()[0]), 6) for line in figure.axes[0].lines}
+    shape, _, x, _ = figure.axes
+    assert (shape.get_ylabel(), x.get_ylabel()) == ("shape", "x")
+    ends = {round(float(line.get_ydata()[0]), 6) for line in shape.lines}
     assert ends == {-4, 0, 4, -0.4, 0.4}
+    styles = [{line.get_linestyle() for line in ax.lines[::3]} for ax in figure.axes[:2]]
+    assert styles == [{"--"}, {"-"}]
 
 
 def test_a_replica_stands_beside_its_twin():
     runs, twin = make_runs([FIRST]), make_runs([SECOND])
     figure = plots.beside_twin(runs, twin, "x")
     assert [len(ax.lines) for ax in figure.axes] == [4, 4, 4]
-    ends = {line.get_linestyle(): line.get_ydata()[-1] for line in figure.axes[2].lines[:2]}
-    assert ends == {"-": 3, "--": 0.25}  # the KL of the first dim
+    ends = {line.get_linewidth(): line.get_ydata()[-1] for line in figure.axes[2].lines[::2]}
+    assert ends == {1.4: 3, 5: 0.25}  # the KL of the first dim
 
 
 def test_outcomes_fill_the_marks_of_dims_in_use(runs):
     ax = plots.outcomes(runs).axes[0]
     filled = [tuple(c) != (1, 1, 1, 1) for s in ax.collections for c in s.get_facecolor()]
-    assert sum(filled) == int(summary.alive(runs).sum())
+    assert sum(filled[: 4 * 2 * 2]) == int(summary.alive(runs).sum())
 
 
 def test_kl_parts_stack_to_the_kl(runs):
@@ -81,7 +99,11 @@ def test_by_arm_has_a_panel_per_measure_a_row_per_arm_and_a_dot_per_replica():
 def test_by_use_has_dims_in_use_above_the_others():
     (ax,) = plots.by_use(["ratio"], {"arm": make_runs([FIRST, FIRST])}).axes
     rows = [label.get_text() for label in ax.get_yticklabels()]
-    assert rows == ["arm, in use", "arm, not in use"] and "in use" not in ax.get_xlabel()
+    assert rows == ["arm"] and "in use" not in ax.get_xlabel()
+    faces = [found.get_facecolor()[0, :3].tolist() for found in ax.collections]
+    assert faces == [[0, 0, 0], [1, 1, 1]]  # the others are hollow
+    places = [float(np.mean(found.get_offsets()[:, 1])) for found in ax.collections]
+    assert places[0] < 0 < places[1]
     ends = [float(found.get_offsets()[0][0]) for found in ax.collections]
     assert ends == pytest.approx([2.0**-10 / 1.2, 1])
 
@@ -101,8 +123,8 @@ def test_ratios_show_every_dim_of_every_replica():
 
 def test_nails_are_two_standard_deviations_of_each_image_after_an_epoch():
     runs = make_runs([CROSSED])
-    used, unused = plots.nails(runs, ["shape", "x"], epoch=10).axes
-    first, _ = plots.nails(runs, ["shape", "x"], epoch=0).axes
+    unused, used = plots.nails(runs, ["shape", "x"], epoch=10).axes
+    _, first = plots.nails(runs, ["shape", "x"], epoch=0).axes
     assert first.get_xlim() == used.get_xlim() and first.get_ylim() == used.get_ylim()
     for nail in first.patches:  # none is cut
         left, right = first.get_xlim()
@@ -114,6 +136,9 @@ def test_nails_are_two_standard_deviations_of_each_image_after_an_epoch():
     assert nails[3].width == pytest.approx(4 * 2.0**-5)
     assert prior.width == pytest.approx(4 * 1.2)
     assert unused.patches[-1].width == pytest.approx(4 * 2.0**-4)  # follows two epochs late
+    assert (prior.get_linestyle(), unused.patches[-1].get_linestyle()) != (
+        prior.get_linestyle(),
+    ) * 2
 
 
 def test_nails_of_a_replica_that_was_never_finite_say_so():

@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from IPython.core.getipython import get_ipython
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
@@ -18,7 +19,7 @@ from matplotlib.patches import Patch
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from vaenotes.diagnosis.status import ALIVE_NATS
-from vaenotes.lab.summary import Interval
+from vaenotes.lab.summary import Interval, alive
 from vaenotes.report import results
 from vaenotes.report.claims import NOT_RUN, OPEN, OUTCOMES, Findings, Prediction, judged
 from vaenotes.report.results import (
@@ -30,7 +31,7 @@ from vaenotes.report.results import (
     notes_bands,
     shown_node,
 )
-from vaenotes.style import COLOURS, figure
+from vaenotes.style import COLOURS, WIDTH, figure, line
 from vaenotes.theory import lag_share
 
 COLOUR_OF = dict(zip(OUTCOMES, ("#009E73", "#CC79A7", "#888888"), strict=True))
@@ -232,35 +233,48 @@ def against(
 
 @figure
 def notes_figure(runs: xr.Dataset, what: str) -> Figure:
-    """The notes' figure of one replica: a row per dim, posterior and prior side by side; the notes'
-    own curves on top, dashed between 7 and 93 %, dotted at the extremes, if it has the node that
-    they show. `what`: "std" or "mean"."""
+    """The notes' figure of one replica: a row per dim of the node that they show, the one given up
+    on top, posterior and prior side by side; the median and bands between quantiles of all draws of
+    an epoch, greyed where the dim is not in use. In black the notes' own curves, if it has their
+    node: at 7 and 93 % and, thinner, at the extremes. `what`: "std" or "mean"."""
     shown, theirs = bands(runs, what), notes_bands(what)
-    has_node = FIGURES[what][1] in runs.node.values
-    drawn = Figure(figsize=(7.2, 4.2))
-    axes = drawn.subplots(2, 2, sharex=True)
-    for place, row in enumerate(axes):
-        for ax, side in zip(row, COLOURS, strict=True):
-            name = NAMES[what, side]
-            _bands(ax, shown[name].isel(place=place), COLOURS[side])
-            curves = theirs[name].isel(place=place).dropna("epoch")
-            for level, style in zip(READ.values(), (":", "--", "--", ":"), strict=True):
-                if has_node:
-                    line = curves.sel(quantile=level)
-                    ax.plot(line.epoch, line, color="black", ls=style, lw=0.9)
-            ax.set_title(f"{side} {what}, {('dim given up', 'other dim')[place]}", loc="left")
+    node = shown_node(runs, what)
+    one = runs.isel(replica=[0]).sel(node=[node])
+    used = np.sort(alive(one).values.ravel())  # a dim that is given up comes first
+    has_node = FIGURES[what][1] == node
+    drawn = Figure(figsize=(WIDTH, 4.6))
+    axes = drawn.subplots(2, 2, sharex=True, sharey="all" if what == "std" else "row")
+    for (place, column), ax in np.ndenumerate(axes):
+        side = list(COLOURS)[column]
+        style = line(used[place], COLOURS[side])
+        _bands(ax, shown[NAMES[what, side]].isel(place=place), style)
+        curves = theirs[NAMES[what, side]].isel(place=place).dropna("epoch")
+        for level, width in zip(READ.values(), (0.5, 1.1, 1.1, 0.5), strict=True):
+            if has_node:
+                own = curves.sel(quantile=level)
+                ax.plot(own.epoch, own, color="black", lw=width)
+        ax.set_title(f"{side}, {('dim given up', 'other dim')[place]}", color=COLOURS[side])
+    for ax in axes[:, 0]:
+        ax.set_ylabel(f"{what} (z)")
     for ax in axes[-1]:
         ax.set_xlabel("epoch, from 0 as in the notes")
+    handles: list[Artist] = [Patch(color="#BBBBBB", label="here: median and bands")]
+    if not used.all():
+        handles.append(Line2D([], [], **line(False), label="dim not in use"))
+    if has_node:
+        handles.append(Line2D([], [], color="black", lw=1.1, label="the notes’ own curves"))
+    drawn.legend(handles=handles, loc="outside lower center", ncols=3)
     return drawn
 
 
-def _bands(ax: Axes, values: xr.DataArray, colour: str) -> None:
+def _bands(ax: Axes, values: xr.DataArray, style: Mapping[str, Any]) -> None:
     """Nested bands from the extremes inwards, and the median: values (epoch, quantile)."""
     levels = values["quantile"].values
     for outer in range(len(levels) // 2):
         low, high = values.isel(quantile=outer), values.isel(quantile=-1 - outer)
-        ax.fill_between(values.epoch, low, high, color=colour, alpha=0.12 + 0.08 * outer, lw=0)
-    ax.plot(values.epoch, values.isel(quantile=len(levels) // 2), color=colour, lw=1.2)
+        alpha = 0.15 + 0.1 * outer
+        ax.fill_between(values.epoch, low, high, color=style["color"], alpha=alpha, lw=0)
+    ax.plot(values.epoch, values.isel(quantile=len(levels) // 2), lw=1.4, **style)
 
 
 @figure
