@@ -163,8 +163,10 @@ class Build:
     def _remove_old_pages(self, app: Sphinx, env: BuildEnvironment) -> None:
         """As the new ones are about to be written: so old and new are never mixed, and none is
         left of what is no longer in the book."""
-        rmtree(app.outdir)
-        Path(app.outdir).mkdir()
+        for old in Path(app.outdir).iterdir():
+            if old == Path(app.doctreedir):  # of this build: `sphinx-build` has it in there
+                continue
+            rmtree(old) if old.is_dir() else old.unlink()
 
     def _check_end(self, app: Sphinx, error: Exception | None) -> None:
         if error is None:

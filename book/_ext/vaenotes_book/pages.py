@@ -157,7 +157,7 @@ def _glossary(env: BuildEnvironment) -> dict[str, str]:
 
 # What search engines and link previews are told of a page
 
-SENTENCE = re.compile(r".*?[.?!](?=\s|$)")
+SENTENCE = re.compile(r".*?[.?!](?=\s+[^\sa-z]|$)")
 LONGEST = 300
 """Characters of a description; search engines show about half of that."""
 
