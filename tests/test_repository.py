@@ -7,6 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from vaenotes_book.pages import NOTEBOOKS
+
 ROOT = Path(__file__).parents[1]
 WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text())
 JOBS = WORKFLOW["jobs"]
@@ -70,3 +72,15 @@ def test_only_main_is_published_after_all_checks_by_actions_pinned_by_major_vers
     assert all(job.get("permissions") is None for name, job in JOBS.items() if name != "deploy")
     used = [step["uses"] for step in STEPS if "uses" in step]
     assert all(re.fullmatch(r"actions/[\w-]+@v\d+", action) for action in used), used
+
+
+def test_the_executed_pages_go_where_their_colab_buttons_look():
+    (push,) = [step["run"] for step in JOBS["deploy"]["steps"] if "git push" in step.get("run", "")]
+    assert push.rstrip().endswith(f"git push --force origin {NOTEBOOKS}")
+    up, down = [
+        step["with"]
+        for job in ("book", "deploy")
+        for step in JOBS[job]["steps"]
+        if step.get("with", {}).get("name") == NOTEBOOKS
+    ]
+    assert up["path"].endswith("/_sources/*.ipynb") and down == {"name": NOTEBOOKS}
