@@ -146,11 +146,13 @@ class SmallBook:
         assert old in path.read_text()
         path.write_text(path.read_text().replace(old, new))
 
-    def start(self, parameters: str = "", **environment: str) -> subprocess.Popen[str]:
+    def start(
+        self, parameters: str = "", command: str = "jupyter-book build book", **environment: str
+    ) -> subprocess.Popen[str]:
         """Start a strict build."""
-        jupyter_book = Path(sys.executable).with_name("jupyter-book")
+        program, *arguments = command.split()
         return subprocess.Popen(
-            [jupyter_book, "build", "book", "-W", "-n", "--keep-going"],
+            [Path(sys.executable).with_name(program), *arguments, "-W", "-n", "--keep-going"],
             cwd=self.root,
             env=self.environment | {"VAENOTES_PARAMETERS": parameters} | environment,
             text=True,
@@ -169,6 +171,7 @@ class SmallBook:
         """In which this project's library is found, and no bytecode hides a quick change of it."""
         return os.environ | {
             "PYTHONPATH": str(self.root),
+            "GITHUB_REPOSITORY": "",  # a book of nobody's
             "PYTHONDONTWRITEBYTECODE": "1",
             "VAENOTES_STORE": str(self.root / "store"),
         }

@@ -1,5 +1,6 @@
 """Builds of small books: nothing in them is stale, and no failure is silent."""
 
+import json
 import os
 import re
 import signal
@@ -150,6 +151,38 @@ def status_of_download_and_figure(book: SmallBook) -> None:
     assert (book.html / "_sources" / "page.md").read_text() == (
         book.root / "book" / "page.md"
     ).read_text()
+
+
+def test_sphinx_alone_builds_it_too_with_its_address_and_a_description(small_book):
+    """As the README tells."""
+    readme = (ROOT / "README.md").read_text()
+    config, build = re.search(
+        r"^\.venv/bin/(jupyter-book config .+) && PYTHONPATH=book/_ext \S+/(sphinx-build .+)$",
+        readme,
+        re.MULTILINE,
+    ).groups()
+    program, *arguments = config.split()
+    command = [Path(sys.executable).with_name(program), *arguments]
+    subprocess.run(command, cwd=small_book.root, env=small_book.environment, check=True)
+    path = os.pathsep.join([str(small_book.root), "book/_ext"])
+    small_book.edit("book/index.md", "It is", "So it is. It is")
+    for change in ("", "GITHUB_REPOSITORY"):  # the second finds the pages of the first
+        environment = {"PYTHONPATH": path} | ({change: "someone/notes"} if change else {})
+        with small_book.start(command=build, **environment) as done:
+            output, _ = done.communicate()
+        assert done.returncode == 0, output
+        assert small_book.soup("index").select_one(".pasted-text").text == "42"
+        (tag,) = small_book.soup("index").find_all("meta", {"name": "description"})
+        assert tag["content"] == "So it is."
+        told = json.loads((small_book.html / "codemeta.json").read_text())
+        address = "https://github.com/someone/notes" if change else None
+        assert told.get("codeRepository") == address and told["identifier"] == "unknown"
+        for page in ("index", "page"):
+            links = [link["href"] for link in small_book.soup(page).find_all("a", href=True)]
+            assert (address in links) == bool(change)
+            assert any("colab" in link for link in links) == (bool(change) and page == "page")
+    text = (small_book.html / "_sources" / "page.ipynb").read_text()
+    assert "git+https://github.com/someone/notes" in nbformat.reads(text, 4).cells[0].source
 
 
 EDIT = "path = {path!r}\ntext = open(path).read()\nopen(path, 'w').write(text{more})\n"

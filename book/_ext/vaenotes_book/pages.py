@@ -2,13 +2,17 @@
 
 Every figure that a cell made links the source that drew it, which the cell calls by name; every
 executed page can be downloaded as a notebook with its numbers in place; a line at the foot names
-the commit, and a banner at the top parameters that are not the defaults. Pages can use the
-substitutions `commit`, `versions`, `hardware`, `parameters`, `citation`, `bibtex` and `soak`.
+the commit, and a banner at the top parameters that are not the defaults; search engines are told
+a page's answer, and programs find the whole described in `codemeta.json`. Where the repository's
+address is known, which is in its workflow alone, pages link it and open in Colab. Pages can use the
+substitutions `commit`, `versions`, `hardware`, `parameters`, `citation`, `bibtex`, `licences` and
+`soak`.
 """
 
 from __future__ import annotations
 
 import html
+import os
 import re
 from dataclasses import asdict
 from functools import partial
@@ -17,9 +21,6 @@ from typing import Any
 
 import nbformat
 from docutils import nodes
-from myst_nb.core.variables import format_plain_text
-from myst_nb.ext.glue import extract_glue_data_cell
-from myst_nb.ext.glue.crossref import read_glue_cache
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
@@ -27,14 +28,16 @@ from sphinx.util import logging
 
 from vaenotes_book import facts
 from vaenotes_book.build import Build
+from vaenotes_book.toolchain import glued, plain, take_glued_out
 
 logger = logging.getLogger(__name__)
 
 
 def _tell(build: Build, app: Sphinx, config: Config) -> None:
     """The substitutions; the line at the foot of every page, and what stands above it."""
-    root = Path(app.srcdir).parent
-    text, bibtex = facts.citation(root / "CITATION.cff", config.copyright, build.commit)
+    root, address = Path(app.srcdir).parent, facts.repository(os.environ)
+    file = root / "CITATION.cff"
+    text, bibtex = facts.citation(file, config.copyright, build.commit, address)
     rows = [f"| {name} | {number} |" for name, number in facts.installed_versions().items()]
     values = [f"`{name} = {value!r}`" for name, value in asdict(build.settings).items()]
     config.myst_substitutions = config.myst_substitutions | {
@@ -44,6 +47,7 @@ def _tell(build: Build, app: Sphinx, config: Config) -> None:
         "parameters": ", ".join(values),
         "citation": text,
         "bibtex": f"```bibtex\n{bibtex}\n```",
+        "licences": facts.licences(),
         "soak": facts.soak(root / "tests" / "soak.json"),
     }
     used = html.escape(build.settings.changed)
@@ -51,7 +55,17 @@ def _tell(build: Build, app: Sphinx, config: Config) -> None:
     top = f"""These are not the published pages: they were computed with {used}. The text describes
         the defaults; nan stands where no replica has what is asked for."""
     shown = {"extra_footer": foot, "announcement": top if used else ""}
+    if address:
+        shown |= {"repository_url": address, "use_repository_button": True}
     config.html_theme_options = config.html_theme_options | shown
+
+
+def _describe_all(build: Build, app: Sphinx, error: Exception | None) -> None:
+    if error is None and app.builder.format == "html":
+        file = Path(app.srcdir).parent / "CITATION.cff"
+        address, parameters = facts.repository(os.environ), asdict(build.settings)
+        text = facts.codemeta(file, app.config.html_title, build.commit, parameters, address)
+        (Path(app.outdir) / "codemeta.json").write_text(text, "utf-8")
 
 
 # The source of every figure
@@ -141,7 +155,79 @@ def _glossary(env: BuildEnvironment) -> dict[str, str]:
     return found
 
 
+# What search engines and link previews are told of a page
+
+SENTENCE = re.compile(r".*?[.?!](?=\s+[^\sa-z]|$)")
+LONGEST = 300
+"""Characters of a description; search engines show about half of that."""
+
+
+def description(doctree: nodes.document) -> str:
+    """A page in a sentence: its answer's first, or else its first paragraph's; "" without any."""
+    paragraphs = [
+        node
+        for node in doctree.findall(nodes.paragraph)
+        if isinstance(node.parent, nodes.section | nodes.document | nodes.Admonition)
+    ]
+    texts = [" ".join(one.astext().split()) for one in paragraphs]
+    answers = [text.removeprefix("Answer. ") for text in texts if text.startswith("Answer. ")]
+    text = next(iter(answers + texts), "")
+    found = SENTENCE.match(text)
+    text = found[0] if found else text
+    return text if len(text) <= LONGEST else f"{text[:LONGEST].rpartition(' ')[0]} \u2026"
+
+
+def _describe(app: Sphinx, name: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    if doctree is not None and (told := description(doctree)):
+        tag = f'<meta name="description" content="{html.escape(told)}" />'
+        context["metatags"] = f"{context.get('metatags', '')}\n    {tag}"
+
+
 # Every executed page as a notebook
+
+NOTEBOOKS = "notebooks"
+"""The branch into which the workflow puts them, as Colab reads them from a repository alone."""
+COLAB = """\
+# Only on Google Colab: elsewhere the library is installed, or this page would not have been made.
+import sys
+
+if "google.colab" in sys.modules:
+    %pip install -q "vaenotes[book] @ git+{address}{revision}"
+"""
+
+
+def colab_address(address: str, name: str) -> str:
+    """Where Colab opens a page, of a repository on github.com; "" for any other."""
+    prefix = "https://github.com/"
+    if not address.startswith(prefix):
+        return ""
+    path = f"{address.removeprefix(prefix)}/blob/{NOTEBOOKS}/{name}.ipynb"
+    return f"https://colab.research.google.com/github/{path}"
+
+
+def installs(address: str, commit: str) -> nbformat.NotebookNode:
+    """The cell that brings the library to Colab, as it was when the page was made."""
+    known = re.fullmatch(r"[0-9a-f]{7,40}", commit)
+    source = COLAB.format(address=address, revision=f"@{commit}" if known else "")
+    return nbformat.v4.new_code_cell(source.rstrip())
+
+
+def _launch(app: Sphinx, name: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """A button that opens the page in Colab: a link, so nothing is asked for until it is used."""
+    url = colab_address(facts.repository(os.environ), name)
+    if url and "ipynb_source" in context:
+        context["header_buttons"].insert(
+            0,
+            {
+                "type": "link",
+                "url": url,
+                "text": "Colab",
+                "tooltip": "Run this page on Google Colab",
+                "icon": "fas fa-rocket",
+                "label": "launch-colab",
+            },
+        )
+
 
 GLUED = re.compile(r"\{glue:text\}`(?:([^`]+?)::)?([^`:]+):?([^`]*)`")
 """Page, key and format; the first and the last may be missing."""
@@ -153,8 +239,8 @@ def with_numbers(text: str, env: BuildEnvironment, name: str) -> str:
     def number(role: re.Match[str]) -> str:
         page, key, form = role.groups()
         home = env.path2doc(env.relfn2path(page, name)[1]) if page else name
-        glued = read_glue_cache(env.mystnb_config.output_folder, home).get(key)
-        return readable(format_plain_text(glued["data"]["text/plain"], form)) if glued else role[0]
+        found = glued(env, home).get(key)
+        return readable(plain(found, form)) if found else role[0]
 
     return GLUED.sub(number, text)
 
@@ -172,10 +258,12 @@ def _offer(
     notebook.cells = [one for one in notebook.cells if not one.source.startswith("_asked = ")]
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            extract_glue_data_cell(cell)  # takes them out
+            take_glued_out(cell)
             cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
         else:
             cell.source = with_numbers(cell.source, app.env, name)
+    if address := facts.repository(os.environ):
+        notebook.cells.insert(0, installs(address, build.commit))
     path = Path(app.outdir) / "_sources" / f"{name}.ipynb"
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, path)
@@ -188,3 +276,6 @@ def setup(app: Sphinx, build: Build) -> None:
     app.connect("doctree-resolved", _write_readably)
     app.connect("doctree-resolved", partial(_explain, {}))
     app.connect("html-page-context", partial(_offer, build))
+    app.connect("html-page-context", _describe)
+    app.connect("html-page-context", _launch, priority=502)  # when the theme has made its own
+    app.connect("build-finished", partial(_describe_all, build))
