@@ -130,10 +130,9 @@ def traversal(model: VAE, runs: xr.Dataset) -> Figure:
     return drawn
 
 
-@figure
-def units(model: VAE, dataset: Dataset, node: str, dim: int, scale: float) -> Figure:
+def in_units(model: VAE, dataset: Dataset, dim: int, scale: float) -> tuple[VAE, dict[str, Any]]:
     """A model after a dim (from 1) of every node was multiplied by `scale` and all that reads it
-    divided: what a plot of that dim in one node would show, and what the decoder paints."""
+    divided; and what is measured of it anew (trace.measure), with a sample of the codes as z."""
     other, (nodes, dims) = copy.deepcopy(model), model.node_shape
     scales = torch.ones(dims)
     scales[dim - 1] = scale
@@ -145,7 +144,15 @@ def units(model: VAE, dataset: Dataset, node: str, dim: int, scale: float) -> Fi
     z0 = torch.randn((len(images), nodes, dims), generator=generator)
     with torch.no_grad():
         output = other(images, factors, noise, z0)
-        measured = trace.measure(other, output, images, factors)
+        return other, {**trace.measure(other, output, images, factors), "z": output.z}
+
+
+@figure
+def units(model: VAE, dataset: Dataset, node: str, dim: int, scale: float) -> Figure:
+    """A model with a dim in other units (`in_units`): what a plot of that dim in one node would
+    show, and what the decoder paints."""
+    other, measured = in_units(model, dataset, dim, scale)
+    images = pixels_of(dataset, slice(UNITS_IMAGES))
     place = (list(dataset.factor_names).index(node), dim - 1)
     drawn = Figure(figsize=(8.6, 2.3))
     left, right = drawn.subfigures(1, 2, width_ratios=[3, 2], squeeze=False)[0]
@@ -164,7 +171,7 @@ def units(model: VAE, dataset: Dataset, node: str, dim: int, scale: float) -> Fi
     ax.set_title(f"{node}, dim {dim}, in units × {scale:.3g}{gone}", loc="left")
     above, below = right.subplots(2, UNITS_IMAGES)
     _row(above, "image", images)
-    _row(below, "decoded", painted(other, output.z))
+    _row(below, "decoded", painted(other, measured["z"]))
     return drawn
 
 
