@@ -46,7 +46,8 @@ def test_the_contents_have_every_page_once_and_no_outputs_lie_beside_them():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
     chapters = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
     names = [str(page.relative_to(BOOK).with_suffix("")) for page in PAGES]
-    assert sorted([toc["root"], *chapters]) == names
+    assert sorted([toc["root"], *chapters]) == names and len(names) <= 16
+    assert chapters[0] == "your_own_vae"  # in reach of who reads nothing else
     assert [path for path in BOOK.rglob("*.ipynb") if "_build" not in path.parts] == []
 
 
@@ -93,6 +94,16 @@ def test_a_chapter_has_a_box_a_figure_first_and_two_exercises_with_solutions(nam
     exercises = text.split(":class: exercise")[1:]
     assert len(exercises) == 2
     assert all("tags: [hide-cell]" in exercise for exercise in exercises)
+
+
+def test_the_front_page_answers_each_question_of_the_notes_in_twenty_words_and_a_number():
+    figures = [cell.metadata["mystnb"]["figure"] for cell in cells_of(BOOK / "index.md")
+               if "third" in cell.metadata.get("tags", [])]  # fmt: skip
+    assert len(figures) == 3
+    for figure in figures:
+        _, question, answer = re.split(r"\*\*", figure["caption"].partition(" [More](")[0])
+        assert question.endswith("?") and len(GLUED.findall(answer)) == 1
+        assert len(GLUED.sub("one", answer).split()) <= 20
 
 
 def test_each_thing_of_your_own_is_a_cell():
