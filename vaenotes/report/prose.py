@@ -203,7 +203,7 @@ def generality(found: Mapping[str, Mapping[str, str]]) -> dict[str, int | str]:
     """Of claims.verdicts of several runs: which claims have one verdict in all, how the verdicts of
     each run compare with those of the first, and how many came out as expected. By what a title
     starts with (full_size.NAME): in how many claims both are decided, how many of these agree, up
-    to units or not, and which are contrary."""
+    to units or not, how many are contrary, and which."""
     titles = list(next(iter(found.values())))
     pairs = {
         f"{claim} on {title}": agreement(row[title], row[titles[0]])
@@ -220,6 +220,7 @@ def generality(found: Mapping[str, Mapping[str, str]]) -> dict[str, int | str]:
         by_run |= {
             f"{name}.decided": len(decided),
             f"{name}.agree": len(decided) - len(contrary),
+            f"{name}.contrary_n": len(contrary),
             f"{name}.contrary": ", ".join(contrary) or "none",
         }
     kinds = Counter(pairs.values())
