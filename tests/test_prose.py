@@ -28,6 +28,11 @@ def test_what_happened_at_full_size_is_counted_in_every_replica_and_prediction()
     assert found["own.shortest"] < found["own.longest"]
 
 
+def test_every_claim_has_a_verdict_at_full_size():
+    found = prose.at_full_size()
+    assert found["own.verdict.F1"] == "refuted" and len(found) == len(claims())
+
+
 def test_predictions_are_counted_and_so_are_those_that_no_trial_had_hinted_at():
     found = {
         row.finding: Interval((row.low + row.high) / 2, row.low, row.high, 8)
@@ -63,6 +68,8 @@ def test_verdicts_of_several_runs_are_compared_with_the_first():
     assert (told["n_same"], told["n_open"], told["n_other"], told["n_contrary"]) == (1, 1, 0, 1)
     assert (told["n_runs"], told["n_pairs"], told["n_everywhere_run"]) == (2, 3, 3)
     assert (told["n_expected"], told["n_as_expected"]) == (3, 3)
+    assert (told["mnist5k.decided"], told["mnist5k.agree"]) == (2, 1)
+    assert told["mnist5k.contrary"] == "V2"
 
 
 def test_dims_given_up_are_counted_over_all_shares_of_the_images():

@@ -19,6 +19,16 @@ const explain = () => document.querySelectorAll("a[title]:has(> .std-term)").for
   word.removeAttribute("title");
 });
 
+// A link to what is folded away opens it, and goes there.
+const unfold = () => {
+  const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  let fold = target && target.closest("details:not([open])");
+  if (!fold) return;
+  for (; fold; fold = fold.parentElement.closest("details:not([open])")) fold.open = true;
+  target.scrollIntoView();
+};
+addEventListener("hashchange", unfold);
+
 // Films: one picture per position of a slider. Without a script its start alone is shown.
 const move = film => {
   const frames = [...film.querySelectorAll("img")];
@@ -46,6 +56,6 @@ const move = film => {
   show();
   film.querySelector(".film-controls").hidden = false;
 };
-const start = () => { explain(); document.querySelectorAll(".film").forEach(move); };
+const start = () => { explain(); unfold(); document.querySelectorAll(".film").forEach(move); };
 if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
 else start();

@@ -18,9 +18,10 @@ import numpy as np
 from vaenotes.diagnosis.status import ALIVE_NATS
 from vaenotes.lab.summary import Interval, binomial_interval, median_interval, spread
 from vaenotes.report.claims import NOT_RUN, OUTCOMES, RIGHT, Prediction, judged
+from vaenotes.report.page import told as in_words
 
 NODES = 5  # of sprites
-RETRAINED = 20  # epochs, with a dim deleted or, as a control, with none
+
 SIZES = ("16", "32", "64")
 NOTES_PRICE = 0.15 / (0.8 * 64**2)
 PRICE = {"dear": 0.15 / 0.8, "cheap": 0.15 / 16 / 0.8, "switched": 0.15 / 0.8}
@@ -312,8 +313,9 @@ def counts() -> Counter[str]:
 
 def told() -> dict[str, Any]:
     """What the prose quotes, as law.NAME: of every point its median or share as law.LAW.POINT,
-    as summary.spread has it; counts of verdicts; whether sizes collapse; both_one, by how much the
-    two starts at the cheap price end apart in loss; and `cost_of_deletion` by kind."""
+    as summary.spread has it, and shares of replicas in words as law.coin.POINT_told; counts of
+    verdicts; whether sizes collapse; both_one, by how much the two starts at the cheap price end
+    apart in loss; and `cost_of_deletion` by kind."""
     points = {
         f"{one.prediction.experiment}.{one.point.replace(' | ', '.').replace(' ', '_')}": one
         for one in every()
@@ -324,7 +326,8 @@ def told() -> dict[str, Any]:
     prices = Counter(one.verdict for name, one in points.items() if name.startswith("price."))
     for prefix, verdicts in (("", counts()), ("price_", prices)):
         found |= {f"{prefix}{kind}": verdicts[kind] for kind in OUTCOMES}
-    found["switched_epochs"] = RETRAINED
+    for name in (name for name in points if name.startswith("coin.")):
+        found[f"{name}_told"] = in_words(points[name].measured)
     for kind in PRICE:
         found |= {f"{kind}.{name}": value for name, value in cost_of_deletion(kind).items()}
     return {f"law.{name}": value for name, value in found.items()}

@@ -32,6 +32,7 @@ from vaenotes.report.claims import (
     put_to_the_test,
     verdict,
 )
+from vaenotes.report.claims import verdicts as verdicts_of
 
 QUOTED = {
     "cost.replicas": ("book", "replicas trained"),
@@ -107,6 +108,12 @@ def own_findings(columns: Mapping[str, Findings]) -> dict[str, float]:
     own.MEASURE."""
     found = next(iter(columns.values()))
     return {name.replace("notes.", "own."): interval.value for name, interval in found.items()}
+
+
+def at_full_size() -> dict[str, str]:
+    """The verdict on every claim by the runs at the notes' own sizes, as own.verdict.CLAIM."""
+    found = verdicts_of(results.full_size_findings())
+    return {f"own.verdict.{claim}": next(iter(row.values())) for claim, row in found.items()}
 
 
 def system(config: Config, model: VAE) -> dict[str, Any]:
@@ -194,20 +201,35 @@ def predicted(findings: Findings) -> dict[str, int]:
 
 def generality(found: Mapping[str, Mapping[str, str]]) -> dict[str, int | str]:
     """Of claims.verdicts of several runs: which claims have one verdict in all, how the verdicts of
-    each run compare with those of the first, and how many came out as expected."""
+    each run compare with those of the first, and how many came out as expected. By what a title
+    starts with (full_size.NAME): in how many claims both are decided, how many of these agree, up
+    to units or not, how many are contrary, and which."""
     titles = list(next(iter(found.values())))
     pairs = {
         f"{claim} on {title}": agreement(row[title], row[titles[0]])
         for claim, row in found.items()
         for title in titles[1:]
     }
+    by_run: dict[str, int | str] = {}
+    for title in titles[1:]:
+        told = {claim: agreement(row[title], row[titles[0]]) for claim, row in found.items()}
+        decided = {c: kind for c, kind in told.items() if OPEN not in (kind, found[c][title])}
+        decided = {c: kind for c, kind in decided.items() if kind != NOT_RUN}
+        contrary = [claim for claim, kind in decided.items() if kind == "contrary"]
+        name = title.split(",")[0].replace(" ", "_")
+        by_run |= {
+            f"{name}.decided": len(decided),
+            f"{name}.agree": len(decided) - len(contrary),
+            f"{name}.contrary_n": len(contrary),
+            f"{name}.contrary": ", ".join(contrary) or "none",
+        }
     kinds = Counter(pairs.values())
     in_all = {
         claim: set(row.values()) for claim, row in found.items() if NOT_RUN not in row.values()
     }
     everywhere = [claim for claim, verdicts in in_all.items() if len(verdicts) == 1]
     tested = len(put_to_the_test(found))
-    return {
+    return by_run | {
         "n_runs": len(titles),
         "n_everywhere_run": len(in_all),
         "n_everywhere": len(everywhere),

@@ -261,8 +261,8 @@ def laws_table(rows: Sequence[laws.Row]) -> Styler:
             ),
             "predicted": f"{row.predicted:.3g} ({low:.3g} to {high:.3g})",
             "measured, 95% interval": text(row.measured),
-            **({} if np.isnan(row.rest) else {"L1": f"{row.rest:.2f}"}),
-            "": _emphasised(row.verdict),
+            "1 at rest": "" if np.isnan(row.rest) else f"{row.rest:.2f}",
+            "came out": _emphasised(row.verdict),
         }
         for row in rows
         for _, point, low, high, seen, because in [row.prediction]
