@@ -55,10 +55,10 @@ def test_lag_shows_the_formula_and_every_rate():
 
 def test_predictions_are_coloured_by_whether_they_are_right():
     rows = [
-        claims.Prediction("e", "a.kl_used", 1.0, 2.0, False, ""),
-        claims.Prediction("e", "b.kl_used", 1.0, 2.0, True, ""),
-        claims.Prediction("e", "c.kl_used", 1.0, 2.0, True, ""),
-        claims.Prediction("e", "d.kl_used", 1.0, 2.0, True, ""),
+        claims.Prediction("the_system", "a.kl_used", 1.0, 2.0, False, ""),
+        claims.Prediction("the_system", "b.kl_used", 1.0, 2.0, True, ""),
+        claims.Prediction("the_system", "c.kl_used", 1.0, 2.0, True, ""),
+        claims.Prediction("means", "d.kl_used", 1.0, 2.0, True, ""),
     ]
     findings = {
         "a.kl_used": Interval(1.5, 1.2, 1.8, 8),
@@ -68,8 +68,12 @@ def test_predictions_are_coloured_by_whether_they_are_right():
     }
     (ax,) = figures.predictions(rows, findings).axes
     expected = [figures.COLOUR_OF[how] for how in ("right", "wrong", "undecided")]
-    assert [line.get_color() for line in ax.lines[::2]] == expected
-    assert [text.get_text() for text in ax.texts] == ["nothing to measure"]
+    intervals = [line for line in ax.lines if len(line.get_xdata()) == 2 and line.get_lw() == 1.2]
+    assert [line.get_color() for line in intervals] == expected
+    marks = {line.get_marker(): line.get_mfc() for line in ax.lines if line.get_marker() != "None"}
+    assert marks["o"] == "white" and "x" in marks  # the last, and the one with nothing to measure
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert labels == ["the system", "means"]  # a row per experiment
 
 
 def test_verdicts_have_a_colour_and_a_letter_each():
@@ -86,7 +90,7 @@ def test_verdicts_have_a_colour_and_a_letter_each():
     ]
     assert [text.get_text() for text in ax.texts] == ["X", "?", "–", "A"]
     labels = [label.get_text() for label in ax.get_yticklabels()]
-    assert labels[0] == "V1" and labels[1].startswith("V2 long") and len(labels[1]) <= 54
+    assert labels[0] == "V1" and labels[1].startswith("V2 long") and labels[1].endswith("…")
     assert {*claims.VERDICTS, claims.OPEN, claims.NOT_RUN} == set(kinds)
     assert len({letter for letter, _ in figures.VERDICTS.values()}) == len(kinds)
     colours = [to_rgb(colour) for _, colour in figures.VERDICTS.values()]
@@ -107,7 +111,7 @@ def test_measured_stands_against_expected_side_by_side():
     places = np.asarray(first.get_offsets())
     np.testing.assert_array_equal(places[:, 1], measured)
     np.testing.assert_allclose(places[:, 0], expected, atol=0.1)
-    assert len(first.get_facecolors()) == 0 and len(second.get_facecolors()) > 0
+    assert len(first.get_paths()[0].vertices) < len(second.get_paths()[0].vertices)  # x and o
     line = left.lines[0]
     assert line.get_xdata().tolist() == line.get_ydata().tolist() == [3, 6]
     assert left.get_legend() and right.get_legend() is None

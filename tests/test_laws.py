@@ -220,4 +220,4 @@ def test_figures_show_what_was_run():
     assert len(law_figures.coin().axes[0].get_yticks()) == 5
     panels = law_figures.hysteresis().axes
     assert [len(ax.lines) > 0 for ax in panels] == [True] * 3
-    assert len(law_figures.selection().axes) == 3
+    assert len(law_figures.selection().axes) == 4  # the last has the legend

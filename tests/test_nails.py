@@ -160,7 +160,7 @@ def test_counts_grow_fourfold_up_to_all():
 
 def test_curves_draw_every_replica(corners):
     beds = {"near": nails.bed(Reader(3.0), corners).expand_dims(replica=2)}
-    matched, nearest, differ = nails.curves(beds).axes
+    matched, nearest, differ, _ = nails.curves(beds).axes
     assert len(matched.lines) == len(nearest.lines) == 2 and len(differ.lines) == 3
     np.testing.assert_allclose(matched.lines[0].get_ydata(), beds["near"].matched_back[0])
     np.testing.assert_allclose(nearest.lines[1].get_ydata(), beds["near"].nearest[1])

@@ -74,6 +74,6 @@ def test_what_was_stored_was_expected_in_a_file_and_is_of_seeds_apart_from_the_b
 
 
 def test_the_figure_has_a_line_for_each_replica():
-    left, middle, right = units.charge().axes
+    left, middle, right, _ = units.charge().axes
     assert len(left.lines) == len(units.ends())
     assert len(middle.collections) == 12 and len(right.collections) == 4

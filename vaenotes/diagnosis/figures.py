@@ -1,5 +1,5 @@
 """Figures of what `diagnose` found: a row or line per dim. One that is alive is drawn full, any
-other hollow or dashed."""
+other hollow or dashed, and greyed."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,10 +10,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from vaenotes.diagnosis.status import ALIVE_NATS
-from vaenotes.style import COLOURS, PARTS, figure, plain_numbers
+from vaenotes.style import (
+    COLOURS,
+    PARTS,
+    REFERENCE,
+    WIDTH,
+    figure,
+    greyed,
+    line,
+    marks,
+    plain_numbers,
+)
 
 TALLEST = 12.0  # inches
-LABELLED = 50  # rows that can be labelled one by one
+LABELLED = 32  # rows that can be labelled one by one
 BLUE, ORANGE = COLOURS["posterior"], COLOURS["prior"]
 
 
@@ -26,25 +36,27 @@ def report(dims: pd.DataFrame) -> Figure:
     """
     dims = dims.sort_values("information_nats", ascending=False, kind="stable")
     rows = np.arange(len(dims))
-    fig = Figure(figsize=(8.6, min(0.2 * len(rows) + 1.3, TALLEST)))
-    information, kl, ratio, variance = fig.subplots(1, 4, sharey=True)
+    fig = Figure(figsize=(WIDTH, min(0.4 * len(rows) + 2.6, TALLEST)))
+    axes = fig.subplots(2, 2, sharey=True)
+    information, kl, ratio, variance = axes.flat
 
     error = 2 * dims["information_error"]
     information.errorbar(
         dims["information_nats"], rows, xerr=error, fmt="none", ecolor="black", lw=1.2
     )
     _dots(information, dims, "information_nats", "black")
-    information.axvline(ALIVE_NATS, color="grey", lw=0.8, ls=":")
+    information.axvline(ALIVE_NATS, **REFERENCE)
     _stacked_parts(kl, dims)
     _dots(ratio, dims, "ratio", "black")
-    ratio.axvline(1, color="grey", lw=0.8, ls=":")
+    ratio.axvline(1, **REFERENCE)
     _dots(variance, dims, "prior_variance", ORANGE, size=44)  # a ring where they are equal
     _dots(variance, dims, "posterior_variance", BLUE)
 
     step = -(-len(rows) // LABELLED)
-    information.set(xlabel="information (nats)", ylabel="dim")
-    information.set(yticks=rows[::step], ylim=(len(rows) - 0.4, -0.6))
-    information.set_yticklabels(dims.index[::step], fontsize=7)
+    information.set(xlabel="information (nats)", ylim=(len(rows) - 0.4, -0.6))
+    information.set_yticks(rows[::step], dims.index[::step])
+    for ax in axes[:, 0]:
+        ax.set_ylabel("dim")
     ratio.set(xlabel="posterior std / prior std")
     variance.set(xlabel="variances (z²)")
     for ax in (ratio, variance):
@@ -52,11 +64,11 @@ def report(dims: pd.DataFrame) -> Figure:
         plain_numbers(ax.xaxis)
     handles = [Line2D([], [], lw=5, color=c, label=f"KL: {title}") for title, c in PARTS.values()]
     for edge, face, label in (
-        ("black", "black", "alive"), ("black", "white", "not alive"),
+        ("black", "black", "alive"), (greyed("black"), "white", "not alive"),
         (BLUE, BLUE, "posterior"), (ORANGE, ORANGE, "prior"),
     ):  # fmt: skip
         handles.append(Line2D([], [], ls="none", marker="o", ms=4, mec=edge, mfc=face, label=label))
-    fig.legend(handles=handles, loc="outside upper center", ncols=7, fontsize=7)
+    fig.legend(handles=handles, loc="outside lower center", ncols=3)
     return fig
 
 
@@ -74,22 +86,19 @@ def history(table: pd.DataFrame) -> Figure:
     }
     epochs = table.index.unique("epoch")
     alive = table.loc[epochs[-1], "status"] == "alive"
-    fig = Figure(figsize=(8.6, 2.6))
-    axes = fig.subplots(1, 4)
-    for ax, (name, (title, colour)) in zip(axes, panels.items(), strict=True):
+    fig = Figure(figsize=(WIDTH, 4.6))
+    axes = fig.subplots(2, 2)
+    for ax, (name, (title, colour)) in zip(axes.flat, panels.items(), strict=True):
         for dim, values in table[name].unstack("dim").items():
-            style = "-" if alive[dim] else "--"
-            ax.plot(epochs, values, style, color=colour, lw=1, alpha=0.7, marker=".", ms=3)
+            ax.plot(epochs, values, lw=1, alpha=0.7, marker=".", ms=3, **line(alive[dim], colour))
         ax.set(xlabel="epoch", title=title)
         if name != "information_nats":
             ax.set_yscale("log")
             plain_numbers(ax.yaxis)
-    axes[-1].axhline(ALIVE_NATS, color="grey", lw=0.8, ls=":")
-    handles = [
-        Line2D([], [], color="black", label="alive at the end"),
-        Line2D([], [], color="black", ls="--", label="not"),
-    ]
-    fig.legend(handles=handles, loc="outside upper right", ncols=2)
+    axes[1, 1].axhline(ALIVE_NATS, **REFERENCE)
+    words = {True: "alive at the end", False: "not alive"}
+    handles = [Line2D([], [], **line(used), label=label) for used, label in words.items()]
+    fig.legend(handles=handles, loc="outside lower center", ncols=2)
     return fig
 
 
@@ -97,22 +106,21 @@ def history(table: pd.DataFrame) -> Figure:
 def counts(scales: np.ndarray, lines: Mapping[str, Sequence[int]], dims: int) -> Figure:
     """How many of `dims` dims each criterion of `lines` calls active, against the units of the
     code: one model, its code multiplied by each of `scales`."""
-    fig = Figure(figsize=(5.6, 2.6))
+    fig = Figure(figsize=(WIDTH, 3.0))
     ax = fig.subplots()
     for (title, found), style in zip(lines.items(), ("s--", "o-", "^:"), strict=False):
         ax.plot(scales, found, style, color=BLUE if style == "o-" else "black", ms=5, label=title)
-    ax.axhline(dims, color="grey", lw=0.8)
+    ax.axhline(dims, **REFERENCE)
     ax.annotate(f"all {dims}", (scales[0], dims), xytext=(0, 3), textcoords="offset points")
     ax.set(xscale="log", xlabel="the code in other units: multiplied by", ylabel="dims")
     ax.set(ylim=(-0.5, 1.15 * dims))
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    fig.legend(loc="outside lower center", ncols=2)
     return fig
 
 
 def _dots(ax: Axes, dims: pd.DataFrame, name: str, colour: str, size: int = 16) -> None:
-    faces = [colour if status == "alive" else "white" for status in dims["status"]]
-    rows = range(len(dims))
-    ax.scatter(dims[name], rows, s=size, facecolors=faces, edgecolors=colour, lw=0.9, zorder=3)
+    rows, look = range(len(dims)), marks(dims["status"] == "alive", colour)
+    ax.scatter(dims[name], rows, s=size, lw=0.9, zorder=3, **look)
 
 
 def _stacked_parts(ax: Axes, dims: pd.DataFrame) -> None:

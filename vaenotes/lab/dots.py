@@ -26,11 +26,11 @@ class Row(NamedTuple):
     colour: str = "black"
 
 
-def panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of as many panels, two a row, each of such a height in inches; axes are shared."""
+def panels(count: int, height: float, shared: bool = True) -> tuple[Figure, list[Axes]]:
+    """A figure of as many panels, two a row, each of such a height in inches."""
     rows, columns = -(-count // 2), min(count, 2)
     drawn = Figure(figsize=(WIDTH if columns > 1 else 0.6 * WIDTH, height * rows + 0.3))
-    axes = drawn.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    axes = drawn.subplots(rows, columns, sharex=shared, sharey=shared, squeeze=False)
     for ax in axes.flat[count:]:
         ax.axis("off")
     return drawn, list(axes.flat[:count])
@@ -57,7 +57,7 @@ def broken(text: str, letters: int) -> str:
     """A text in lines of at most so many letters, as few and as even as can be."""
 
     def lines(width: int) -> list[str]:
-        return textwrap.wrap(text, width, break_on_hyphens=False)
+        return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
 
     even = next(
         width for width in range(1, letters + 1) if len(lines(width)) <= len(lines(letters))

@@ -31,6 +31,7 @@ from vaenotes.data.load import load
 from vaenotes.data.sprites import GRID, LARGE
 from vaenotes.kl import Diagonal, sample
 from vaenotes.lab import quantities
+from vaenotes.lab.dots import panels
 from vaenotes.lab.measures import Measure
 from vaenotes.lab.quantities import squared_distances
 from vaenotes.lab.runs import load_data, load_model, store_key
@@ -38,7 +39,7 @@ from vaenotes.lab.store import Store, code_of, key
 from vaenotes.lab.summary import Interval, median_interval
 from vaenotes.model import VAE
 from vaenotes.objective import reconstruction_nats
-from vaenotes.style import figure
+from vaenotes.style import REFERENCE, figure, plain_numbers
 
 PROBES = 512  # images whose samples are looked up; all, if there are fewer
 REPLICAS = 6  # of an arm, the first
@@ -258,8 +259,7 @@ def curves(arms: Mapping[str, xr.Dataset]) -> Figure:
     """Share of samples matched back and distance to the nearest other mean, against the number of
     pictures that are looked at, and by how much the factors of what is confused differ: a line or a
     dot per replica of each arm's `beds`, a colour per arm, by title."""
-    drawn = Figure(figsize=(8.6, 2.9))
-    matched, nearest, differ = drawn.subplots(1, 3, width_ratios=[3, 3, 2])
+    drawn, (matched, nearest, differ, words) = panels(4, 2.5, shared=False)
     for number, (title, found) in enumerate(arms.items()):
         style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": "o", "ms": 3}
         for place in range(found.sizes["replica"]):
@@ -272,9 +272,11 @@ def curves(arms: Mapping[str, xr.Dataset]) -> Figure:
     nearest.set(ylabel="distance to the nearest other\nmean (posterior std)", ylim=(0, None))
     for ax in (matched, nearest):
         ax.set(xscale="log", xlabel="different pictures")
+        plain_numbers(ax.xaxis)
     differ.set_yticks(range(found.sizes["node"]), found.node.values)
     differ.invert_yaxis()
-    differ.axvline(1, color="grey", lw=0.8, ls=":")
+    differ.axvline(1, **REFERENCE)
     differ.set(xlabel="factor's difference when\nconfused / any two", xlim=(0, None))
-    drawn.legend(loc="outside upper left", ncols=len(arms))
+    words.axis("off")
+    words.legend(*matched.get_legend_handles_labels(), loc="center left")
     return drawn

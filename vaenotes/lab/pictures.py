@@ -19,12 +19,12 @@ from vaenotes.lab import nails
 from vaenotes.lab.nails import pixels_of
 from vaenotes.lab.summary import most_and_least_used
 from vaenotes.model import VAE
-from vaenotes.style import COLOURS, figure
+from vaenotes.style import COLOURS, WIDTH, figure, plain_numbers
 
 SCALES = 3.0 ** np.arange(-2, 2.5, 0.5)
 """In which units change: a ninth to nine."""
-UNITS_IMAGES = 4
-"""Shown beside the numbers of a model in other units."""
+UNITS_IMAGES = 8
+"""Shown below the numbers of a model in other units."""
 UNITS = {
     "prior variance (z²)": ("prior_variance", 2, COLOURS["prior"]),
     "posterior variance (z²)": ("posterior_variance", 2, COLOURS["posterior"]),
@@ -38,7 +38,7 @@ UNITS = {
 @figure
 def images(dataset: Dataset, rows: int = 3) -> Figure:
     """The first images of a data set, ten a row."""
-    drawn = Figure(figsize=(7.5, 0.75 * rows))
+    drawn = Figure(figsize=(WIDTH, 0.1 * WIDTH * rows))
     axes = drawn.subplots(rows, 10).flat
     for ax, image in zip(axes, dataset.images[: 10 * rows], strict=False):
         _image(ax, image / 255)
@@ -76,7 +76,7 @@ def reconstructions(model: VAE, dataset: Dataset) -> Figure:
         "from mean": painted(model, posterior.mean),
         "from sample": painted(model, sample(posterior, z0)),
     }
-    drawn = Figure(figsize=(7.5, 2.3))
+    drawn = Figure(figsize=(WIDTH, 1.8))
     for axes, (name, pixels) in zip(drawn.subplots(3, 10), rows.items(), strict=True):
         _row(axes, name, pixels)
     return drawn
@@ -94,7 +94,7 @@ def confusions(model: VAE, dataset: Dataset) -> Figure:
         "taken for": pixels_of(dataset, taken_for[wrong].astype(int)),
         "from sample": painted(model, z[wrong]),
     }
-    drawn = Figure(figsize=(7.5, 2.3))
+    drawn = Figure(figsize=(WIDTH, 1.8))
     for axes, (name, shown) in zip(drawn.subplots(3, 10), rows.items(), strict=True):
         _row(axes, name, shown)
         for ax in axes[len(wrong) :]:
@@ -107,26 +107,26 @@ def traversal(model: VAE, runs: xr.Dataset) -> Figure:
     """What the decoder paints as one dim moves and the rest of the first image's code stays: a row
     per node, from two prior standard deviations below the middle of the codes to two above.
 
-    Left: the least used dim of each node, right: the most used. `runs` is the model's own.
+    Above: the least used dim of each node, below: the most used. `runs` is the model's own.
     """
     one = runs.isel(replica=0)
     code = torch.from_numpy(one.image_posterior_mean.values[0]).float()  # (node, dim)
     steps = np.linspace(-2, 2, 7)
     nodes = one.node.values
-    drawn = Figure(figsize=(8.6, 0.56 * len(nodes) + 0.6))
-    left, right = drawn.subfigures(1, 2, wspace=0.04, squeeze=False)[0]
+    drawn = Figure(figsize=(0.8 * WIDTH, 2 * (0.5 * len(nodes) + 0.6)))
+    above, below = drawn.subfigures(2, 1, squeeze=False)[:, 0]
     most, least = most_and_least_used(one)
-    for half, kind, dims in ((left, "least", least), (right, "most", most)):
+    for half, kind, dims in ((above, "less", least), (below, "more", most)):
         axes = half.subplots(len(nodes), len(steps), squeeze=False)
-        half.suptitle(f"the {kind} used dim of each node moves", fontsize=9)
+        half.suptitle(f"the {kind} used dim of each node moves", fontsize=9.5)
         for row, (node, dim) in enumerate(zip(nodes, dims.values, strict=True)):
             final = one.isel(epoch=-1, node=row, dim=dim)
             place = final.posterior_mean.item() + steps * final.prior_variance.item() ** 0.5
             codes = code.repeat(len(steps), 1, 1)
             codes[:, row, dim] = torch.from_numpy(place).float()
             _row(axes[row], node, painted(model, codes))
-        for ax, step in zip(axes[-1], steps, strict=True):
-            ax.set_xlabel(f"{step:+.1f} t" if step else "0", fontsize=7)
+        for place in (0, len(steps) // 2, -1):
+            axes[-1, place].set_xlabel(f"{steps[place]:+.0f} t" if steps[place] else "middle")
     return drawn
 
 
@@ -154,9 +154,9 @@ def units(model: VAE, dataset: Dataset, node: str, dim: int, scale: float) -> Fi
     other, measured = in_units(model, dataset, dim, scale)
     images = pixels_of(dataset, slice(UNITS_IMAGES))
     place = (list(dataset.factor_names).index(node), dim - 1)
-    drawn = Figure(figsize=(8.6, 2.3))
-    left, right = drawn.subfigures(1, 2, width_ratios=[3, 2], squeeze=False)[0]
-    ax = left.subplots()
+    drawn = Figure(figsize=(WIDTH, 3.7))
+    above, below = drawn.subfigures(2, 1, height_ratios=[3, 2], squeeze=False)[:, 0]
+    ax = above.subplots()
     for row, (name, power, colour) in enumerate(UNITS.values()):
         value = float(measured[name][place])
         ends = value * (SCALES[[0, -1]] / scale) ** power  # so that the axis stays the same
@@ -166,12 +166,14 @@ def units(model: VAE, dataset: Dataset, node: str, dim: int, scale: float) -> Fi
     ax.axhline(2.5, color="grey", lw=0.8)
     ax.margins(x=0.15)
     ax.set(xscale="log", ylim=(len(UNITS) - 0.5, -0.5))
+    plain_numbers(ax.xaxis)
+    ax.minorticks_off()
     ax.set_yticks(range(len(UNITS)), list(UNITS))
     gone = "" if measured["kl_nats"].isfinite().all() else ": diverged"
-    ax.set_title(f"{node}, dim {dim}, in units × {scale:.3g}{gone}", loc="left")
-    above, below = right.subplots(2, UNITS_IMAGES)
-    _row(above, "image", images)
-    _row(below, "decoded", painted(other, measured["z"]))
+    ax.set_title(f"{node}, dim {dim}, in units × {scale:.3g}{gone}", weight="bold")
+    rows = below.subplots(2, UNITS_IMAGES)
+    _row(rows[0], "image", images)
+    _row(rows[1], "decoded", painted(other, measured["z"]))
     return drawn
 
 

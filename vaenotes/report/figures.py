@@ -4,6 +4,7 @@ a matplotlib Figure, which a notebook shows."""
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
@@ -19,6 +20,7 @@ from matplotlib.patches import Patch
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from vaenotes.diagnosis.status import ALIVE_NATS
+from vaenotes.lab.dots import LETTERS, broken, panels
 from vaenotes.lab.summary import Interval, alive
 from vaenotes.report import results
 from vaenotes.report.claims import NOT_RUN, OPEN, OUTCOMES, Findings, Prediction, judged
@@ -31,7 +33,7 @@ from vaenotes.report.results import (
     notes_bands,
     shown_node,
 )
-from vaenotes.style import COLOURS, WIDTH, figure, line
+from vaenotes.style import COLOURS, REFERENCE, WIDTH, figure, legend_of, line, plain_numbers
 from vaenotes.theory import lag_share
 
 COLOUR_OF = dict(zip(OUTCOMES, ("#009E73", "#CC79A7", "#888888"), strict=True))
@@ -45,45 +47,56 @@ VERDICTS = {  # letter and colour; each colour light enough for black letters
 }
 
 
+TERM = {True: "#CC79A7", False: "#009E73"}
+"""Colours of runs with the supervised term, and without."""
+
+
 def use_svg() -> None:
-    """Let a notebook show figures as SVG, sharp at any size; equal figures are equal bytes."""
+    """Let a notebook show figures as SVG, sharp at any size, and as large as they are drawn; equal
+    figures are equal bytes."""
     mpl.rcParams["svg.hashsalt"] = "vaenotes"
     if get_ipython() is not None:
-        set_matplotlib_formats("svg", metadata={"Date": None})
+        set_matplotlib_formats("svg", metadata={"Date": None}, bbox_inches=None)
 
 
 @figure
 def predictions(rows: Sequence[Prediction], findings: Findings) -> Figure:
-    """Every prediction against what came of it, each in units of its own predicted range (the
-    grey band); outcomes far outside are drawn at the edge."""
-    drawn = Figure(figsize=(8.2, 0.17 * len(rows) + 0.9))
+    """Every prediction against what came of it, in units of its own predicted range (the grey
+    band): a row per experiment, a mark and its 95% interval per prediction, hollow where trial runs
+    had shown about this, a cross where there was nothing to measure. What lies far outside is
+    drawn at the edge."""
+    named = list(dict.fromkeys(prediction.experiment for prediction in rows))
+    ordered = sorted(rows, key=lambda prediction: named.index(prediction.experiment))
+    drawn = Figure(figsize=(WIDTH, 0.052 * (len(rows) + 1.5 * len(named)) + 1.0))
     ax = drawn.subplots()
     ax.axvspan(0, 1, color="#EEEEEE", lw=0)
-    for row, prediction in enumerate(rows):
+    places: dict[str, list[float]] = {name: [] for name in named}
+    for number, prediction in enumerate(ordered):
+        place = number + 1.5 * named.index(prediction.experiment)
+        places[prediction.experiment].append(place)
         interval = findings[prediction.finding]
         if interval.replicas == 0:
-            ax.text(0.5, row, "nothing to measure", va="center", ha="center", fontsize=6)
+            ax.plot(0.5, place, "x", color="grey", ms=4)
             continue
         low, middle, high = (
             np.clip((x - prediction.low) / (prediction.high - prediction.low), -0.5, 1.5)
             for x in (interval.low, interval.value, interval.high)
         )
         colour = COLOUR_OF[judged(prediction, interval)]
-        ax.plot([low, high], [row, row], color=colour, lw=1.8)
-        ax.plot(
-            middle, row, "o" if prediction.seen else "D", ms=4, color=colour,
-            mfc="white" if prediction.seen else colour,
-        )  # fmt: skip
-    ax.set(
-        xlim=(-0.55, 1.55),
-        xticks=[0, 1],
-        xticklabels=["lowest predicted", "highest predicted"],
-        yticks=range(len(rows)),
-        ylim=(len(rows) - 0.5, -0.5),
-    )
-    ax.set_yticklabels([prediction.finding for prediction in rows], fontsize=6)
-    handles = [Patch(color=colour, label=how) for how, colour in COLOUR_OF.items()]
-    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1))
+        ax.plot([low, high], [place, place], color=colour, lw=1.2)
+        face = "white" if prediction.seen else colour
+        ax.plot(middle, place, "o", ms=3.4, color=colour, mfc=face, mew=0.9)
+    ax.set(xlim=(-0.55, 1.55), ylim=(len(rows) + 1.5 * len(named) - 1.5, -1))
+    ax.set_xticks([0, 1], ["lowest\npredicted", "highest\npredicted"])
+    words = [broken(name.replace("_", " "), 20) for name in named]
+    ax.set_yticks([np.mean(place) for place in places.values()], words)
+    for above, below in pairwise(places.values()):
+        ax.axhline((above[-1] + below[0]) / 2, color="#CCCCCC", lw=0.6)
+    ax.tick_params(axis="y", length=0)
+    handles: list[Artist] = [Patch(color=colour, label=how) for how, colour in COLOUR_OF.items()]
+    mark = {"ls": "", "marker": "o", "ms": 4, "color": "black"}
+    handles.append(Line2D([], [], **mark, mfc="white", label="seen in trials"))
+    drawn.legend(handles=handles, loc="outside lower center", ncols=4)
     return drawn
 
 
@@ -94,7 +107,7 @@ def verdicts(rows: Mapping[str, Mapping[str, str]]) -> Figure:
     titles = list(next(iter(rows.values())))
     kinds = list(VERDICTS)
     numbers = [[kinds.index(row[title]) for title in titles] for row in rows.values()]
-    drawn = Figure(figsize=(8.2, 0.21 * len(rows) + 1.3))
+    drawn = Figure(figsize=(WIDTH, 0.22 * len(rows) + 1.5))
     ax = drawn.subplots()
     ax.imshow(
         numbers, cmap=ListedColormap([colour for _, colour in VERDICTS.values()]),
@@ -102,10 +115,11 @@ def verdicts(rows: Mapping[str, Mapping[str, str]]) -> Figure:
     )  # fmt: skip
     for (row, column), kind in np.ndenumerate(numbers):
         letter = VERDICTS[kinds[kind]][0]
-        ax.text(column, row, letter, ha="center", va="center", weight="bold", fontsize=8)
-    ax.set_xticks(range(len(titles)), [title.replace(", ", "\n") for title in titles])
-    labels = [textwrap.shorten(label, 54, placeholder=" …") for label in rows]
-    ax.set_yticks(range(len(rows)), labels, fontsize=8)
+        ax.text(column, row, letter, ha="center", va="center", weight="bold")
+    ax.set_xticks(range(len(titles)), [broken(title, 11) for title in titles])
+    room = int((WIDTH - 0.7 * len(titles)) * LETTERS)
+    labels = [textwrap.shorten(label, max(room, 12), placeholder=" …") for label in rows]
+    ax.set_yticks(range(len(rows)), labels)
     ax.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
     ax.set_xticks(np.arange(len(titles) - 1) + 0.5, minor=True)
     ax.set_yticks(np.arange(len(rows) - 1) + 0.5, minor=True)
@@ -135,7 +149,7 @@ def cost(rows: Mapping[str, Mapping[str, Any]]) -> Figure:
         elif row["unit"] == unit:
             others[name] = row["median"]
     base = min(ours)
-    drawn = Figure(figsize=(7.5, 2.8))
+    drawn = Figure(figsize=(WIDTH, 3.0))
     axes = drawn.subplots(1, 2, sharey=True)
     for ax, place, name in zip(axes, (0, 1), ("replicas", "images"), strict=True):
         shown = sorted(size for size in ours if size[1 - place] == base[1 - place])
@@ -147,14 +161,13 @@ def cost(rows: Mapping[str, Mapping[str, Any]]) -> Figure:
         ax.set(xlabel=name, xscale="log", xticks=x)
         ax.set_xticklabels([f"{value:,}" for value in x])
         ax.minorticks_off()
-        for level in others.values():
-            ax.axhline(level, color="grey", linewidth=1, linestyle="--")
+        for label, level in others.items():
+            ax.axhline(level, **REFERENCE)
+            if place == 0:
+                ax.annotate(label, (1, level), (0, 2), ("axes fraction", "data"), ha="right",
+                            textcoords="offset points")  # fmt: skip
     axes[0].set(ylabel=unit.replace(" and", "\nand"), ylim=(0, None))
-    for label, level in others.items():
-        axes[1].annotate(
-            label, (1.02, level), xycoords=("axes fraction", "data"), va="center", fontsize=8
-        )
-    axes[1].annotate("ours", (x[-1], y[-1]), xytext=(0, 8), textcoords="offset points")
+    axes[1].annotate("ours", (x[-1], y[-1]), (0, 8), textcoords="offset points", ha="right")
     return drawn
 
 
@@ -169,13 +182,14 @@ def lag(measured: Mapping[float, Interval]) -> Figure:
     for rate, interval in measured.items():
         ax.plot([rate, rate], [interval.low, interval.high], color="black", lw=2.2)
         ax.plot(rate, interval.value, "o", color="black", ms=5)
-    ax.axhline(1, color="grey", lw=0.8, ls=":")
+    ax.axhline(1, **REFERENCE)
     ax.set(
         xscale="log",
         xlabel="prior's learning rate / posterior's",
         ylabel="KL's push / noise's push",
         ylim=(0, None),
     )
+    plain_numbers(ax.xaxis)
     ax.legend()
     return drawn
 
@@ -185,85 +199,83 @@ def elbo(arms: Mapping[str, xr.Dataset], best: float, halfway: int) -> Figure:
     """ELBO by epoch (median over replicas, and their range), below the largest likelihood `best`;
     `halfway`: the epoch at whose end some arms changed their units."""
     colours = [*mpl.colormaps["viridis"](np.linspace(0, 0.85, len(arms)))]
-    drawn = Figure(figsize=(7.2, 3.2))
+    drawn = Figure(figsize=(WIDTH, 3.9))
     ax = drawn.subplots()
     for (title, runs), colour in zip(arms.items(), colours, strict=True):
         value = -(runs.reconstruction_nats + runs.kl_nats.sum(("node", "dim")))
         low, high = value.min("replica"), value.max("replica")
         ax.fill_between(runs.epoch, low, high, color=colour, alpha=0.2, lw=0)
         ax.plot(runs.epoch, value.median("replica"), color=colour, label=title)
-    ax.axhline(best, color="black", lw=0.8, ls=":", label="largest likelihood")
+    ax.axhline(best, **REFERENCE, label="largest likelihood")
     ax.axvline(halfway, color="grey", lw=0.8)
     ax.set(xlabel="epoch", ylabel="ELBO (nats per image)", ylim=(best - 30, best + 2))
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    drawn.legend(loc="outside lower center", ncols=2)
     return drawn
 
 
 @figure
 def against(
-    panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]],
+    series_of: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]],
     *,
     xlabel: str,
     ylabel: str,
 ) -> Figure:
     """Measured against expected, panel by panel and series by series: each (point,), on the line
-    where they are equal. The first series is drawn hollow and a little to the left, the
-    second full and to the right."""
-    sides = (("none", -1), (COLOURS["posterior"], 1))
-    drawn = Figure(figsize=(2.9 * len(panels) + 0.5, 3.1))
-    axes = drawn.subplots(1, len(panels), squeeze=False)[0]
-    for ax, (title, series) in zip(axes, panels.items(), strict=True):
+    where they are equal. Of two series the first is drawn as crosses and a little to the left, the
+    second as dots and to the right."""
+    looks = ({"marker": "x", "color": "black"}, {"marker": "o", "color": COLOURS["posterior"]})
+    drawn, axes = panels(len(series_of), 2.7, shared=False)
+    for ax, (title, series) in zip(axes, series_of.items(), strict=True):
         every = np.concatenate([expected for expected, _ in series.values()])
         ends = [every.min(), every.max()] if len(every) else []
-        for place, (name, (expected, measured)) in enumerate(series.items()):
-            face, side = sides[place]
+        shown = looks[-len(series) :]
+        for side, look, (name, (expected, measured)) in zip(
+            (-1, 1), shown, series.items(), strict=False
+        ):
             width = 0.02 * ((len(expected) and np.ptp(expected)) or 1)
             shift = side * np.random.default_rng(0).uniform(0, width, len(expected))
-            ax.scatter(
-                expected + shift, measured, s=14, facecolors=face, lw=0.7, alpha=0.7,
-                edgecolors=COLOURS["posterior"], label=name,
-            )  # fmt: skip
-        ax.plot(ends, ends, color="grey", lw=0.8, ls=":")
+            ax.scatter(expected + shift, measured, s=14, lw=0.7, alpha=0.7, label=name, **look)
+        ax.plot(ends, ends, **REFERENCE)
         ax.set(xlabel=xlabel, title=title)
         if len(series) > 1:
-            ax.legend(loc="upper left")
+            ax.legend(loc="upper left", handletextpad=0.1, borderaxespad=0)
     axes[0].set_ylabel(ylabel)
     return drawn
 
 
 @figure
-def notes_figure(runs: xr.Dataset, what: str) -> Figure:
+def notes_figure(runs: xr.Dataset, what: str, width: float = WIDTH) -> Figure:
     """The notes' figure of one replica: a row per dim of the node that they show, the one given up
     on top, posterior and prior side by side; the median and bands between quantiles of all draws of
     an epoch, greyed where the dim is not in use. In black the notes' own curves, if it has their
-    node: at 7 and 93 % and, thinner, at the extremes. `what`: "std" or "mean"."""
+    node: at 7 and 93 % and, thinner, at the extremes. `what`: "std" or "mean"; width in inches."""
     shown, theirs = bands(runs, what), notes_bands(what)
     node = shown_node(runs, what)
     one = runs.isel(replica=[0]).sel(node=[node])
     used = np.sort(alive(one).values.ravel())  # a dim that is given up comes first
     has_node = FIGURES[what][1] == node
-    drawn = Figure(figsize=(WIDTH, 4.6))
+    drawn = Figure(figsize=(width, 0.55 * width + 1.2))
     axes = drawn.subplots(2, 2, sharex=True, sharey="all" if what == "std" else "row")
     for (place, column), ax in np.ndenumerate(axes):
         side = list(COLOURS)[column]
         style = line(used[place], COLOURS[side])
         _bands(ax, shown[NAMES[what, side]].isel(place=place), style)
         curves = theirs[NAMES[what, side]].isel(place=place).dropna("epoch")
-        for level, width in zip(READ.values(), (0.5, 1.1, 1.1, 0.5), strict=True):
+        for level, lw in zip(READ.values(), (0.5, 1.1, 1.1, 0.5), strict=True):
             if has_node:
                 own = curves.sel(quantile=level)
-                ax.plot(own.epoch, own, color="black", lw=width)
+                ax.plot(own.epoch, own, color="black", lw=lw)
         ax.set_title(f"{side}, {('dim given up', 'other dim')[place]}", color=COLOURS[side])
     for ax in axes[:, 0]:
         ax.set_ylabel(f"{what} (z)")
     for ax in axes[-1]:
-        ax.set_xlabel("epoch, from 0 as in the notes")
+        ax.set_xlabel("epoch, from 0")
     handles: list[Artist] = [Patch(color="#BBBBBB", label="here: median and bands")]
     if not used.all():
         handles.append(Line2D([], [], **line(False), label="dim not in use"))
     if has_node:
         handles.append(Line2D([], [], color="black", lw=1.1, label="the notes’ own curves"))
-    drawn.legend(handles=handles, loc="outside lower center", ncols=3)
+    drawn.legend(handles=handles, loc="outside lower center", ncols=3 if width > 5.5 else 2)
     return drawn
 
 
@@ -281,50 +293,53 @@ def _bands(ax: Axes, values: xr.DataArray, style: Mapping[str, Any]) -> None:
 def mistaken(runs: xr.Dataset) -> Figure:
     """Averages of the stds of one replica in the node of std_behaviour: on the left as the notes'
     first panel drew them, with the prior's average taken of the posterior's numbers, on the right
-    as they are. Black: the notes' own curves."""
-    one = runs.isel(replica=0, epoch=slice(1, None)).sel(node=shown_node(runs, "std"))
+    as they are; dashed and greyed the dim that is not in use. Black: the notes' own curves."""
+    node = shown_node(runs, "std")
+    one = runs.isel(replica=0, epoch=slice(1, None)).sel(node=node)
     order = one.ratio.isel(epoch=-1).argsort().values[::-1]
+    used = alive(runs).isel(replica=0).sel(node=node).isel(dim=order)
     average = {side: one[f"{side}_variance"].isel(dim=order) ** 0.5 for side in COLOURS}
     theirs = digitised().query("figure == 'scalars of 22 July'")
-    drawn = Figure(figsize=(7.2, 2.8))
+    drawn = Figure(figsize=(WIDTH, 3.0))
     left, right = drawn.subplots(1, 2, sharex=True)
     for ax, prior in ((left, average["posterior"]), (right, average["prior"])):
         for side, values in (("posterior", average["posterior"]), ("prior", prior)):
-            for place, style in enumerate(("-", "--")):
-                name = ("given up", "other")[place]
-                ax.plot(one.epoch - 1, values.isel(dim=place), color=COLOURS[side], ls=style,
-                        lw=3 if side == "posterior" else 1.2, alpha=0.9,
-                        label=f"{side}, {name}")  # fmt: skip
-        ax.set_xlabel("epoch, from 0 as in the notes")
-    for dim, style in ((0, "-"), (1, "--")):
-        line = theirs[theirs.dim == dim]
-        left.plot(line.epoch, line["max"], color="black", ls=style, lw=0.9)
+            for place in (0, 1):
+                style = line(used.isel(dim=place), COLOURS[side])
+                width = 3.5 if side == "posterior" else 1.3
+                ax.plot(one.epoch - 1, values.isel(dim=place), lw=width, alpha=0.9, **style)
+    for dim in (0, 1):
+        own = theirs[theirs.dim == dim]
+        left.plot(own.epoch, own["max"], color="black", lw=0.9)
     if np.isfinite(top := float(average["posterior"].max())):  # else it diverged
         left.set_ylim(0, 1.2 * top)
-    left.set_title("as they were drawn", loc="left")
-    right.set_title("as they are", loc="left")
+    left.set_title("as they were drawn")
+    right.set_title("as they are")
     left.set_ylabel("average std (z)")
-    right.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    for ax in (left, right):
+        ax.set_xlabel("epoch, from 0")
+    handles = legend_of(COLOURS, not used.all())
+    handles.append(Line2D([], [], color="black", lw=0.9, label="the notes’ own"))
+    drawn.legend(handles=handles, loc="outside lower center", ncols=4)
     return drawn
 
 
 @figure
 def weaker(chosen: Sequence[str]) -> Figure:
-    """KL of the weaker dim of a node over epochs, median over nodes: a line for each replica, a
-    colour for the supervised term on or off, dashed where images are fresh."""
-    drawn = Figure(figsize=(7.2, 3.2))
+    """KL of the weaker dim of a node over epochs, median over nodes: a thin line per replica, pale
+    where images are fresh, a colour for the supervised term on or off."""
+    drawn = Figure(figsize=(WIDTH, 3.4))
     ax = drawn.subplots()
-    lines: dict[str, Line2D] = {}
     for group in chosen:
-        title = results.TITLES[group].partition(",")[0]
-        colour = COLOURS["posterior" if title == "term on" else "prior"]
+        on, fresh = results.TITLES[group].startswith("term on"), "fresh" in group
         kl = results.full_size(group).kl_nats.min("dim").median("node").isel(epoch=slice(1, None))
+        label = f"term {'on' if on else 'off'}, {'fresh images' if fresh else 'batches repeated'}"
         for replica in kl.transpose("replica", "epoch"):
-            style = "--" if "fresh" in group else "-"
-            (line,) = ax.plot(kl.epoch - 1, replica, color=colour, ls=style, lw=1.2)
-            lines.setdefault(title, line)
-    ax.axhline(ALIVE_NATS, color="grey", lw=0.8, ls=":")
-    ax.set(xlabel="epoch, from 0 as in the notes", ylabel="KL of the weaker dim (nats)")
+            ax.plot(kl.epoch - 1, replica, color=TERM[on], alpha=0.45 if fresh else 1,
+                    lw=2.5 if fresh else 1.2, label=label)  # fmt: skip
+    ax.axhline(ALIVE_NATS, **REFERENCE)
+    ax.set(xlabel="epoch, from 0", ylabel="KL of the weaker dim (nats)")
     ax.set_ylim(bottom=0)
-    ax.legend(lines.values(), lines.keys(), loc="upper left", bbox_to_anchor=(1, 1))
+    handles = {artist.get_label(): artist for artist in ax.lines[:-1]}
+    drawn.legend(handles=handles.values(), loc="outside lower center", ncols=2)
     return drawn

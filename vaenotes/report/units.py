@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 from pandas.io.formats.style import Styler
 
+from vaenotes.lab.dots import panels
 from vaenotes.lab.summary import ALIVE_RATIO, Interval, median_interval, spread
 from vaenotes.report import tables
 from vaenotes.report.claims import predictions
 from vaenotes.report.results import FOLDER
-from vaenotes.style import figure
+from vaenotes.style import REFERENCE, figure, plain
 
 COLOURS = {"sgd_0.01": "#0072B2", "sgd_0.02": "#56B4E9", "sgd_0.04": "#009E73", "adam": "#D55E00"}
 MARKS = {0.3: "v", 1.0: "o", 3.0: "^"}
@@ -113,35 +115,38 @@ def provenance() -> str:
 
 @figure
 def charge() -> Figure:
-    """Left: how far the charge has moved, over a training's length (lines: replicas). Middle: the
-    prior's std that the charge of the start asks for, from each replica's own end, against the
-    measured one. Right: the same from the end of the usual start. Marks: starts in units of 0.3,
-    1 and 3."""
-    drawn = Figure(figsize=(8.6, 3.1))
-    left, middle, right = drawn.subplots(1, 3)
+    """How far the charge has moved, over a training's length (lines: replicas). The prior's std
+    that the charge of the start asks for, from each replica's own end, against the measured one;
+    and the same from the end of the usual start. Marks: starts in units of 0.3, 1 and 3."""
+    drawn, (moves, own, usual, words) = panels(4, 2.6, shared=False)
     for name, rows in _kept()["charge"]["rows"].items():
         for row in rows:
             done = np.array(row["epochs"]) / row["epochs"][-1]
             moved = np.array(row["charge"]) - row["charge"][0]
-            label = title(name) if row is rows[0] else None
-            left.plot(done, moved, color=COLOURS[name], lw=0.8, alpha=0.6, label=label)
-    left.set(
-        xlabel="share of the training", ylabel="charge less that of the start", yscale="symlog"
-    )
+            moves.plot(done, moved, color=COLOURS[name], lw=0.8, alpha=0.6)
+    moves.set(xlabel="share of the training", ylabel="charge less that of the start")
+    moves.set_yscale("symlog", linthresh=1)
+    moves.set_yticks([-10, -1, 0, 1, 10])
+    moves.yaxis.set_major_formatter(plain)
     every = ends()
-    for ax, what, of in ((middle, "own", "its own"), (right, "other", "the usual start's")):
+    for ax, what, of in ((own, "own", "its own"), (usual, "other", "the usual start's")):
         for (name, start), rows in every.groupby(["name", "start"]):
             if what == "other" and (start == 1 or name not in ("adam", "sgd_0.01")):
                 continue
-            ax.scatter(rows[what], rows["std"], s=14, marker=MARKS[float(str(start))], lw=0.7,
-                       facecolors="none", edgecolors=COLOURS[str(name)])  # fmt: skip
+            ax.scatter(rows[what], rows["std"], s=14, marker=MARKS[float(str(start))], lw=0,
+                       color=COLOURS[str(name)], alpha=0.7)  # fmt: skip
         line = every["std"].min(), every["std"].max()
-        ax.plot(line, line, color="grey", lw=0.8, ls=":")
+        ax.plot(line, line, **REFERENCE)
         ax.set(xscale="log", yscale="log", xlabel=f"predicted from {of} end")
+        ax.set_ylabel("measured prior std (z)")
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.set_major_formatter("{x:g}")
+            axis.set_major_formatter(plain)
         ax.minorticks_off()
-    middle.set_ylabel("measured prior std (z)")
-    drawn.legend(loc="outside lower center", ncols=4)
+    handles = [Line2D([], [], color=colour, label=title(name)) for name, colour in COLOURS.items()]
+    for start, mark in MARKS.items():
+        label = f"start in units of {start:g}"
+        handles.append(Line2D([], [], ls="", marker=mark, color="black", ms=5, label=label))
+    words.axis("off")
+    words.legend(handles=handles, loc="center left")
     return drawn

@@ -11,18 +11,20 @@ import numpy as np
 import torch
 import xarray as xr
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from pandas.io.formats.style import Styler
 
 from vaenotes import trace
 from vaenotes.config import Config
 from vaenotes.lab import runs
+from vaenotes.lab.dots import panels
 from vaenotes.lab.summary import Interval, alive, median_interval, spread
 from vaenotes.objective import Weights
 from vaenotes.report import tables
 from vaenotes.report.arms import ARMS, arm
 from vaenotes.report.claims import Findings, predictions
 from vaenotes.report.settings import Settings
-from vaenotes.style import COLOURS, figure
+from vaenotes.style import COLOURS, REFERENCE, figure, line, plain_numbers
 from vaenotes.theory import supervised_std
 
 SUPERVISED = ("supervised", "supervised_strong", "standard_targets")
@@ -116,21 +118,23 @@ def predictions_table(found: Mapping[str, xr.Dataset]) -> Styler:
 
 @figure
 def dose(measured: Findings) -> Figure:
-    """Variances of posterior and prior in dims not in use, against the prior's learning rate, with
-    95% intervals; a prior of rate 0 stays as it starts."""
+    """Variances of posterior and prior in dims not in use, and so greyed, against the prior's
+    learning rate, with 95% intervals; a prior of rate 0 stays as it starts."""
     drawn = Figure(figsize=(5.2, 3.0))
     ax = drawn.subplots()
     places = [rate or min(filter(None, RATES)) / 3 for rate in RATES]
     for side, shift in (("prior", 0.95), ("posterior", 1.05)):
+        style = line(False, COLOURS[side])
         found = [measured[f"{name}.{side}_variance_unused"] for name in RATES.values()]
         for place, one in zip(places, found, strict=True):
-            ax.plot([shift * place] * 2, [one.low, one.high], color=COLOURS[side], lw=2.2)
+            ax.plot([shift * place] * 2, [one.low, one.high], color=style["color"], lw=2.2)
         middle = [one.value for one in found]
-        ax.plot(np.multiply(shift, places), middle, "o-", color=COLOURS[side], ms=4, lw=0.8,
-                label=side)  # fmt: skip
+        ax.plot(np.multiply(shift, places), middle, marker="o", ms=4.5, mfc="white", lw=1,
+                label=side, **style)  # fmt: skip
     ax.set(xscale="log", yscale="log", ylabel="variance, dims not in use (z²)",
            xlabel="prior's learning rate / all others'")  # fmt: skip
     ax.set_xticks(places, [f"{rate:g}" for rate in RATES])
+    plain_numbers(ax.yaxis)
     ax.minorticks_off()
     ax.legend()
     return drawn
@@ -139,22 +143,26 @@ def dose(measured: Findings) -> Figure:
 @figure
 def predicted_std(found: Mapping[str, xr.Dataset]) -> Figure:
     """Posterior std of every dim, measured against predicted, with the decoder's push measured
-    (left) and neglected (right, an upper bound). Hollow: the decoder hardly pushes."""
-    drawn = Figure(figsize=(7.6, 3.4))
-    axes = drawn.subplots(1, 2, sharex=True, sharey=True)
+    (left) and neglected (right, an upper bound). Crosses: the decoder hardly pushes."""
+    drawn, axes = panels(2, 3.3)
     colours = ("#0072B2", "#D55E00", "#009E73")
     for ax, what in zip(axes, ("predicted", "bound"), strict=True):
         for (name, arm_widths), colour in zip(found.items(), colours, strict=False):
             read = (arm_widths.push > READ_BY_DECODER).values.ravel()
             x, y = arm_widths[what].values.ravel(), arm_widths.measured.values.ravel()
             title = ARMS[name].title
-            ax.scatter(x[read], y[read], s=12, color=colour, lw=0.7, label=title)
-            ax.scatter(x[~read], y[~read], s=12, facecolors="none", edgecolors=colour, lw=0.7)
+            ax.scatter(x[read], y[read], s=12, color=colour, lw=0, alpha=0.7, label=title)
+            ax.scatter(x[~read], y[~read], s=16, marker="x", color=colour, lw=0.8)
         every = np.concatenate([one.measured.values.ravel() for one in found.values()])
         ends = np.nanmin(every), np.nanmax(every)
-        ax.plot(ends, ends, color="grey", lw=0.8, ls=":")
+        ax.plot(ends, ends, **REFERENCE)
         ax.set(xscale="log", yscale="log", xlabel=f"{what} posterior std (z)")
+        for axis in (ax.xaxis, ax.yaxis):
+            plain_numbers(axis)
     axes[0].set(ylabel="measured posterior std (z)", title="the decoder's push measured")
     axes[1].set_title("neglected")
-    axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1))
+    handles, titles = axes[1].get_legend_handles_labels()
+    handles.append(Line2D([], [], ls="", marker="x", color="black", ms=4))
+    titles.append("decoder hardly pushes")
+    drawn.legend(handles, titles, loc="outside lower center", ncols=2)
     return drawn
