@@ -87,7 +87,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         ["posterior_spread_unused", "prior_mean_unused", "offset_unused", "prior_reach",
          "posterior_reach", "spread_ratio", "within", "between", "kl_used", "kl_unused",
          "kl_share_used", "kl_mean_share", "place_unused", "shrunk", "prior_reach_std",
-         "posterior_reach_std", "kl_share_one", "dims_used"],
+         "posterior_reach_std", "kl_share_one", "dims_used", "nails"],
     ),
     "always_the_second_dim": Experiment(
         ["notes", "swapped", "per_node", "no_edges", "per_node_no_edges", "cholesky", "ordered"],
