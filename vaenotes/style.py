@@ -94,9 +94,9 @@ def legend_of(sides: Collection[str], unused: Any = False) -> list[Artist]:
 
 
 def plain(number: float, place: int | None = None) -> str:
-    """A number on an axis as people write it, in letters of one size: 0.05, 20, 3×10⁻⁵."""
-    if number == 0 or 1e-4 <= abs(number) < 1e5:
-        return f"{number:g}".replace("-", "−")
+    """A number on an axis as people write it, in letters of one size: 0.05, 20,000, 3×10⁻⁵."""
+    if number == 0 or 1e-4 <= abs(number) < 1e6:
+        return f"{number:,g}".replace("-", "−")
     digits, power = f"{number:.0e}".split("e")
     raised = "10" + str(int(power)).translate(RAISED)
     return raised if digits == "1" else f"{digits}×{raised}"

@@ -48,18 +48,20 @@ def images(dataset: Dataset, rows: int = 3) -> Figure:
 @figure
 def dag(dataset: Dataset) -> Figure:
     """The data set's DAG: an arrow runs from parent to child, self-loops are left out."""
-    drawn = Figure(figsize=(6, 1.8))
-    ax = drawn.subplots()
     places = {name: (i, 0.0) for i, name in enumerate(dataset.factor_names)}
-    for parent, child in dataset.edges:
-        bend = -0.35 if abs(places[parent][0] - places[child][0]) > 1 else 0.0
+    apart = [abs(places[parent][0] - places[child][0]) for parent, child in dataset.edges]
+    bent = max(apart, default=0) > 1
+    drawn = Figure(figsize=(WIDTH, 1.8 if bent else 0.8))
+    ax = drawn.subplots()
+    for (parent, child), steps in zip(dataset.edges, apart, strict=True):
+        bend = -0.35 if steps > 1 else 0.0
         arrow = {"arrowstyle": "-|>", "shrinkA": 24, "shrinkB": 24,
                  "connectionstyle": f"arc3,rad={bend}"}  # fmt: skip
         ax.annotate("", xy=places[child], xytext=places[parent], arrowprops=arrow)
     for name, place in places.items():
         box = {"boxstyle": "round,pad=0.5", "fc": "white"}
         ax.text(*place, name, ha="center", va="center", bbox=box)
-    ax.set(xlim=(-0.6, len(places) - 0.4), ylim=(-0.4, 0.8))
+    ax.set(xlim=(-0.6, len(places) - 0.4), ylim=(-0.4, 0.8 if bent else 0.4))
     ax.axis("off")
     return drawn
 
