@@ -63,7 +63,8 @@ def figure(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 def greyed(colour: str) -> str:
     """What a colour becomes for a dim that is not in use."""
-    return to_hex(0.4 * np.array(to_rgb(colour)) + 0.6 * np.array(to_rgb("#B0B0B0")))
+    red, green, blue = (0.4 * part + 0.6 * 0.69 for part in to_rgb(colour))
+    return to_hex((red, green, blue))
 
 
 def line(used: Any, colour: str = "black") -> dict[str, Any]:
@@ -93,7 +94,7 @@ def legend_of(sides: Collection[str], unused: Any = False) -> list[Artist]:
     return handles
 
 
-def plain(number: float, place: int | None = None) -> str:
+def plain(number: float, place: float = 0) -> str:
     """A number on an axis as people write it, in letters of one size: 0.05, 20,000, 3×10⁻⁵."""
     if number == 0 or 1e-4 <= abs(number) < 1e6:
         return f"{number:,g}".replace("-", "−")

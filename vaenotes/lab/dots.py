@@ -137,7 +137,7 @@ def bed_of_nails(
     for spot, size, colour in zip(mean, width, colours, strict=True):
         face = (*colour[:3], 0.15 if used else 0.03)
         ax.add_patch(Ellipse(spot, *(2 * size), fc=face, ec=colour, lw=0.6))
-    ax.scatter(*mean.T, s=4, c=colours, zorder=3)
+    ax.scatter(mean[:, 0], mean[:, 1], s=4, c=colours, zorder=3)
     outline = line(used, COLOURS["prior"])
     edge: dict[str, Any] = {"fill": False, "ec": outline["color"], "ls": outline["ls"]}
     ax.add_patch(Ellipse(tuple(centre), *(2 * reach), lw=1.8, zorder=4, **edge))

@@ -94,7 +94,7 @@ def predictions(rows: Sequence[Prediction], findings: Findings) -> Figure:
         ax.axhline((above[-1] + below[0]) / 2, color="#CCCCCC", lw=0.6)
     ax.tick_params(axis="y", length=0)
     handles: list[Artist] = [Patch(color=colour, label=how) for how, colour in COLOUR_OF.items()]
-    mark = {"ls": "", "marker": "o", "ms": 4, "color": "black"}
+    mark: dict[str, Any] = {"ls": "", "marker": "o", "ms": 4, "color": "black"}
     handles.append(Line2D([], [], **mark, mfc="white", label="seen in trials"))
     drawn.legend(handles=handles, loc="outside lower center", ncols=4)
     return drawn
@@ -223,7 +223,7 @@ def against(
     """Measured against expected, panel by panel and series by series: each (point,), on the line
     where they are equal. Of two series the first is drawn as crosses and a little to the left, the
     second as dots and to the right."""
-    looks = ({"marker": "x", "color": "black"}, {"marker": "o", "color": COLOURS["posterior"]})
+    looks: Any = ({"marker": "x", "color": "black"}, {"marker": "o", "color": COLOURS["posterior"]})
     drawn, axes = panels(len(series_of), 2.7, shared=False)
     for ax, (title, series) in zip(axes, series_of.items(), strict=True):
         every = np.concatenate([expected for expected, _ in series.values()])

@@ -101,7 +101,7 @@ def hysteresis() -> Figure:
     for each price. Below: differences of the training loss at the end, seed by seed, what was
     predicted in grey."""
     drawn = Figure(figsize=(WIDTH, 6.6))
-    above, below = drawn.subfigures(2, 1, height_ratios=[1.1, 1])
+    above, below = drawn.subfigures(2, 1, height_ratios=[1.1, 1], squeeze=False)[:, 0]
     axes = above.subplots(1, 2)
     for ax, which in zip(axes, ("dear", "cheap"), strict=True):
         for name, colour in ARM_COLOURS.items():
