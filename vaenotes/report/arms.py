@@ -107,9 +107,9 @@ ARMS: dict[str, Arm] = {
     "cheap_few_50": Arm("the same, a 50th, shuffled", part(50, 1, CHEAP)),
     # which dim: who chooses, and what could favour one
     "swapped": Arm("dims swapped at the start", {"swapped": True}, many=True),
-    "per_node": Arm("weights of its own for each node", {"shared": False}, many=True),
+    "per_node": Arm("separate weights per node", {"shared": False}, many=True),
     "per_node_no_edges": Arm(
-        "weights of its own, no edges", {"shared": False}, edges=no_edges, many=True
+        "separate weights, no edges", {"shared": False}, edges=no_edges, many=True
     ),
     "cholesky": Arm("full covariance (Cholesky)", {"prior": "cholesky"}),
     "ordered": Arm("dim 2 given dim 1", {"prior": "ordered"}),
@@ -145,7 +145,7 @@ ARMS: dict[str, Arm] = {
     "nodes": Arm("prior sees which node", {"prior": "nodes"}),
     "factors": Arm("prior sees the true factors, supervised", SUPERVISED | {"prior": "factors"}),
     "factors_per_node": Arm(
-        "true factors, weights of its own for each node, supervised",
+        "true factors, separate weights per node, supervised",
         SUPERVISED | {"prior": "factors", "shared": False},
     ),
     "other_factors": Arm("prior sees another image's factors", {"prior": "other_factors"}),
