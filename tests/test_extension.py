@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -181,6 +182,18 @@ def test_colab_opens_the_notebook_that_the_workflow_has_put_into_the_repository(
 )
 def test_a_page_is_described_by_its_answer_or_else_its_first_sentence(page, told):
     assert description(publish_doctree(page)) == told
+
+
+def test_every_word_of_the_glossary_is_explained_in_one_or_two_plain_sentences():
+    """As that is what a reader sees where the word stands: no mathematics, no links."""
+    text = (ROOT / "book" / "notation.md").read_text()
+    blocks = "\n\n".join(re.findall(r"```\{glossary\}\n(.*?)```", text, re.DOTALL)).split("\n\n")
+    words = [block for block in blocks if block.strip() and not block.startswith(" ")]
+    assert len(words) > 30
+    for block in words:
+        meaning = " ".join(line.strip() for line in block.splitlines() if line.startswith("  "))
+        assert 1 <= len(re.findall(r"\.(?=\s|$)", meaning)) <= 2, block
+        assert not re.search(r"[$`\\\]]", meaning), block
 
 
 def imported(file: Path) -> set[str]:

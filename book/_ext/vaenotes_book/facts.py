@@ -153,7 +153,11 @@ def codemeta(
 
 def licences() -> str:
     """DATA as a table."""
-    rows = [f"| {one.name} ({one.whose}) | [{one.terms}]({one.url}) | {one.how} |" for one in DATA]
+    rows = []
+    for one in DATA:
+        name, *more = one.terms.split(",", 1)
+        terms = ",".join([f"[{name}]({one.url})", *more])
+        rows.append(f"| {one.name} ({one.whose}) | {terms} | {one.how} |")
     return "\n".join(["| data | terms | how it gets here |", "|---|---|---|", *rows])
 
 
