@@ -6,7 +6,7 @@ from html import escape
 from test_claims import AT_REST, MADE
 
 from vaenotes.lab.summary import Interval
-from vaenotes.report import results, rules, tables
+from vaenotes.report import results, rules, system, tables
 from vaenotes.report.arms import ARMS
 from vaenotes.report.claims import Prediction, claims, first_verdict, measure_of, verdict
 from vaenotes.report.experiments import EXPERIMENTS
@@ -96,8 +96,8 @@ def test_several_runs_stand_side_by_side():
 
 
 def test_the_system_has_a_row_for_every_arm_that_changes_one_part():
-    table = tables.system_table(FOUND).data
-    changed = [name for part in tables.PARTS for name in part.arms]
+    table = system.table(FOUND).data
+    changed = [name for part in system.PARTS for name in part.arms]
     assert set(changed) <= set(EXPERIMENTS["the_system"].arms)
     assert {ARMS[name].title for name in changed} <= set(table["changed to"])
     assert table["dims in use per node"].tolist().count(TEXT) == len(changed) + 1

@@ -9,6 +9,7 @@ from . import reproduced as reproduced
 from . import results as results
 from . import rules as rules
 from . import sliders as sliders
+from . import system as system
 from . import tables as tables
 from . import units as units
 from . import widths as widths
