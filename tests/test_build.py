@@ -232,6 +232,8 @@ def test_a_page_of_the_real_library_shows_what_papermill_does_and_the_library_is
     """They have stores of their own, and every docstring has to be understood."""
     book = SmallBook(tmp_path, real=True)
     book.add("page", TRAINED)
+    with (tmp_path / "book" / "page.md").open("a") as page:
+        page.write("\nIt is {glue:text}`number:s`.\n")  # only what is asked for is glued
     (tmp_path / "book" / "index.md").write_text(
         "# Index\n\nIt is {glue:text}`page.md::number:s`.\n"
     )

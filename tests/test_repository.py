@@ -49,6 +49,13 @@ def test_the_readme_finds_every_page_of_the_contents():
     assert re.findall(r"`(\w+)`", way.partition("`_ext/")[0]) == pages
 
 
+def test_the_readme_finds_every_module_of_the_lab_and_the_report():
+    way = README.partition("## Find your way")[2].partition("| **in `book/`** |")[0]
+    for part in ("", "lab", "report"):
+        for file in (ROOT / "vaenotes" / part).glob("*.py"):
+            assert file.stem == "__init__" or f"`{file.stem}`" in way, file
+
+
 def test_the_citation_is_complete():
     facts = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert facts["cff-version"] == "1.2.0" and facts["type"] == "software"

@@ -221,7 +221,6 @@ def _launch(app: Sphinx, name: str, template: str, context: dict[str, Any], doct
             {
                 "type": "link",
                 "url": url,
-                "text": "Colab",
                 "tooltip": "Run this page on Google Colab",
                 "icon": "fas fa-rocket",
                 "label": "launch-colab",
