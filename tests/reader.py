@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
+from xml.etree import ElementTree
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import BrowserContext, Page, Route, sync_playwright
@@ -112,6 +113,97 @@ def overflow(visit: Visit) -> list[str]:
         }
         return complaints;
     }""")
+
+
+def tables(visit: Visit) -> list[str]:
+    """At a desk: tables that are wider than the text, or that have to be scrolled sideways."""
+    return visit.page.evaluate(
+        """wide => {
+        if (innerWidth < wide) return [];
+        const article = document.querySelector("article") ?? document.querySelector("main");
+        const room = article.getBoundingClientRect();
+        return [...article.querySelectorAll("table")].flatMap(table => {
+            const box = table.getBoundingClientRect(), name = table.textContent.trim().slice(0, 40);
+            if (!box.width) return [];
+            for (let place = table; place !== article; place = place.parentElement) {
+                const hidden = place.scrollWidth - place.clientWidth;
+                if (/auto|scroll/.test(getComputedStyle(place).overflowX) && hidden > 1)
+                    return [`scrolls sideways by ${hidden} px: ${name}`];
+            }
+            return box.right > room.right + 1 ? [`wider than the text: ${name}`] : [];
+        });
+    }""",
+        WIDTHS["desktop"],
+    )
+
+
+def names(visit: Visit) -> list[str]:
+    """Identifiers that are broken over lines where nothing says that they may be: a <wbr> ends a
+    text, after a zero-width space or a hyphen a line may end."""
+    return visit.page.evaluate("""() => {
+        const top = (text, i) => {
+            const range = document.createRange();
+            range.setStart(text, i), range.setEnd(text, i + 1);
+            return range.getClientRects()[0]?.top;
+        };
+        return [...document.querySelectorAll("code")].flatMap(code => {
+            if (code.closest("pre") || /\\s/.test(code.textContent.trim())) return [];
+            if (code.getClientRects().length < 2 && code.offsetHeight < 2 * parseFloat(
+                getComputedStyle(code).fontSize)) return [];
+            const walk = document.createTreeWalker(code, NodeFilter.SHOW_TEXT);
+            for (let text = walk.nextNode(); text; text = walk.nextNode())
+                for (let i = 1; i < text.data.length; i++)
+                    if (!/[-\\u200b]/.test(text.data[i - 1]) && top(text, i) > top(text, i - 1) + 3)
+                        return [`broken name: ${text.data.slice(0, i)} | ${text.data.slice(i)}`];
+            return [];
+        });
+    }""")
+
+
+SMALLEST = {"desktop": 9, "phone": 7}
+"""Pixels that the letters of a figure have at least."""
+
+
+@cache
+def letters_of(svg: Path) -> float:
+    """The size of the smallest letters in a figure of matplotlib's, as a share of its width; 0 if
+    it has none. Its letters are paths, of 100 units a size, in groups that scale them."""
+    root = ElementTree.parse(svg).getroot()
+    sizes: list[float] = []
+
+    def walk(node: ElementTree.Element, scale: float, inside: bool) -> None:
+        tag = node.tag.rpartition("}")[2]
+        if tag == "defs":
+            return
+        inside = inside or node.get("id", "").startswith("text_")
+        for factor in re.findall(r"scale\(([-\d.e]+)", node.get("transform", "")):
+            scale *= abs(float(factor))
+        if tag == "use" and inside:
+            sizes.append(100 * scale)
+        for child in node:
+            walk(child, scale, inside)
+
+    walk(root, 1, False)
+    width = float(root.get("viewBox", "0 0 1 1").split()[2])
+    return min(sizes, default=0) / width
+
+
+def letters(visit: Visit) -> list[str]:
+    """Figures whose letters are too small to be read; pictures say their own size."""
+    shown = visit.page.evaluate("""() => [...document.images].map(image => [
+        image.src, image.getBoundingClientRect().width, Number(image.dataset.letters ?? 0)
+    ]).filter(([source, width, letters]) => width && (letters || source.endsWith(".svg")))""")
+    size = visit.page.viewport_size
+    assert size is not None
+    least = SMALLEST["desktop" if size["width"] >= WIDTHS["desktop"] else "phone"]
+    complaints = []
+    for source, width, share in shown:
+        if not share and urlparse(source).scheme == "file":
+            share = letters_of(Path(unquote(urlparse(source).path)))
+        if share and share * width < least - 0.05:
+            name = source[:60] if source.startswith("data:") else source.rpartition("/")[2]
+            complaints.append(f"letters of {share * width:.1f} px, {width:.0f} px wide: {name}")
+    return complaints
 
 
 def mathematics(visit: Visit) -> list[str]:

@@ -43,6 +43,7 @@ EXCEPTIONS = {
 tools = shutil.which("chromium") and importlib.util.find_spec("axe_playwright_python")
 if tools or os.environ.get("CI") == "true":
     import reader
+    from playwright import sync_api as playwright
     from pypdf import PdfReader
 else:
     pytestmark = pytest.mark.skip(reason="needs chromium, and the packages in requirements.txt")
@@ -87,6 +88,8 @@ def test_a_reader_has_nothing_to_complain_of(name, context):
         seen.show(scheme, width)
         assert seen.page.evaluate("document.documentElement.dataset.theme") == scheme
         complaints += reader.overflow(seen)
+        if window in TELLING and not listing:
+            complaints += reader.tables(seen) + reader.names(seen) + reader.letters(seen)
         if window in TELLING:
             complaints += reader.accessibility(seen, EXCEPTIONS)
     if not listing:
@@ -179,25 +182,81 @@ def test_a_film_follows_its_slider_and_plays_to_its_end(context, tmp_path):
     own.close()
 
 
+def test_a_loop_plays_while_it_is_seen_until_it_is_clicked_and_never_for_who_wants_no_motion(
+    context, tmp_path
+):
+    frames = {str(epoch): Figure((1, 1)) for epoch in range(3)}
+    script = (ROOT / "book" / "assets" / "vaenotes.js").read_text()
+    film = sliders.film(frames, "2", "epoch", "a blank", loop=True).data
+    before = "<script>DOCUMENTATION_OPTIONS = {}</script><div style='height: 3000px'></div>"
+    (tmp_path / "page.html").write_text(f"{before}{film}<script>{script}</script>")
+
+    def opened(motion):
+        own = context.browser.new_context(reduced_motion=motion)
+        page = visit(own, tmp_path / "page.html").page
+        page.clock.install(time=0)
+        page.clock.pause_at(60)  # from here on it is moved by hand alone
+        return page, page.locator("output"), page.get_by_role("button")
+
+    def passes(page, milliseconds, place):
+        page.clock.run_for(milliseconds)
+        return page.locator("output").inner_text() == place
+
+    page, _, button = opened("no-preference")
+    assert passes(page, 5000, "2")  # out of sight it stands still
+    page.evaluate("scrollTo(0, 3000)")
+    playwright.expect(button).to_have_text("Pause")
+    assert passes(page, 2000, "2") and passes(page, 600, "0") and passes(page, 170, "1")
+    page.evaluate("scrollTo(0, 0)")
+    playwright.expect(button).to_have_text("Play")
+    assert passes(page, 5000, "1")
+    page.evaluate("scrollTo(0, 3000)")
+    playwright.expect(button).to_have_text("Pause")
+    page.locator(".film img:visible").click()
+    assert button.inner_text() == "Play" and passes(page, 5000, "1")
+    button.click()
+    page.pdf()
+    assert button.inner_text() == "Play" and passes(page, 5000, "2")  # on paper stands the end
+    page.context.close()
+
+    page, _, button = opened("reduce")
+    page.evaluate("scrollTo(0, 3000)")
+    page.wait_for_timeout(200)
+    assert button.inner_text() == "Play" and passes(page, 5000, "2")
+    button.click()  # who asks for it gets it
+    assert button.inner_text() == "Pause"
+    page.context.close()
+
+
 # The checks: a healthy page, and the same with one thing broken
 
 HEALTHY = """<!DOCTYPE html><html lang="en"><head><title>A page</title><style>
 td { min-width: 4em } .scrolls { overflow-x: auto } @media print { button { display: none } }
+code { overflow-wrap: anywhere } p.narrow { width: 9em }
 </style></head><body><main><article><h1 id="top">A page</h1><button>Copy</button>
 <p>Costs $5. <span class="math"><mjx-container><svg></svg></mjx-container></span></p>
 <div class="scrolls" tabindex="0"><table><tr>CELLS</tr></table></div>
 <table><tr><td>narrow</td></tr></table><pre><span class="n">one</span> <span>two</span></pre>
 <a href="page.html#top">Up</a> <a href="https://example.org/elsewhere">elsewhere</a>
 <img alt="A dot" src="data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAACAkQBADs=">
-</article></main></body></html>""".replace("CELLS", "<td>wide</td>" * 20)
-CHECKS = ("console", "requests", "overflow", "mathematics", "images", "links", "accessibility")
+<p class="narrow">A name <code>of_a<wbr>_variable</code></p>
+<img alt="A figure" src="figure.svg" width="300"> <img alt="A still" data-letters="0.03" height="99"
+src="data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 3 1'/>">
+</article></main></body></html>""".replace("CELLS", "<td>wide</td>" * 14)
+CHECKS = ("console", "requests", "overflow", "names", "letters", "mathematics", "images", "links")
+CHECKS += ("accessibility", "tables")
 
 
 def complaints(context, folder, html, checks):
     (folder / "page.html").write_text(html)
+    figure = Figure((3, 1))
+    figure.text(0, 0.5, "seven points", fontsize=7)
+    figure.savefig(folder / "figure.svg")
     seen = visit(context, folder / "page.html")
-    seen.show("light", "phone")
-    found = [complaint for check in checks for complaint in getattr(reader, check)(seen)]
+    found = []
+    for check in checks:
+        seen.show("light", "desktop" if check == "tables" else "phone")
+        found += getattr(reader, check)(seen)
     seen.page.close()
     return found
 
@@ -217,6 +276,11 @@ def test_a_healthy_page_has_no_complaints(context, tmp_path):
         ("overflow", 'class="scrolls"', "", "wide"),
         ("overflow", 'class="scrolls"', 'style="overflow: hidden"', "wide"),
         ("overflow", "<h1", '<p style="width: 500px">broad</p><h1', "window"),
+        ("tables", "</article>", f"<table><tr>{40 * '<td>1</td>'}</table></article>", "wider than"),
+        ("tables", "<td>wide</td></tr>", f"{20 * '<td>wide</td>'}</tr>", "scrolls sideways"),
+        ("names", "of_a<wbr>_variable", "of_a_variable_of_whose_name_nothing_may_break", "broken"),
+        ("letters", 'width="300"', 'width="200"', "letters of 6.5 px"),
+        ("letters", 'data-letters="0.03"', 'data-letters="0.02"', "letters of 5.9 px"),
         ("mathematics", "<mjx-container><svg></svg></mjx-container>", r"\(x\)", r"\(x\)"),
         ("mathematics", "<svg>", '<svg><g data-mml-node="merror"></g>', "not rendered"),
         ("mathematics", "Costs $5.", "Costs $x^2$.", "$x^2$"),

@@ -32,8 +32,17 @@ def test_a_film_is_whole_without_a_server_and_shows_its_start_alone_without_a_sc
     assert all(image["src"].startswith("data:image/webp;base64,") for image in images)
     slider = page.find("input")
     assert slider["max"] == "2" and slider["value"] == "1" and slider.find_parent("label")
-    assert page.output.text == "2"
+    assert page.output.text == "2" and not page.div.has_attr("data-loop")
     assert "://" not in film.data and "<script" not in film.data
+
+
+def test_a_film_says_how_large_its_letters_are_and_whether_it_plays_by_itself():
+    drawn = Figure((2, 1))
+    drawn.text(0, 0, "large", fontsize=20)
+    drawn.text(0, 0, "small", fontsize=7.2)
+    page = parsed(sliders.film({"1": drawn, "2": Figure((1, 1))}, "2", "epoch", "", loop=True))
+    assert [float(image["data-letters"]) for image in page.find_all("img")] == [0.05, 0]
+    assert page.div.has_attr("data-loop")
 
 
 def test_training_has_a_picture_for_every_epoch_or_as_many_as_a_page_can_hold(monkeypatch):

@@ -3,10 +3,11 @@
 import json
 from html import escape
 
+import pandas as pd
 from test_claims import AT_REST, MADE
 
 from vaenotes.lab.summary import Interval
-from vaenotes.report import results, rules, system, tables
+from vaenotes.report import cells, results, rules, system, tables
 from vaenotes.report.arms import ARMS
 from vaenotes.report.claims import Prediction, claims, first_verdict, measure_of, verdict
 from vaenotes.report.experiments import EXPERIMENTS
@@ -124,3 +125,11 @@ def test_a_table_of_cost_says_what_meets_its_target(tmp_path, monkeypatch):
     assert table.data["met"].tolist() == ["yes", "no", ""]
     assert table.data["range"][0] == "1 to 1,234" and table.data["target"][1] == "≥ 2.1"
     assert table.caption == "Here. Measured on a core; torch 2; commit abc."
+
+
+def test_identifiers_break_behind_dots_dashes_and_underscores_and_nowhere_else():
+    cell = "<code>matched-notes.kl_used</code> and a_b, <code>two words</code>"
+    broken = "<code>matched-<wbr>notes.<wbr>kl_<wbr>used</code> and a_b, <code>two words</code>"
+    assert cells.breakable(cell) == broken
+    table = cells.styled(pd.DataFrame({"name": ["<code>a.b</code>"], "value": [0.5]})).to_html()
+    assert "<code>a.<wbr>b</code>" in table and "0.5" in table

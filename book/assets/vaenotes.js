@@ -29,30 +29,47 @@ const unfold = () => {
 };
 addEventListener("hashchange", unfold);
 
-// Films: one picture per position of a slider. Without a script its start alone is shown.
+// Films: one picture per position of a slider. Without a script its start alone is shown. A loop plays
+// by itself while it is seen, rests on its last picture and starts anew, until somebody clicks on it.
 const move = film => {
-  const frames = [...film.querySelectorAll("img")];
+  const frames = [...film.querySelectorAll("img")], loop = "loop" in film.dataset;
   const [button, slider, shown] = ["button", "input", "output"].map(n => film.querySelector(n));
+  const pause = loop ? 160 : 500, rest = 2500;
   let timer = null;
   const show = () => {
     frames.forEach((frame, i) => { frame.hidden = i !== slider.valueAsNumber; });
     shown.value = frames[slider.valueAsNumber].dataset.position;
     slider.setAttribute("aria-valuetext", shown.value);
   };
-  const stop = () => { clearInterval(timer); timer = null; button.textContent = "Play"; };
+  const stop = () => { clearTimeout(timer); timer = null; button.textContent = "Play"; };
   const next = () => {
-    if (slider.value === slider.max) return stop();
-    slider.stepUp();
+    const last = slider.value === slider.max;
+    if (last && !loop) return stop();
+    if (last) slider.value = 0; else slider.stepUp();
     show();
+    wait();
   };
-  slider.addEventListener("input", () => { stop(); show(); });
-  button.addEventListener("click", () => {
-    if (timer) return stop();
-    if (slider.value === slider.max) slider.value = 0;
+  const wait = () => { timer = setTimeout(next, loop && slider.value === slider.max ? rest : pause); };
+  const play = () => {
+    clearTimeout(timer);
+    if (!loop && slider.value === slider.max) slider.value = 0;
     show();
     button.textContent = "Pause";
-    timer = setInterval(next, 500);
-  });
+    wait();
+  };
+  let wanted = loop && !matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const toggle = () => {
+    if (timer) { wanted = false; stop(); } else { wanted = loop; play(); }
+  };
+  slider.addEventListener("input", () => { wanted = false; stop(); show(); });
+  button.addEventListener("click", toggle);
+  if (loop) {
+    frames.forEach(frame => frame.addEventListener("click", toggle));
+    new IntersectionObserver(([seen]) => {
+      if (!seen.isIntersecting) stop(); else if (wanted && !timer) play();
+    }, { threshold: 0.3 }).observe(film);
+    addEventListener("beforeprint", () => { stop(); slider.value = slider.max; show(); });
+  }
   show();
   film.querySelector(".film-controls").hidden = false;
 };

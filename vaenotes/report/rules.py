@@ -8,6 +8,7 @@ from pandas.io.formats.style import Styler
 
 from vaenotes.lab.measures import SHARE
 from vaenotes.report.arms import ARMS
+from vaenotes.report.cells import stacked, styled, text
 from vaenotes.report.claims import (
     Claim,
     Findings,
@@ -19,7 +20,6 @@ from vaenotes.report.claims import (
     measure_of,
     verdict,
 )
-from vaenotes.report.tables import stacked, styled, text
 
 WORDS = {"<": "below", ">": "above"}
 

@@ -13,49 +13,65 @@ import numpy as np
 import xarray as xr
 from IPython.display import HTML
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from vaenotes.data.dataset import Dataset
 from vaenotes.lab import pictures, plots
 from vaenotes.model import VAE
 
-MOST = 26
+LOOP_DPI = 128
+"""Of a film that is fetched whole to play by itself: sharp, and not heavy."""
+MOST = 31
 """Frames of training: each is a picture of its own in the page."""
 
 
-def film(frames: Mapping[str, Figure], start: str, what: str, alt: str) -> HTML:
+def film(frames: Mapping[str, Figure], start: str, what: str, alt: str, loop: bool = False) -> HTML:
     """Figures by position, of which `start` is shown first. `what` names the slider; `alt` is the
-    text for those who cannot see, to which the position is added."""
+    text for those who cannot see, to which the position is added. loop: it plays by itself, again
+    and again, wherever it is seen, until somebody clicks on it; not for readers who asked for no
+    motion, nor on paper. Every picture says how large its smallest letters are, as a share of its
+    width."""
     images = []
     for position, frame in frames.items():
         buffer = io.BytesIO()
-        frame.savefig(buffer, format="webp", dpi=192, pil_kwargs={"quality": 90, "method": 2})
+        quality = {"quality": 80 if loop else 90, "method": 4 if loop else 2}
+        frame.savefig(buffer, format="webp", dpi=LOOP_DPI if loop else 192, pil_kwargs=quality)
         data = base64.b64encode(buffer.getvalue()).decode()
         hidden = "" if position == start else " hidden"
         images.append(
             f'<img src="data:image/webp;base64,{data}" data-position="{html.escape(position)}"'
+            f' data-letters="{letters(frame):.4f}"'
             f' alt="{html.escape(f"{what} {position}: {alt}")}" width="100%"{hidden}>'
         )
     place, last = list(frames).index(start), len(frames) - 1
     return HTML(
-        '<div class="film">\n' + "\n".join(images) + '\n<div class="film-controls" hidden>\n'
-        '<button type="button">Play</button>\n'
+        f'<div class="film"{" data-loop" if loop else ""}>\n' + "\n".join(images) + "\n"
+        '<div class="film-controls" hidden>\n<button type="button">Play</button>\n'
         f'<label>{html.escape(what)} <input type="range" min="0" max="{last}" value="{place}">'
         f"</label>\n<output>{html.escape(start)}</output>\n</div>\n</div>"
     )
 
 
-def training(runs: xr.Dataset, nodes: Sequence[str]) -> HTML:
+def letters(drawn: Figure) -> float:
+    """The size of a figure's smallest letters, as a share of its width; 0 if it has none."""
+    texts = (text for text in drawn.findobj(Text) if text.get_visible() and text.get_text().strip())
+    sizes = [text.get_fontsize() for text in texts if isinstance(text, Text)]
+    return min(sizes, default=0) / (72 * drawn.get_size_inches()[0])
+
+
+def training(runs: xr.Dataset, nodes: Sequence[str], loop: bool = True) -> HTML:
     """One replica's bed of nails in two nodes (plots.nails), epoch by epoch; of a long run, at
-    evenly spaced epochs."""
+    evenly spaced epochs. It plays by itself, if it is to `loop`."""
     last = int(runs.epoch[-1])
     epochs = np.unique(np.linspace(0, last, min(last + 1, MOST)).round().astype(int))
     return film(
         {str(epoch): plots.nails(runs, nodes, epoch) for epoch in epochs},
         str(last),
         "epoch",
-        "in the most used dims the posteriors of images, small ellipses, spread over the wide "
-        "ellipse of the prior as training goes on; in the least used dims posteriors and prior "
-        "lie on each other and shrink together.",
+        "in the more used dims, on the right, the posteriors of images, small ellipses, spread "
+        "over the wide ellipse of the prior as training goes on; in the less used dims, on the "
+        "left, posteriors and prior lie on each other and shrink together.",
+        loop,
     )
 
 

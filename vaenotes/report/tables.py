@@ -17,6 +17,7 @@ from vaenotes.lab import summary
 from vaenotes.lab.measures import UNITS_OF_CODE, median_of
 from vaenotes.lab.summary import Interval, median_interval
 from vaenotes.report import laws, results
+from vaenotes.report.cells import narrow, stacked, styled, text
 from vaenotes.report.claims import (
     WRONG,
     Expected,
@@ -59,14 +60,6 @@ def fit_table(supervised: xr.Dataset, unsupervised: xr.Dataset) -> Styler:
     fit["reconstruction, term off"] = unsupervised.reconstruction_nats.isel(epoch=-1)
     rows = {name: text(median_interval(values)) for name, values in fit.items()}
     return styled(pd.Series(rows).to_frame("median, 95% interval"), index=True)
-
-
-def text(interval: Interval | None) -> str:
-    """An interval for reading: value, 95% interval, number of replicas."""
-    if interval is None or interval.replicas == 0:
-        return "–"
-    value, low, high, replicas = interval
-    return f"{value:.3g} ({low:.3g}\u00a0to\u00a0{high:.3g}), n\u00a0=\u00a0{replicas}"
 
 
 def ledger(here: Findings, other: Mapping[str, Findings]) -> Styler:
@@ -123,11 +116,6 @@ def _effect(finding: str, findings: Findings) -> str:
     return stacked(text(interval), f"{measure.meaning}{units}")
 
 
-def stacked(*lines: str) -> str:
-    """The first line, and the others below it in small print."""
-    return "".join([lines[0], *(f"<br><small>{line}</small>" for line in lines[1:])])
-
-
 def predictions_table(
     chosen: str | Sequence[Prediction], here: Findings, meanings: Mapping[str, str] = {}
 ) -> Styler:
@@ -163,7 +151,7 @@ def verdicts_table(runs: Mapping[str, Findings]) -> Styler:
     for claim in claims():
         row = {"claim": stacked(claim.id, measure_of(claim.effect).meaning)}
         for title, findings in runs.items():
-            row[title] = stacked(found[claim.id][title], _narrow(findings.get(claim.effect)))
+            row[title] = stacked(found[claim.id][title], narrow(findings.get(claim.effect)))
         rows.append(row)
     return styled(pd.DataFrame(rows))
 
@@ -172,15 +160,10 @@ def numbers_table(names: Sequence[str], runs: Mapping[str, Findings]) -> Styler:
     """Some findings in several runs, by column title."""
     rows = [
         {"number": stacked(f"<code>{name}</code>", measure_of(name).meaning)}
-        | {title: _narrow(findings.get(name)) for title, findings in runs.items()}
+        | {title: narrow(findings.get(name)) for title, findings in runs.items()}
         for name in names
     ]
     return styled(pd.DataFrame(rows))
-
-
-def _narrow(interval: Interval | None) -> str:
-    """As `text`, but broken anywhere between words: many columns have to fit on paper."""
-    return text(interval).replace("\u00a0", " ")
 
 
 def findings_table(findings: Findings) -> Styler:
@@ -221,7 +204,7 @@ def full_size_predictions_table() -> Styler:
             ),
             "epoch": row.experiment.removeprefix("epoch_"),
             "predicted": f"{row.low:g} to {row.high:g}",
-            "measured": _narrow(results.finding(row)),
+            "measured": narrow(results.finding(row)),
             "came out": results.outcome(row),
             "by the median alone": results.outcome_at_first(row),
         }
@@ -302,9 +285,3 @@ def _met(row: Mapping[str, Any]) -> str:
 
 def _figure(number: float) -> str:
     return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"
-
-
-def styled(frame: pd.DataFrame, index: bool = False) -> Styler:
-    """A table in the dress of all tables of the book; its index is hidden unless asked for."""
-    styled = frame.style.set_table_attributes('class="dataframe"')
-    return styled if index else styled.hide(axis="index")
