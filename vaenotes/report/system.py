@@ -7,8 +7,8 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from vaenotes.report.arms import ARMS
+from vaenotes.report.cells import styled, text
 from vaenotes.report.claims import Findings
-from vaenotes.report.tables import styled, text
 
 
 class Part(NamedTuple):
