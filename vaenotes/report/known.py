@@ -23,8 +23,8 @@ from vaenotes.data.load import load
 from vaenotes.lab import runs
 from vaenotes.lab.measures import median_of
 from vaenotes.lab.summary import ALIVE_RATIO, Interval, median_interval, survivors
-from vaenotes.report.settings import PROFILES, Settings
 from vaenotes.report.cells import text
+from vaenotes.report.settings import PROFILES, Settings
 from vaenotes.theory import ppca
 from vaenotes.trace import EVALUATION_IMAGES
 

@@ -25,9 +25,9 @@ from vaenotes.model import VAE
 from vaenotes.report import known
 from vaenotes.report import known_linear as linear
 from vaenotes.report.arms import ARMS, arm
+from vaenotes.report.cells import text
 from vaenotes.report.claims import RIGHT, WRONG, judged
 from vaenotes.report.settings import PROFILES, Settings
-from vaenotes.report.cells import text
 from vaenotes.trace import prior_of_each
 
 
