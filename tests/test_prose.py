@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from synthetic import BOTH, FIRST, NONE, make_runs
+from synthetic import BOTH, FIRST, make_runs
 from test_claims import MADE
 
 from vaenotes.lab.summary import Interval
@@ -79,18 +79,6 @@ def test_dims_given_up_are_counted_over_all_shares_of_the_images():
     found = prose.loader(runs)
     assert (found["repeated_n"], found["repeated_gone"]) == (9, 6)
     assert (found["shuffled_n"], found["shuffled_gone"]) == (6, 0)
-
-
-def test_the_priors_of_nodes_are_compared_in_dims_in_use():
-    runs = make_runs([FIRST, FIRST])
-    first, second = runs.node.values
-    runs.prior_variance[:, -1, :, 1] = 99.0  # of no dim in use
-    runs.prior_variance[:, -1, 1, 0] = 0.5
-    found = prose.prior_by_node(runs)
-    assert (found["lowest_node"], found["lowest"]) == (second, 0.5)
-    assert (found["highest_node"], found["highest"]) == (first, pytest.approx(1.44))
-    nothing = prose.prior_by_node(make_runs([NONE]))
-    assert np.isnan(nothing["lowest"]) and nothing["lowest_node"] in (first, second)
 
 
 def test_directions_are_counted_by_the_spectrum_and_dims_by_their_own_ratio():

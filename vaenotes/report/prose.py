@@ -137,18 +137,6 @@ def loader(runs: Mapping[str, xr.Dataset]) -> dict[str, int]:
     return found
 
 
-def prior_by_node(runs: xr.Dataset) -> dict[str, float | str]:
-    """The variance of the prior in dims in use, median over replicas: lowest and highest of the
-    nodes, and lowest_node and highest_node."""
-    of_node = runs.prior_variance.isel(epoch=-1).where(alive(runs)).median(("replica", "dim"))
-    known = of_node.fillna(of_node.median()).fillna(0)  # a node may use no dim; so may all
-    found: dict[str, float | str] = {}
-    for end, place in (("lowest", known.argmin("node")), ("highest", known.argmax("node"))):
-        found[end] = float(of_node[int(place)])
-        found[f"{end}_node"] = str(of_node.node.values[int(place)])
-    return found
-
-
 def full_covariance(runs: xr.Dataset, spectra: np.ndarray) -> dict[str, float]:
     """Of the replicas under a full covariance that did not diverge, with the square roots of
     known.relative_spectra. several: in how many, as a share, a node has two dims in use
