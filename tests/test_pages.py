@@ -41,7 +41,7 @@ def asks(page: Path) -> bool:
 
 
 PAGES = [page for page in sorted(BOOK.rglob("*.md")) if "_build" not in page.parts and asks(page)]
-ALONE = ["is_the_dead_dim_used", "literature_checks", "your_own_vae"]
+ALONE = ["posterior_variance", "known_answers", "your_own_vae"]
 # sprites are those of every build
 BOTH, ONE = {"seeds": 2, "data": "digits"}, {"seeds": 1, "first_seed": WILD}
 CASES = [(page, BOTH) for page in PAGES] + [(page, ONE) for page in PAGES if page.stem in ALONE]
