@@ -209,3 +209,15 @@ def test_a_jump_is_the_largest_change_at_the_epoch_in_which_units_change():
     assert set(PAIRED) == {"mirrored"} | {
         f"{name}_jump" for name in ("ratio", "kl", "reconstruction", "variance")
     }
+
+
+def test_a_dim_was_once_used_if_its_ratio_was_below_one_half_and_it_ends_unused():
+    assert value("once_used", FIRST) == 0  # a ratio of one half, while the prior follows
+    runs = make_runs([FIRST, BOTH])
+    runs.ratio[0, 1:-1] = np.where([[True, False], [True, False]], 0.1, 0.6)
+    found = values_of("once_used", runs)
+    assert found[0] == 0 and np.isnan(found[1])
+    runs.ratio[0, 3, 1, 1] = 0.4
+    assert values_of("once_used", runs)[0] == 1
+    runs.kl_nats[0, 2, :, 1] = 0.7
+    assert values_of("peak_kl_unused", runs)[0] == pytest.approx(0.7)

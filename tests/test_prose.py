@@ -16,6 +16,9 @@ def test_the_notes_figures_are_told_as_they_were_read_off():
     assert found["theirs_low"] == pytest.approx(1.34, abs=0.01)
     assert found["theirs_high"] == pytest.approx(1.48, abs=0.01)
     assert found["theirs_mean"] == pytest.approx(-0.135, abs=0.01)
+    assert found["theirs_ratio_early"] == pytest.approx(0.1817 / 1.1745, abs=0.01)
+    assert found["theirs_ratio_first"] == pytest.approx(1.0, abs=0.05)
+    assert found["theirs_ratio_second"] == pytest.approx(0.0113 / 1.33, abs=0.002)
 
 
 def test_what_happened_at_full_size_is_counted_in_every_replica_and_prediction():

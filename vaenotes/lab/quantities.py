@@ -44,6 +44,12 @@ def halved(runs: xr.Dataset) -> xr.DataArray:
     return halving("prior", runs).where(unused(runs))
 
 
+def least_ratio(runs: xr.Dataset) -> xr.DataArray:
+    """The least ratio that a dim not in use at the end had after any epoch: (replica, node, dim),
+    NaN elsewhere. One half or more: it was never used to speak of."""
+    return runs.ratio.isel(epoch=slice(1, None)).min("epoch").where(unused(runs))
+
+
 def settled(runs: xr.Dataset) -> xr.DataArray:
     """The epoch from which a dim's posterior std stays near its end: within a tenth of what lies
     between that and its largest, from the second epoch's end on. On linear axes a curve goes to 0

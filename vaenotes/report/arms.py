@@ -70,8 +70,8 @@ def other_sprites(name: str) -> Callable[[Config], Mapping[str, Any]]:
 
 SUPERVISED = {"supervision_weight": 0.05}
 ARMS: dict[str, Arm] = {
-    "notes": Arm("the notes' system", many=True),
-    # what differs from the notes' system, or may: each alone
+    "notes": Arm("the small system", many=True),
+    # what differs in the notes' own system, or may: each alone
     "large": Arm("32 by 32 pixels", {"size": 32}),
     "supervised": Arm("the supervised term on", SUPERVISED),
     "costly": Arm("KL weight 0.2", {"kl_weight": 0.2}),

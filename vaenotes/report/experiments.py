@@ -80,7 +80,7 @@ EXPERIMENTS: dict[str, Experiment] = {
          "prior_variance_used", "prior_std_used", "prior_std_unused", "matching", "agree",
          "chance", "second", "halved", "halved_apart", "dims_used", "kl_share_used", "kl_total",
          "prior_gone", "slower", "prior_std_between", "stays", "prior_kept_used",
-         "prior_kept_unused", "one_per_node", "ratio_unused"],
+         "prior_kept_unused", "one_per_node", "ratio_unused", "peak_kl_unused", "once_used"],
     ),
     "means": Experiment(
         ["notes"], ["notes"],

@@ -51,13 +51,19 @@ def notes_figures() -> dict[str, float]:
     """Of the notes' own figures. theirs_first: the epoch from which the average std of the
     posterior stays within a tenth of its fall (from epoch 2 on) of where it ends, in the dim given
     up; theirs_second: the same of the other. theirs_low, theirs_high: 7 and 93 % of the other dim's
-    prior std at the end. theirs_mean: the prior mean of the dim given up, at the end."""
+    prior std at the end. theirs_mean: the prior mean of the dim given up, at the end. Posterior
+    over prior std (average over the middle of the band), median over epochs 5 to 15:
+    theirs_ratio_first, theirs_ratio_second; of the dim given up in epoch 1: theirs_ratio_early."""
     stds, means = results.notes_bands("std"), results.notes_bands("mean")
-    averages = results.digitised().query("figure == 'scalars of 22 July' and epoch >= 2")
-    settled = []
-    for _, std in averages.set_index("epoch").groupby("dim")["max"]:
-        near = std <= std.iloc[-1] + (std.max() - std.iloc[-1]) / 10
+    averages = results.digitised().query("figure == 'scalars of 22 July'").set_index("epoch")
+    settled, ratios = [], []
+    for place in (0, 1):
+        std = averages["max"][averages.dim == place]
+        fall = std[std.index >= 2]
+        near = fall <= fall.iloc[-1] + (fall.max() - fall.iloc[-1]) / 10
         settled.append(int(near[::-1].cummin()[::-1].idxmax()))
+        band = stds["prior_std_quantiles"].isel(place=place).sel(quantile=[0.07, 0.93])
+        ratios.append((std / band.mean("quantile").to_series()).dropna())
     last = stds["prior_std_quantiles"].isel(place=1, epoch=-1)
     return {
         "theirs_first": settled[0],
@@ -65,6 +71,9 @@ def notes_figures() -> dict[str, float]:
         "theirs_low": float(last.sel(quantile=0.07)),
         "theirs_high": float(last.sel(quantile=0.93)),
         "theirs_mean": results.facts_of(stds, means)["prior mean, dim given up, at the end"],
+        "theirs_ratio_early": ratios[0].loc[1],
+        "theirs_ratio_first": ratios[0].loc[5:15].median(),
+        "theirs_ratio_second": ratios[1].loc[5:15].median(),
     }
 
 

@@ -42,7 +42,7 @@ class Target(NamedTuple):
 PAPERS = {
     "kumar2020implicit": {
         "curvature_linear_used": Target("predicted s² / s², linear VAE, dims in use", 0.9, 1.1),
-        "curvature_used": Target("predicted s² / s², the notes' system, dims in use", 0.8, 1.25),
+        "curvature_used": Target("predicted s² / s², the small system, dims in use", 0.8, 1.25),
         "curvature_unused": Target("the same, unused dims", 0.9, 1.1),
         "curvature_gaussian_used": Target("the same, Gaussian pixels, dims in use", 0.8, 1.25),
         "curvature_gaussian_unused": Target("the same, unused dims", 0.9, 1.1),
