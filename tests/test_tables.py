@@ -101,7 +101,7 @@ def test_the_system_has_a_row_for_every_arm_that_changes_one_part():
     changed = [name for part in system.PARTS for name in part.arms]
     assert set(changed) <= set(EXPERIMENTS["the_system"].arms)
     assert {ARMS[name].title for name in changed} <= set(table["changed to"])
-    assert table["dims in use per node"].tolist().count(TEXT) == len(changed) + 1
+    assert table["dims in use per node"].tolist().count(NARROW) == len(changed) + 1
 
 
 def test_runs_at_full_size_are_judged_by_what_was_written_before():

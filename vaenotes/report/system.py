@@ -7,7 +7,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from vaenotes.report.arms import ARMS
-from vaenotes.report.cells import styled, text
+from vaenotes.report.cells import narrow, stacked, styled
 from vaenotes.report.claims import Findings
 
 
@@ -47,17 +47,17 @@ def table(findings: Findings) -> Styler:
     system as it is run here."""
     rows = [{"part": "as run here", **_became("notes", findings)}]
     for part in PARTS:
-        known = {"part": part.what, "in the notes' run": part.notes, "here": part.here}
+        known = {"part": stacked(part.what, f"the notes: {part.notes}", f"here: {part.here}")}
         changed = [{"changed to": ARMS[arm].title, **_became(arm, findings)} for arm in part.arms]
         for row, one in enumerate(changed or [{"changed to": "see the runs at full size"}]):
             rows.append((known if row == 0 else {}) | one)
-    first = ["part", "in the notes' run", "here", "changed to"]
-    return styled(pd.DataFrame(rows, columns=[*first, *_became("notes", findings)]).fillna(""))
+    columns = ["part", "changed to", *_became("notes", findings)]
+    return styled(pd.DataFrame(rows, columns=columns).fillna(""))
 
 
 def _became(arm: str, findings: Findings) -> dict[str, str]:
     return {
-        "dims in use per node": text(findings[f"{arm}.dims_used"]),
-        "given up by epoch": text(findings[f"{arm}.halved"]),
-        "all nodes alike": text(findings[f"{arm}.agree"]),
+        "dims in use per node": narrow(findings[f"{arm}.dims_used"]),
+        "given up by epoch": narrow(findings[f"{arm}.halved"]),
+        "all nodes alike": narrow(findings[f"{arm}.agree"]),
     }
