@@ -176,7 +176,7 @@ def nails(runs: xr.Dataset, nodes: Sequence[str], epoch: int) -> Figure:
     the prior's; dashed and greyed where neither dim is in use.
 
     A panel for the dims that are the least used at the end, of either node, and one for the most
-    used. The axes are those of the whole run, so that epochs can be compared.
+    used. Their axes are alike, and those of the whole run, so that epochs can be compared.
     """
     one = runs.isel(replica=0).sel(node=list(nodes))
     used = alive(runs).isel(replica=0).sel(node=list(nodes))
@@ -184,7 +184,8 @@ def nails(runs: xr.Dataset, nodes: Sequence[str], epoch: int) -> Figure:
     colours = mpl.colormaps["viridis"]((factor - factor.min()) / (np.ptp(factor) or 1))
     drawn = Figure(figsize=(WIDTH, 3.5))
     most, least = most_and_least_used(one)
-    sides = zip(drawn.subplots(1, 2), (least, most), ("less", "more"), strict=True)
+    axes = drawn.subplots(1, 2, sharex=True, sharey=True)
+    sides = zip(axes, (least, most), ("less", "more"), strict=True)
     for ax, dims, kind in sides:
         panel = one.isel(dim=dims).transpose("epoch", "followed", "node", ...)
         mean = panel.followed_posterior_mean.values

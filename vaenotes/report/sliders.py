@@ -14,14 +14,13 @@ import xarray as xr
 from IPython.display import HTML
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from PIL import Image
 
 from vaenotes.data.dataset import Dataset
 from vaenotes.lab import pictures, plots
 from vaenotes.model import VAE
 
-LOOP_DPI = 128
-"""Of a film that is fetched whole to play by itself: sharp, and not heavy."""
-MOST = 31
+MOST = 24
 """Frames of training: each is a picture of its own in the page."""
 
 
@@ -33,10 +32,7 @@ def film(frames: Mapping[str, Figure], start: str, what: str, alt: str, loop: bo
     width."""
     images = []
     for position, frame in frames.items():
-        buffer = io.BytesIO()
-        quality = {"quality": 80 if loop else 90, "method": 4 if loop else 2}
-        frame.savefig(buffer, format="webp", dpi=LOOP_DPI if loop else 192, pil_kwargs=quality)
-        data = base64.b64encode(buffer.getvalue()).decode()
+        data = base64.b64encode(_light(frame) if loop else _sharp(frame)).decode()
         hidden = "" if position == start else " hidden"
         images.append(
             f'<img src="data:image/webp;base64,{data}" data-position="{html.escape(position)}"'
@@ -50,6 +46,21 @@ def film(frames: Mapping[str, Figure], start: str, what: str, alt: str, loop: bo
         f'<label>{html.escape(what)} <input type="range" min="0" max="{last}" value="{place}">'
         f"</label>\n<output>{html.escape(start)}</output>\n</div>\n</div>"
     )
+
+
+def _sharp(drawn: Figure) -> bytes:
+    buffer = io.BytesIO()
+    drawn.savefig(buffer, format="webp", dpi=192, pil_kwargs={"quality": 90, "method": 2})
+    return buffer.getvalue()
+
+
+def _light(drawn: Figure) -> bytes:
+    """As sharp as a page's text on a plain screen, in few colours."""
+    buffer, small = io.BytesIO(), io.BytesIO()
+    drawn.savefig(buffer, format="png", dpi=112)
+    few = Image.open(buffer).convert("RGB").quantize(64, dither=Image.Dither.NONE)
+    few.convert("RGB").save(small, format="webp", lossless=True, method=4, quality=100)
+    return small.getvalue()
 
 
 def letters(drawn: Figure) -> float:
