@@ -22,9 +22,10 @@ def nothing_stays_open():
 
 def test_the_finding_has_both_dims_in_two_panels_and_all_replicas_in_the_third():
     runs = make_runs([FIRST, NONE, FIRST])
-    variance, ratio, lost = front.finding(runs, runs.isel(replica=[0]), "x").axes
-    for ax in (variance, ratio):
-        assert [line.get_linestyle() for line in ax.lines] == ["-", "--"]
+    std, ratio, lost = front.finding(runs, runs.isel(replica=[0]), "x").axes
+    assert [one.get_linestyle() for one in std.lines] == ["-", "-", "--", "--"]
+    np.testing.assert_allclose(std.lines[1].get_ydata(), 1.2)  # the prior of the dim in use
+    assert [one.get_linestyle() for one in ratio.lines] == ["-", "--"]
     assert {text.get_text() for text in ratio.texts} == {"in use", "not in use"}
     np.testing.assert_allclose(ratio.lines[0].get_ydata(), runs.ratio[0].sel(node="x", dim=1))
     used, unused = (spots.get_offsets()[:, 1] for spots in lost.collections)

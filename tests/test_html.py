@@ -58,7 +58,7 @@ def test_numbers_in_the_prose_are_the_findings(settings, outcome):
     shown = [span.get_text() for span in soup("index").select("span.pasted-text")]
     assert len(keys) > 10
     known = numbers(outcome) | prose.full_size() | prose.verdicts(outcome.findings)
-    known |= prose.notes_figures()
+    known |= prose.notes_figures() | prose.at_full_size()
     known["replicas"] = sum(len(report.arm(settings, name)) for name in report.ARMS)
     for (key, form), number in zip(keys, shown, strict=True):
         assert number == readable(format(known[key], form)), key

@@ -16,11 +16,9 @@ from vaenotes.lab.measures import values_of
 from vaenotes.lab.summary import alive, median_interval
 from vaenotes.model import VAE
 from vaenotes.report.sliders import film
-from vaenotes.style import COLOURS, figure, line, plain_numbers
+from vaenotes.style import COLOURS, figure, legend_of, line, plain_numbers
 
-KINDS = {"used": ("in use", line(True, COLOURS["posterior"])),
-         "unused": ("not in use", line(False, COLOURS["posterior"]))}  # fmt: skip
-"""Dims by use: words, and how they are drawn."""
+KINDS = {"used": "in use", "unused": "not in use"}
 ROWS = {
     "prior variance": ("prior_variance", 2, COLOURS["prior"]),
     "posterior variance": ("posterior_variance", 2, COLOURS["posterior"]),
@@ -32,37 +30,37 @@ ROWS = {
 
 @figure
 def finding(runs: xr.Dataset, shown: xr.Dataset, node: str) -> Figure:
-    """Why a variance does not tell and a ratio does. Of one replica, in one node, over epochs: the
-    posterior variances, and their ratios to the prior; of all replicas (dots, and their median):
-    what is lost when a dim is fixed at its mean."""
+    """Why a narrow posterior does not tell and a ratio does. Of one replica, in one node, over
+    epochs: the stds of posterior and prior, and their ratios; of all replicas (dots, and their
+    median): what is lost when a dim is fixed at its mean."""
     one, used = shown.isel(replica=0).sel(node=node), alive(shown).isel(replica=0).sel(node=node)
-    drawn = Figure(figsize=(6.2, 2.7))
+    drawn = Figure(figsize=(6.2, 2.9))
     left, middle, right = drawn.subplots(1, 3)
-    for ax, name, label in (
-        (left, "posterior_variance", "posterior variance (z²)"),
-        (middle, "ratio", "posterior std / prior std"),
-    ):
-        for dim in one.dim.values:
-            words, style = KINDS["used" if used.sel(dim=dim) else "unused"]
-            values = one[name].sel(dim=dim)
-            ax.plot(one.epoch, values, lw=1.8, **style)
-            if ax is middle:
-                end = (float(one.epoch[-1]), float(values[-1]))
-                ax.annotate(words, end, (0, 6), textcoords="offset points", ha="right")
-        ax.set(xlabel="epoch", ylabel=label, ylim=(0, None))
-    middle.set_ylim(0, 1.25)
-    for place, (kind, (_, style)) in enumerate(KINDS.items()):
+    for dim in one.dim.values:
+        kind = "used" if used.sel(dim=dim) else "unused"
+        for side, colour in COLOURS.items():
+            std = one[f"{side}_variance"].sel(dim=dim) ** 0.5
+            left.plot(one.epoch, std, lw=1.8, **line(kind == "used", colour))
+        ratio = one.ratio.sel(dim=dim)
+        middle.plot(one.epoch, ratio, lw=1.8, **line(kind == "used"))
+        end = (float(one.epoch[-1]), float(ratio[-1]))
+        middle.annotate(KINDS[kind], end, (0, 6), textcoords="offset points", ha="right")
+    left.set(xlabel="epoch", ylabel="std (z)", ylim=(0, None))
+    middle.set(xlabel="epoch", ylabel="posterior std / prior std", ylim=(0, 1.25))
+    for place, kind in enumerate(KINDS):
         lost = values_of(f"knockout_{kind}", runs).values
         shift = np.random.default_rng(0).uniform(-0.15, 0.15, len(lost))
-        right.scatter(place + shift, lost, s=10, color=style["color"], alpha=0.5, lw=0)
+        right.scatter(place + shift, lost, s=10, color="black", alpha=0.4, lw=0)
         level = median_interval(lost).value
         right.plot([place - 0.25, place + 0.25], [level, level], color="black", lw=1.8)
         right.annotate(f"{round(level, 1) + 0:.1f}", (place + 0.28, level), va="center")
     right.set(xlim=(-0.5, 1.7), ylabel="reconstruction lost (nats)")
-    right.set_xticks([0, 1], [words for words, _ in KINDS.values()])
-    titles = ("Both variances fall", "Their ratios part", "One is missed")
+    right.set_xticks([0, 1], list(KINDS.values()))
+    titles = ("Both posteriors narrow", "Their ratios part", "One dim is needed")
     for ax, title in zip((left, middle, right), titles, strict=True):
         ax.set_title(title, loc="left", weight="bold")
+    handles = legend_of(COLOURS, unused=True)
+    drawn.legend(handles=handles, loc="outside lower left", ncols=3)
     return drawn
 
 
@@ -107,7 +105,7 @@ def second_moment(runs: xr.Dataset) -> Figure:
     codes = runs.posterior_spread**2 + runs.posterior_variance
     lines = {
         "prior std": (runs.prior_variance, line(True, COLOURS["prior"])),
-        "of all codes": (codes, {"color": "black", "ls": ":"}),
+        "std of all codes": (codes, {"color": "black", "ls": ":"}),
     }
     return _curves({label: (_median(values, alive(runs)) ** 0.5, style)
                     for label, (values, style) in lines.items()}, "std (z)")  # fmt: skip
@@ -117,7 +115,7 @@ def second_moment(runs: xr.Dataset) -> Figure:
 def unused_variance(learned: xr.Dataset, fixed: xr.Dataset) -> Figure:
     """The posterior variance of dims that are not in use at the end, under a learned prior and
     under one that is fixed: medians over replicas, by epoch."""
-    lines = {"prior fixed": (fixed, "black"), "prior learned": (learned, COLOURS["prior"])}
+    lines = {"prior fixed": (fixed, "black"), "prior learned": (learned, COLOURS["posterior"])}
     return _curves({label: (_median(runs.posterior_variance, ~alive(runs)), line(False, colour))
                     for label, (runs, colour) in lines.items()},
                    "variance (z²)")  # fmt: skip

@@ -119,10 +119,14 @@ def own_findings(columns: Mapping[str, Findings]) -> dict[str, float]:
     return {name.replace("notes.", "own."): interval.value for name, interval in found.items()}
 
 
-def at_full_size() -> dict[str, str]:
-    """The verdict on every claim by the runs at the notes' own sizes, as own.verdict.CLAIM."""
-    found = verdicts_of(results.full_size_findings())
-    return {f"own.verdict.{claim}": next(iter(row.values())) for claim, row in found.items()}
+def at_full_size() -> dict[str, str | int]:
+    """The verdict on every claim by the runs at the notes' own sizes, as own.verdict.CLAIM; and how
+    many there are of each, as own.claims_VERDICT."""
+    rows = verdicts_of(results.full_size_findings())
+    each = {f"own.verdict.{claim}": next(iter(row.values())) for claim, row in rows.items()}
+    found = Counter(each.values())
+    kinds = (*VERDICTS, OPEN, NOT_RUN)
+    return each | {f"own.claims_{name.replace(' ', '_')}": found[name] for name in kinds}
 
 
 def system(config: Config, model: VAE) -> dict[str, Any]:
