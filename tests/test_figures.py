@@ -22,12 +22,12 @@ def nothing_stays_open():
 
 def test_the_finding_has_both_dims_in_two_panels_and_all_replicas_in_the_third():
     runs = make_runs([FIRST, NONE, FIRST])
-    std, ratio, lost = front.finding(runs, runs.isel(replica=[0]), "x").axes
+    std, ratio, lost = front.finding(runs, runs.isel(replica=[0])).axes
     assert [one.get_linestyle() for one in std.lines] == ["-", "-", "--", "--"]
     np.testing.assert_allclose(std.lines[1].get_ydata(), 1.2)  # the prior of the dim in use
     assert [one.get_linestyle() for one in ratio.lines] == ["-", "--"]
     assert {text.get_text() for text in ratio.texts} == {"in use", "not in use"}
-    np.testing.assert_allclose(ratio.lines[0].get_ydata(), runs.ratio[0].sel(node="x", dim=1))
+    np.testing.assert_allclose(ratio.lines[0].get_ydata(), runs.ratio[0].sel(node="shape", dim=1))
     used, unused = (spots.get_offsets()[:, 1] for spots in lost.collections)
     assert used[[0, 2]].tolist() == [5, 5] and unused.tolist() == [0, 0, 0]
     assert [text.get_text() for text in lost.texts] == ["5.0", "0.0"]

@@ -29,11 +29,11 @@ ROWS = {
 
 
 @figure
-def finding(runs: xr.Dataset, shown: xr.Dataset, node: str) -> Figure:
-    """Why a narrow posterior does not tell and a ratio does. Of one replica, in one node, over
-    epochs: the stds of posterior and prior, and their ratios; of all replicas (dots, and their
+def finding(runs: xr.Dataset, shown: xr.Dataset) -> Figure:
+    """Why a narrow posterior does not tell and a ratio does. Of one replica, in its first node,
+    over epochs: the stds of posterior and prior, and their ratios; of all replicas (dots, and their
     median): what is lost when a dim is fixed at its mean."""
-    one, used = shown.isel(replica=0).sel(node=node), alive(shown).isel(replica=0).sel(node=node)
+    one, used = (of.isel(replica=0, node=0) for of in (shown, alive(shown)))
     drawn = Figure(figsize=(6.2, 2.9))
     left, middle, right = drawn.subplots(1, 3)
     for dim in one.dim.values:
@@ -64,14 +64,13 @@ def finding(runs: xr.Dataset, shown: xr.Dataset, node: str) -> Figure:
     return drawn
 
 
-def units(model: VAE, dataset: Dataset, node: str, dim: int) -> HTML:
-    """A film: a trained model with one dim of every node in other and other units; of one node, the
-    numbers that change and those that do not."""
+def units(model: VAE, dataset: Dataset, dim: int) -> HTML:
+    """A film: a trained model with one dim of every node in other and other units; of the first
+    node, the numbers that change and those that do not."""
     frames = {}
     for scale in pictures.SCALES:
         _, measured = pictures.in_units(model, dataset, dim, scale)
-        place = (list(dataset.factor_names).index(node), dim - 1)
-        values = {label: float(measured[name][place]) for label, (name, *_) in ROWS.items()}
+        values = {label: float(measured[name][0, dim - 1]) for label, (name, *_) in ROWS.items()}
         frames[f"× {scale:.2g}"] = _levels(values, scale)
     return film(
         frames, "× 1", "units",
