@@ -16,7 +16,7 @@ from vaenotes.lab.measures import values_of
 from vaenotes.lab.summary import alive, median_interval
 from vaenotes.model import VAE
 from vaenotes.report.sliders import film
-from vaenotes.style import COLOURS, figure, legend_of, line, plain_numbers
+from vaenotes.style import COLOURS, WIDTH, figure, legend_of, line, plain_numbers
 
 KINDS = {"used": "in use", "unused": "not in use"}
 ROWS = {
@@ -34,7 +34,7 @@ def finding(runs: xr.Dataset, shown: xr.Dataset, node: str) -> Figure:
     epochs: the stds of posterior and prior, and their ratios; of all replicas (dots, and their
     median): what is lost when a dim is fixed at its mean."""
     one, used = shown.isel(replica=0).sel(node=node), alive(shown).isel(replica=0).sel(node=node)
-    drawn = Figure(figsize=(6.2, 2.9))
+    drawn = Figure(figsize=(WIDTH, 2.9))
     left, middle, right = drawn.subplots(1, 3)
     for dim in one.dim.values:
         kind = "used" if used.sel(dim=dim) else "unused"
