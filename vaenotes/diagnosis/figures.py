@@ -114,6 +114,7 @@ def counts(scales: np.ndarray, lines: Mapping[str, Sequence[int]], dims: int) ->
     ax.annotate(f"all {dims}", (scales[0], dims), xytext=(0, 3), textcoords="offset points")
     ax.set(xscale="log", xlabel="the code in other units: multiplied by", ylabel="dims")
     ax.set(ylim=(-0.5, 1.15 * dims))
+    plain_numbers(ax.xaxis)
     fig.legend(loc="outside lower center", ncols=2)
     return fig
 

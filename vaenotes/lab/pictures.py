@@ -23,7 +23,7 @@ from vaenotes.style import COLOURS, WIDTH, figure, plain_numbers
 
 SCALES = 3.0 ** np.arange(-2, 2.5, 0.5)
 """In which units change: a ninth to nine."""
-UNITS_IMAGES = 6
+UNITS_IMAGES = 8
 """Shown below the numbers of a model in other units."""
 UNITS = {
     "prior variance (z²)": ("prior_variance", 2, COLOURS["prior"]),
@@ -156,7 +156,7 @@ def units(model: VAE, dataset: Dataset, node: str, dim: int, scale: float) -> Fi
     other, measured = in_units(model, dataset, dim, scale)
     images = pixels_of(dataset, slice(UNITS_IMAGES))
     place = (list(dataset.factor_names).index(node), dim - 1)
-    drawn = Figure(figsize=(4.6, 3.7))
+    drawn = Figure(figsize=(WIDTH, 3.9))
     above, below = drawn.subfigures(2, 1, height_ratios=[3, 2], squeeze=False)[:, 0]
     ax = above.subplots()
     for row, (name, power, colour) in enumerate(UNITS.values()):

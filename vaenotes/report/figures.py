@@ -265,7 +265,7 @@ def notes_figure(runs: xr.Dataset, what: str, width: float = WIDTH) -> Figure:
             if has_node:
                 own = curves.sel(quantile=level)
                 ax.plot(own.epoch, own, color="black", lw=lw)
-        ax.set_title(f"{side}, {('dim given up', 'other dim')[place]}", color=COLOURS[side])
+        ax.set_title(f"{side}, {('weaker dim', 'stronger dim')[place]}", color=COLOURS[side])
     for ax in axes[:, 0]:
         ax.set_ylabel(f"{what} (z)")
     for ax in axes[-1]:

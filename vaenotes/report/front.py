@@ -16,7 +16,7 @@ from vaenotes.lab.measures import values_of
 from vaenotes.lab.summary import alive, median_interval
 from vaenotes.model import VAE
 from vaenotes.report.sliders import film
-from vaenotes.style import COLOURS, figure, legend_of, line, plain_numbers
+from vaenotes.style import COLOURS, WIDTH, figure, legend_of, line, plain_numbers
 
 KINDS = {"used": "in use", "unused": "not in use"}
 ROWS = {
@@ -34,7 +34,7 @@ def finding(runs: xr.Dataset, shown: xr.Dataset) -> Figure:
     over epochs: the stds of posterior and prior, and their ratios; of all replicas (dots, and their
     median): what is lost when a dim is fixed at its mean."""
     one, used = (of.isel(replica=0, node=0) for of in (shown, alive(shown)))
-    drawn = Figure(figsize=(6.2, 2.9))
+    drawn = Figure(figsize=(WIDTH, 2.9))
     left, middle, right = drawn.subplots(1, 3)
     for dim in one.dim.values:
         kind = "used" if used.sel(dim=dim) else "unused"
@@ -56,7 +56,7 @@ def finding(runs: xr.Dataset, shown: xr.Dataset) -> Figure:
         right.annotate(f"{round(level, 1) + 0:.1f}", (place + 0.28, level), va="center")
     right.set(xlim=(-0.5, 1.7), ylabel="reconstruction lost (nats)")
     right.set_xticks([0, 1], list(KINDS.values()))
-    titles = ("Both posteriors narrow", "Their ratios part", "One dim is needed")
+    titles = ("Both narrow", "Their ratios part", "One is needed")
     for ax, title in zip((left, middle, right), titles, strict=True):
         ax.set_title(title, loc="left", weight="bold")
     handles = legend_of(COLOURS, unused=True)

@@ -229,7 +229,7 @@ def full_size_table() -> Styler:
             "seeds": ", ".join(map(str, runs.seed.values)),
             "epochs": runs.sizes["epoch"] - 1,
         }
-        found = {title: text(median_of(name, runs)) for title, name in measures.items()}
+        found = {title: narrow(median_of(name, runs)) for title, name in measures.items()}
         rows.append(about | found)
     return styled(pd.DataFrame(rows)).set_caption(results.provenance())
 
