@@ -5,6 +5,7 @@ import pytest
 from synthetic import BOTH, FIRST, make_runs
 from test_claims import MADE
 
+from vaenotes.config import Config
 from vaenotes.lab.summary import Interval
 from vaenotes.report import prose
 from vaenotes.report.claims import NOT_RUN, OPEN, claims, predictions
@@ -19,6 +20,14 @@ def test_the_notes_figures_are_told_as_they_were_read_off():
     assert found["theirs_ratio_early"] == pytest.approx(0.1817 / 1.1745, abs=0.01)
     assert found["theirs_ratio_first"] == pytest.approx(1.0, abs=0.05)
     assert found["theirs_ratio_second"] == pytest.approx(0.0113 / 1.33, abs=0.002)
+
+
+def test_both_paces_are_told_and_ours_is_the_configurations():
+    found = prose.paces()
+    assert (found["theirs_steps"], found["theirs_rate"]) == ("11,520", "1e-4")
+    config = Config()
+    assert float(found["ours_rate"]) == config.learning_rate
+    assert int(found["ours_steps"]) == config.images // config.batch
 
 
 def test_what_happened_at_full_size_is_counted_in_every_replica_and_prediction():

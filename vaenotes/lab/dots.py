@@ -84,6 +84,7 @@ def rows_of_dots(measured: Mapping[Measure, Mapping[str, Sequence[Row]]]) -> Fig
     labels = [broken(one.label, int(0.9 * width * LETTERS)) for one in measured]
     breaks = 0.15 * max(label.count("\n") for label in labels)
     drawn = Figure(figsize=(WIDTH, lines * (height * len(names) + breaks + 0.5) + 0.1))
+    drawn.set_layout_engine("constrained", wspace=0.06)  # so that labels of ticks do not meet
     axes = drawn.subplots(lines, columns, sharey=True, squeeze=False)
     for ax, label, (measure, rows) in zip(axes.flat, labels, measured.items(), strict=True):
         for place, row in enumerate(rows.values()):

@@ -33,6 +33,7 @@ from vaenotes.report.claims import (
     verdict,
 )
 from vaenotes.report.claims import verdicts as verdicts_of
+from vaenotes.report.system import PARTS
 
 QUOTED = {
     "cost.replicas": ("book", "replicas trained"),
@@ -171,6 +172,16 @@ def regauged(runs: xr.Dataset, twins: xr.Dataset) -> dict[str, float]:
     last, other = (one.swap_dims(replica="seed").isel(epoch=-1) for one in (runs, twins))
     apart = abs(np.log(last.prior_variance / other.prior_variance))
     return {"regauged.factor": float(np.exp(apart.where(alive(last)).median()))}
+
+
+def paces() -> dict[str, str]:
+    """Of the notes' system and of the small one: steps of an epoch and learning rate, as
+    theirs_steps, theirs_rate, ours_steps and ours_rate."""
+    part = next(part for part in PARTS if "rate" in part.what)
+    found = {}
+    for whose, said in (("theirs", part.notes), ("ours", part.here)):
+        found[f"{whose}_steps"], found[f"{whose}_rate"] = said.split(" at ")
+    return found
 
 
 def verdicts(findings: Findings) -> dict[str, int]:
