@@ -7,8 +7,8 @@ from test_claims import MADE
 
 from vaenotes.config import Config
 from vaenotes.lab.summary import Interval
-from vaenotes.report import prose
-from vaenotes.report.claims import NOT_RUN, OPEN, claims, predictions
+from vaenotes.report import laws, prose
+from vaenotes.report.claims import NOT_RUN, OPEN, OUTCOMES, claims, predictions
 
 
 def test_the_notes_figures_are_told_as_they_were_read_off():
@@ -82,8 +82,16 @@ def test_verdicts_of_several_runs_are_compared_with_the_first():
     assert (told["n_same"], told["n_open"], told["n_other"], told["n_contrary"]) == (1, 1, 0, 1)
     assert (told["n_runs"], told["n_pairs"], told["n_everywhere_run"]) == (2, 3, 3)
     assert (told["n_expected"], told["n_as_expected"]) == (3, 3)
-    assert (told["mnist5k.decided"], told["mnist5k.agree"]) == (2, 1)
+    assert (told["mnist5k.decided"], told["mnist5k.same"], told["mnist5k.other_n"]) == (2, 1, 0)
     assert told["mnist5k.contrary"] == "V2"
+
+
+def test_what_was_predicted_of_the_laws_is_counted_and_what_had_been_seen_apart():
+    found, counts = prose.laws_judged(), laws.counts()
+    assert found["law.judged"] == found["law.seen"] + found["law.unseen"]
+    assert found["law.not_run"] == counts[NOT_RUN]
+    for kind in OUTCOMES:
+        assert counts[kind] == found[f"law.seen_{kind}"] + found[f"law.unseen_{kind}"]
 
 
 def test_dims_given_up_are_counted_over_all_shares_of_the_images():

@@ -12,7 +12,7 @@ from vaenotes.data.load import ALL_IMAGES
 from vaenotes.lab.measures import median_of
 from vaenotes.lab.summary import ALIVE_RATIO, alive, counts, survivors
 from vaenotes.model import VAE
-from vaenotes.report import results
+from vaenotes.report import laws, results
 from vaenotes.report.arms import SUPERVISED
 from vaenotes.report.claims import (
     NOT_RUN,
@@ -214,8 +214,9 @@ def predicted(findings: Findings) -> dict[str, int]:
 def generality(found: Mapping[str, Mapping[str, str]]) -> dict[str, int | str]:
     """Of claims.verdicts of several runs: which claims have one verdict in all, how the verdicts of
     each run compare with those of the first, and how many came out as expected. By what a title
-    starts with (full_size.NAME): in how many claims both are decided, how many of these agree, up
-    to units or not, how many are contrary, and which."""
+    starts with (full_size.NAME): in how many claims both are decided; in how many of these the
+    verdict is the same, in how many it differs in being up to units or not; how many are contrary,
+    and which."""
     titles = list(next(iter(found.values())))
     pairs = {
         f"{claim} on {title}": agreement(row[title], row[titles[0]])
@@ -231,7 +232,8 @@ def generality(found: Mapping[str, Mapping[str, str]]) -> dict[str, int | str]:
         name = title.split(",")[0].replace(" ", "_")
         by_run |= {
             f"{name}.decided": len(decided),
-            f"{name}.agree": len(decided) - len(contrary),
+            f"{name}.same": sum(kind == "same" for kind in decided.values()),
+            f"{name}.other_n": sum(kind == "other" for kind in decided.values()),
             f"{name}.contrary_n": len(contrary),
             f"{name}.contrary": ", ".join(contrary) or "none",
         }
@@ -253,6 +255,19 @@ def generality(found: Mapping[str, Mapping[str, str]]) -> dict[str, int | str]:
         "n_as_expected": tested - len(otherwise(found)),
         "digits_images": ALL_IMAGES["digits"],
     }
+
+
+def laws_judged() -> dict[str, int]:
+    """Of the numbers predicted of price, start, deletion and choice, as law.NAME: how many were
+    judged, and how many were not_run; of those seen before and of those unseen, how many there are
+    and how many came out right, wrong and undecided."""
+    rows = laws.every()
+    run = [row for row in rows if row.verdict != NOT_RUN]
+    found = {"judged": len(run), "not_run": len(rows) - len(run)}
+    for name, own in (("seen", True), ("unseen", False)):
+        kinds = Counter(row.verdict for row in run if row.prediction.seen == own)
+        found |= {name: kinds.total()} | {f"{name}_{kind}": kinds[kind] for kind in OUTCOMES}
+    return {f"law.{name}": value for name, value in found.items()}
 
 
 def costs() -> dict[str, float]:

@@ -58,6 +58,6 @@ def table(findings: Findings) -> Styler:
 def _became(arm: str, findings: Findings) -> dict[str, str]:
     return {
         "dims in use per node": narrow(findings[f"{arm}.dims_used"]),
-        "given up by epoch": narrow(findings[f"{arm}.halved"]),
+        "prior std halved by epoch": narrow(findings[f"{arm}.halved"]),
         "all nodes alike": narrow(findings[f"{arm}.agree"]),
     }
