@@ -2,22 +2,55 @@
 
 import io
 
+import legible
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from synthetic import FIRST, NONE, make_runs
 
 from vaenotes.lab.summary import Interval
-from vaenotes.report import claims, figures, front
+from vaenotes.report import claims, figures, front, law_figures, results, units
 from vaenotes.theory import lag_share
 
 
 @pytest.fixture(autouse=True)
-def nothing_stays_open():
+def nothing_stays_open_and_all_can_be_read(monkeypatch):
+    drawn = []
+    for module in (figures, front, law_figures, units):
+        for name, draw in vars(module).items():
+            if hasattr(draw, "__wrapped__") and draw.__module__ == module.__name__:
+                monkeypatch.setattr(module, name, kept(draw, drawn))
     yield
     assert plt.get_fignums() == []
+    for figure in (one for one in drawn if isinstance(one, Figure)):
+        assert legible.complaints(figure, most=20) == []
+
+
+def kept(draw, drawn):
+    """It, but what it draws is kept as well."""
+
+    def drawing(*args, **kwargs):
+        drawn.append(draw(*args, **kwargs))
+        return drawn[-1]
+
+    return drawing
+
+
+def test_what_was_stored_is_drawn_so_that_it_can_be_read():
+    runs = make_runs([FIRST, NONE])
+    for draw in (law_figures.price, law_figures.hysteresis, law_figures.selection):
+        draw()
+    law_figures.coin()
+    law_figures.rest({"one": runs, "other": runs})
+    units.charge()
+    figures.cost({row["what"]: row for row in results.cost("scaling")["rows"]})
+    figures.weaker(results.groups()[:4])
+    for what in results.FIGURES:
+        figures.notes_figure(results.closest(), what)
+    figures.mistaken(results.closest())
 
 
 def test_the_finding_has_both_dims_in_two_panels_and_all_replicas_in_the_third():

@@ -1,7 +1,9 @@
 """Figures of runs draw what they are given: on synthetic runs whose truth is known."""
 
+import legible
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from synthetic import BOTH, CROSSED, FIRST, NONE, SECOND, make_runs
 
 from vaenotes.lab import plots, summary
@@ -147,3 +149,42 @@ def test_nails_of_a_replica_that_was_never_finite_say_so():
     runs["followed_posterior_logvar"][:] = np.inf
     for ax in plots.nails(runs, ["shape", "x"], 1).axes:
         assert [text.get_text() for text in ax.texts] == ["diverged"]
+
+
+TITLES = ["the notes' system", "weights of its own for each node, no edges", "fixed N(0, I)"]
+
+
+def many(count):
+    """Arms with long names."""
+    runs = make_runs([FIRST, SECOND, NONE] * 8)
+    return {f"{TITLES[place % 3]} {place}": runs for place in range(count)}
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda runs: plots.over_epochs(runs, ["prior_spread", "posterior_spread"], "spread (z)"),
+        lambda runs: plots.means_over_epochs(runs),
+        lambda runs: plots.beside_twin(runs, runs, "x"),
+        lambda runs: plots.nails(runs, ["shape", "x"], 3),
+        lambda runs: plots.outcomes(make_runs([FIRST, BOTH] * 45)),
+        lambda runs: plots.kl_parts(runs.assign(kl_variance_nats=0.3 * runs.kl_nats)),
+        lambda runs: plots.by_arm(["kl_used", "prior_std_used", "shuffle_cost"], many(12)),
+        lambda runs: plots.by_arm(["kl_used", "ratio_unused"], many(3)),
+        lambda runs: plots.by_use(["knockout", "ratio"], many(5)),
+        lambda runs: plots.choices(many(7)),
+        lambda runs: plots.ratios(many(12)),
+    ],
+)
+def test_figures_can_be_read(draw, runs):
+    assert legible.complaints(draw(runs)) == []
+
+
+def test_what_cannot_be_read_is_seen():
+    drawn = Figure(figsize=(7, 2))
+    ax = drawn.subplots()
+    ax.set_yticks(range(13), [f"label {place}" for place in range(13)], fontsize=6)
+    ax.set_xlabel("$10^3$", fontsize=12)
+    found = legible.complaints(drawn)
+    for words in ("7.0 inches", "6.0 points", "mathematics", "cut off", "13 labels"):
+        assert any(complaint.startswith(words) for complaint in found), words

@@ -27,7 +27,7 @@ PARTS = {
     "kl_offset_nats": ("constant offset", "#E69F00"),
 }
 WIDTH = 6.1
-"""Of figures at most, in inches: as wide as a page; on a phone, 9 points are 7 pixels."""
+"""Of figures at most, in inches: on a phone that leaves 7 pixels for 9 points."""
 REFERENCE: dict[str, Any] = {"color": "grey", "lw": 1.0, "ls": ":", "zorder": 1}
 """How a line is drawn that something is to be compared with."""
 STYLE: dict[Any, Any] = {
