@@ -17,6 +17,11 @@ def test_the_notes_figures_are_told_as_they_were_read_off():
     assert found["theirs_low"] == pytest.approx(1.34, abs=0.01)
     assert found["theirs_high"] == pytest.approx(1.48, abs=0.01)
     assert found["theirs_mean"] == pytest.approx(-0.135, abs=0.01)
+    assert found["theirs_posterior_reach"] == pytest.approx((4.623 + 4.671) / 2, abs=0.01)
+    assert found["theirs_prior_reach"] == pytest.approx((0.140 + 0.095) / 2, abs=0.01)
+    for name in ("theirs_posterior_reach", "theirs_prior_reach"):
+        assert found[f"{name}_std"] == pytest.approx(found[name] / 1.413, rel=0.01)
+    assert found["theirs_place"] == pytest.approx(0.135 / 1.413, abs=0.01)
     assert found["theirs_ratio_early"] == pytest.approx(0.1817 / 1.1745, abs=0.01)
     assert found["theirs_ratio_first"] == pytest.approx(1.0, abs=0.05)
     assert found["theirs_ratio_second"] == pytest.approx(0.0113 / 1.33, abs=0.002)

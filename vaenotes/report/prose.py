@@ -54,7 +54,10 @@ def notes_figures() -> dict[str, float]:
     up; theirs_second: the same of the other. theirs_low, theirs_high: 7 and 93 % of the other dim's
     prior std at the end. theirs_mean: the prior mean of the dim given up, at the end. Posterior
     over prior std (average over the middle of the band), median over epochs 5 to 15:
-    theirs_ratio_first, theirs_ratio_second; of the dim given up in epoch 1: theirs_ratio_early."""
+    theirs_ratio_first, theirs_ratio_second; of the dim given up in epoch 1: theirs_ratio_early.
+    Of the other dim, where each curve ends, half the range of the means, and the same over its
+    prior std: theirs_posterior_reach and theirs_posterior_reach_std, and so of the prior.
+    theirs_place: the size of theirs_mean over that std."""
     stds, means = results.notes_bands("std"), results.notes_bands("mean")
     averages = results.digitised().query("figure == 'scalars of 22 July'").set_index("epoch")
     settled, ratios = [], []
@@ -66,12 +69,21 @@ def notes_figures() -> dict[str, float]:
         band = stds["prior_std_quantiles"].isel(place=place).sel(quantile=[0.07, 0.93])
         ratios.append((std / band.mean("quantile").to_series()).dropna())
     last = stds["prior_std_quantiles"].isel(place=1, epoch=-1)
+    facts, wide = results.facts_of(stds, means), float(last.sel(quantile=[0.07, 0.93]).mean())
+    reached = {}
+    for side in ("posterior", "prior"):
+        end = means[f"{side}_quantiles"].isel(place=1).dropna("epoch").isel(epoch=-1)
+        reached[side] = float(end.sel(quantile=1.0) - end.sel(quantile=0.0)) / 2
+    constant = facts["prior mean, dim given up, at the end"]
     return {
         "theirs_first": settled[0],
         "theirs_second": settled[1],
         "theirs_low": float(last.sel(quantile=0.07)),
         "theirs_high": float(last.sel(quantile=0.93)),
-        "theirs_mean": results.facts_of(stds, means)["prior mean, dim given up, at the end"],
+        "theirs_mean": constant,
+        "theirs_place": abs(constant) / wide,
+        **{f"theirs_{side}_reach": reach for side, reach in reached.items()},
+        **{f"theirs_{side}_reach_std": reach / wide for side, reach in reached.items()},
         "theirs_ratio_early": ratios[0].loc[1],
         "theirs_ratio_first": ratios[0].loc[5:15].median(),
         "theirs_ratio_second": ratios[1].loc[5:15].median(),
