@@ -99,6 +99,12 @@ def test_what_was_predicted_of_the_laws_is_counted_and_what_had_been_seen_apart(
         assert counts[kind] == found[f"law.seen_{kind}"] + found[f"law.unseen_{kind}"]
 
 
+def test_dims_that_were_in_use_before_are_told_of_replicas():
+    runs = make_runs([FIRST, FIRST, BOTH])
+    runs.ratio[0, 1, :, 1] = 0.1
+    assert prose.once_used({"supervised": runs}) == {"supervised.once_used_told": "1 of 2"}
+
+
 def test_dims_given_up_are_counted_over_all_shares_of_the_images():
     kept, gone = make_runs([BOTH, BOTH]), make_runs([FIRST, BOTH, FIRST])
     runs = {f"cheap_repeats_{n}": gone for n in (4, 20, 50)}

@@ -33,6 +33,7 @@ from vaenotes.report.claims import (
     verdict,
 )
 from vaenotes.report.claims import verdicts as verdicts_of
+from vaenotes.report.page import told
 from vaenotes.report.system import PARTS
 
 QUOTED = {
@@ -152,6 +153,11 @@ def system(config: Config, model: VAE) -> dict[str, Any]:
     }
 
 
+def once_used(runs: Mapping[str, xr.Dataset]) -> dict[str, str]:
+    """With the supervised term on: in how many replicas a dim not in use at the end was before."""
+    return {"supervised.once_used_told": told(median_of("once_used", runs["supervised"]))}
+
+
 def loader(runs: Mapping[str, xr.Dataset]) -> dict[str, int]:
     """At the notes' price per pixel, of all replicas with batches repeated and of those with as few
     images shuffled: how many there are (_n), and how many gave a dim up (_gone)."""
@@ -237,8 +243,8 @@ def generality(found: Mapping[str, Mapping[str, str]]) -> dict[str, int | str]:
     }
     by_run: dict[str, int | str] = {}
     for title in titles[1:]:
-        told = {claim: agreement(row[title], row[titles[0]]) for claim, row in found.items()}
-        decided = {c: kind for c, kind in told.items() if OPEN not in (kind, found[c][title])}
+        every = {claim: agreement(row[title], row[titles[0]]) for claim, row in found.items()}
+        decided = {c: kind for c, kind in every.items() if OPEN not in (kind, found[c][title])}
         decided = {c: kind for c, kind in decided.items() if kind != NOT_RUN}
         contrary = [claim for claim, kind in decided.items() if kind == "contrary"]
         name = title.split(",")[0].replace(" ", "_")

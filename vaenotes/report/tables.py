@@ -224,11 +224,8 @@ def full_size_table() -> Styler:
     rows = []
     for group in results.groups():
         runs = results.full_size(group)
-        about = {
-            "run": results.TITLES[group],
-            "seeds": ", ".join(map(str, runs.seed.values)),
-            "epochs": runs.sizes["epoch"] - 1,
-        }
+        seeds, epochs = ", ".join(map(str, runs.seed.values)), runs.sizes["epoch"] - 1
+        about = {"run": stacked(results.TITLES[group], f"seeds {seeds}; {epochs} epochs")}
         found = {title: narrow(median_of(name, runs)) for title, name in measures.items()}
         rows.append(about | found)
     return styled(pd.DataFrame(rows)).set_caption(results.provenance())
