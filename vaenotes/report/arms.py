@@ -21,7 +21,7 @@ from vaenotes.report.settings import PROFILES, Settings
 
 @dataclass(frozen=True)
 class Arm:
-    """Replicas that differ in their seeds alone. `changes`: what differs from the notes' system,
+    """Replicas that differ in their seeds alone. `changes`: what differs from the small system,
     fields of Config, or a function that gives them from the system's own. `edges`: a graph made
     from the data set's own. `many`: as many seeds as it takes to count what they choose."""
 

@@ -153,7 +153,7 @@ def trained(settings: Settings) -> dict[str, xr.Dataset]:
 
 
 def curvature_logs(settings: Settings) -> Logs:
-    """Of linear VAEs on digits, of the notes' system, and of the same with Gaussian pixels."""
+    """Of linear VAEs on digits, of the small system, and of the same with Gaussian pixels."""
     chosen = {
         "curvature_linear": known.configs(settings, "digits_diagonal"),
         "curvature": arm(settings),
@@ -181,7 +181,7 @@ def curvature_intervals(logs: Logs) -> dict[str, Interval]:
 
 
 def image_factor(logs: Logs) -> float:
-    """By what factor prediction and encoder differ from image to image in the notes' system: of
+    """By what factor prediction and encoder differ from image to image in the small system: of
     dims in use, the exponential of the logarithms' standard deviation; median over replicas."""
     spreads = [np.exp(log[:, used].std(0).mean()) for log, used in logs["curvature"] if used.any()]
     return median_interval(np.array(spreads)).value

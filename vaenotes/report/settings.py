@@ -50,7 +50,7 @@ class Settings:
 
     profile: str = _parameter("book", "quick, book, full or notes")
     data: str = _parameter("sprites", "sprites, mnist5k, digits, or a path to dSprites' .npz")
-    prior: str = _parameter("exogenous", 'or any other that the page "Rerun it yourself" lists')
+    prior: str = _parameter("exogenous", 'or any other that the page "Rerun it, extend it" lists')
     seeds: int | None = _parameter(None, "how many replicas; None: the profile's")
     first_seed: int = _parameter(0, "seeds are first_seed, first_seed + 1, ...")
     epochs: int | None = _parameter(None, "None: the profile's")
