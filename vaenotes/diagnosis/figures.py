@@ -86,11 +86,12 @@ def history(table: pd.DataFrame) -> Figure:
     }
     epochs = table.index.unique("epoch")
     alive = table.loc[epochs[-1], "status"] == "alive"
+    marker = "." if len(epochs) <= 20 else ""  # more would hide the dashes
     fig = Figure(figsize=(WIDTH, 4.6))
     axes = fig.subplots(2, 2)
     for ax, (name, (title, colour)) in zip(axes.flat, panels.items(), strict=True):
         for dim, values in table[name].unstack("dim").items():
-            ax.plot(epochs, values, lw=1, alpha=0.7, marker=".", ms=3, **line(alive[dim], colour))
+            ax.plot(epochs, values, lw=1, alpha=0.7, marker=marker, ms=3, **line(alive[dim], colour))
         ax.set(xlabel="epoch", title=title)
         if name != "information_nats":
             ax.set_yscale("log")
