@@ -91,7 +91,9 @@ def history(table: pd.DataFrame) -> Figure:
     axes = fig.subplots(2, 2)
     for ax, (name, (title, colour)) in zip(axes.flat, panels.items(), strict=True):
         for dim, values in table[name].unstack("dim").items():
-            ax.plot(epochs, values, lw=1, alpha=0.7, marker=marker, ms=3, **line(alive[dim], colour))
+            ax.plot(
+                epochs, values, lw=1, alpha=0.7, marker=marker, ms=3, **line(alive[dim], colour)
+            )
         ax.set(xlabel="epoch", title=title)
         if name != "information_nats":
             ax.set_yscale("log")
