@@ -203,7 +203,7 @@ WHOLE: dict[str, Row] = {
     "halved_apart": ("epoch", "epochs from the first to the last node so halved, dims not in use",
                      lambda r: q.halved(r).max(("node", "dim")) - q.halved(r).min(("node", "dim"))),
     "peak_kl_unused": ("nats", "largest KL of a dim after any epoch, dims not in use at the end",
-                       lambda r: r.kl_nats.isel(epoch=slice(1, None)).max("epoch")
+                       lambda r: r.kl_nats.where(r.epoch > 0).max("epoch")
                        .where(q.unused(r)).median(("node", "dim"))),
     "once_used": (SHARE, "some dim not in use at the end had a ratio below one half before",
                   lambda r: (q.least_ratio(r) < ALIVE_RATIO).any(("node", "dim"))

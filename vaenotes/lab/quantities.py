@@ -47,7 +47,7 @@ def halved(runs: xr.Dataset) -> xr.DataArray:
 def least_ratio(runs: xr.Dataset) -> xr.DataArray:
     """The least ratio that a dim not in use at the end had after any epoch: (replica, node, dim),
     NaN elsewhere. One half or more: it was never used to speak of."""
-    return runs.ratio.isel(epoch=slice(1, None)).min("epoch").where(unused(runs))
+    return runs.ratio.where(runs.epoch > 0).min("epoch").where(unused(runs))
 
 
 def settled(runs: xr.Dataset) -> xr.DataArray:
