@@ -16,6 +16,7 @@ from vaenotes import report
 from vaenotes.report import cells, prose
 from vaenotes.report.claims import claims, predictions, verdict
 from vaenotes.report.page import numbers, read_parameters
+from vaenotes.report.tables import brief
 from vaenotes_book.pages import readable
 
 BOOK = Path(__file__).parents[1] / "book"
@@ -45,7 +46,7 @@ def test_the_ledger_has_every_claim_with_its_verdict_its_numbers_and_a_link_that
         cells = [cell.get_text() for cell in row.find_all("td")]
         kind = verdict(claim, outcome.findings).removeprefix("reproduced up ")
         value = outcome.findings[claim.effect].value
-        assert cells[0] == claim.id and cells[2] == kind and cells[3].startswith(f"{value:.2g}")
+        assert cells[0] == claim.id and cells[2] == kind and cells[3].startswith(brief(value))
         for link in row.find_all("a"):
             page, _, anchor = link["href"].partition(".html")
             assert soup(page).find(id=anchor.removeprefix("#") or True), link["href"]

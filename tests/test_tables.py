@@ -31,6 +31,11 @@ def test_the_ledger_has_every_claim_with_its_verdict_here_and_elsewhere_and_its_
         assert row["small system"] == f"{link}{row['there']}</a>"
 
 
+def test_a_number_of_the_ledger_is_brief():
+    numbers = [0.0321, -0.0017, 26.4, float("nan"), 0.004]
+    assert [tables.brief(one) for one in numbers] == ["0.032", "0.00", "26", "nan", "0.00"]
+
+
 def test_a_chapter_has_its_claims_with_verdict_rule_and_effect():
     for page in {claim.page for claim in claims()}:
         table = tables.claims_table(FOUND, {"there": FOUND}, page).data

@@ -85,7 +85,12 @@ def _coloured(kind: str) -> str:
 
 def _value(interval: Interval) -> str:
     value, low, high, _ = interval
-    return f"{value:.2g} ({low:.2g} to {high:.2g})"
+    return f"{brief(value)} ({brief(low)} to {brief(high)})"
+
+
+def brief(number: float) -> str:
+    """Two digits, or two decimals of what is smaller than a hundredth."""
+    return f"{number:.2g}" if abs(number) >= 0.01 else f"{round(number, 2) + 0:.2f}"
 
 
 def claims_table(here: Findings, other: Mapping[str, Findings], page: str) -> Styler:
