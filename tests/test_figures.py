@@ -13,7 +13,6 @@ from synthetic import FIRST, NONE, make_runs
 
 from vaenotes.lab.summary import Interval
 from vaenotes.report import claims, figures, front, law_figures, results, units
-from vaenotes.theory import lag_share
 
 
 @pytest.fixture(autouse=True)
@@ -77,14 +76,6 @@ def test_small_curves_are_medians_of_the_dims_that_they_name():
         np.testing.assert_allclose(line.get_ydata(), 2.0 ** -np.arange(21))
     (spread,) = front.spreads(runs).axes
     assert spread.lines[1].get_ydata()[-1] == pytest.approx(0.12)
-
-
-def test_lag_shows_the_formula_and_every_rate():
-    (ax,) = figures.lag({0.1: Interval(1, 0.5, 1.5, 8), 1.0: Interval(0.5, 0.4, 0.6, 8)}).axes
-    x, y = ax.lines[0].get_data()
-    np.testing.assert_allclose(y, [lag_share(rate) for rate in x])
-    points = [line.get_data() for line in ax.lines if line.get_marker() == "o"]
-    assert [(float(x[0]), float(y[0])) for x, y in points] == [(0.1, 1), (1.0, 0.5)]
 
 
 def test_predictions_are_coloured_by_whether_they_are_right():
@@ -167,7 +158,7 @@ def test_equal_figures_are_equal_bytes(monkeypatch):
 
     def svg():
         buffer = io.BytesIO()
-        drawn = figures.lag({1.0: Interval(0.5, 0.4, 0.6, 8)})
+        drawn = figures.verdicts({"V1": {"a": "open"}})
         drawn.savefig(buffer, format="svg", metadata={"Date": None})
         return buffer.getvalue()
 

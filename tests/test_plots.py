@@ -55,16 +55,6 @@ def test_over_epochs_has_a_panel_by_use_and_a_line_by_node(runs):
     assert len(plots.over_epochs(triple, names, "variance").axes) == 4  # one stays empty
 
 
-def test_means_are_drawn_between_their_extremes(runs):
-    figure = plots.means_over_epochs(runs.isel(replica=[0]))
-    shape, _, x, _ = figure.axes
-    assert (shape.get_ylabel(), x.get_ylabel()) == ("shape", "x")
-    ends = {round(float(line.get_ydata()[0]), 6) for line in shape.lines}
-    assert ends == {-4, 0, 4, -0.4, 0.4}
-    styles = [{line.get_linestyle() for line in ax.lines[::3]} for ax in figure.axes[:2]]
-    assert styles == [{"--"}, {"-"}]
-
-
 def test_a_replica_stands_beside_its_twin():
     runs, twin = make_runs([FIRST]), make_runs([SECOND])
     figure = plots.beside_twin(runs, twin, "x")
@@ -164,7 +154,6 @@ def many(count):
     "draw",
     [
         lambda runs: plots.over_epochs(runs, ["prior_spread", "posterior_spread"], "spread (z)"),
-        lambda runs: plots.means_over_epochs(runs),
         lambda runs: plots.beside_twin(runs, runs, "x"),
         lambda runs: plots.nails(runs, ["shape", "x"], 3),
         lambda runs: plots.outcomes(make_runs([FIRST, BOTH] * 45)),

@@ -101,43 +101,6 @@ def over_epochs(
 
 
 @figure
-def means_over_epochs(runs: xr.Dataset) -> Figure:
-    """How the means of one replica spread: over images (posterior) and over noise (prior).
-
-    A row per node, the less used of its dims on the left: the median, bands from 31 to 69 and from
-    7 to 93 % and, as thin lines, the extremes; greyed, the median dashed, where the dim is not in
-    use.
-    """
-    ordered = weaker_first(runs.isel(replica=[0])).isel(replica=0)
-    used = alive(ordered)
-    nodes, dims = ordered.node.values, ordered.dim.values
-    drawn = Figure(figsize=(WIDTH, 1.15 * len(nodes) + 0.9))
-    axes = drawn.subplots(len(nodes), len(dims), sharex=True, sharey=True, squeeze=False)
-    for (row, column), ax in np.ndenumerate(axes):
-        for side, colour in COLOURS.items():
-            q = ordered[f"{side}_quantiles"].isel(node=row, dim=column)
-            q = q.transpose("quantile", "epoch")
-            style = line(used.isel(node=row, dim=column), colour)
-            for low, high, alpha in ((0.07, 0.93, 0.2), (0.31, 0.69, 0.35)):
-                edges = q.sel(quantile=[low, high])
-                ax.fill_between(q.epoch, *edges, color=style["color"], alpha=alpha, lw=0)
-            ax.plot(q.epoch, q.sel(quantile=0.5), lw=1.2, **style)
-            for edge in (q[0], q[-1]):
-                ax.plot(q.epoch, edge, color=style["color"], lw=0.5)
-    for ax, dim in zip(axes[0], dims, strict=True):
-        ax.set_title(f"{dim} dim" if "used" in dim else dim)
-    for ax, node in zip(axes[:, 0], nodes, strict=True):
-        ax.set_ylabel(node)
-    for ax in axes[-1]:
-        ax.set_xlabel("epoch")
-    drawn.align_ylabels()
-    drawn.supylabel("mean (z)", fontsize=9)
-    handles = legend_of(COLOURS, not used.all())
-    drawn.legend(handles=handles, loc="outside lower center", ncols=3)
-    return drawn
-
-
-@figure
 def beside_twin(runs: xr.Dataset, twins: xr.Dataset, node: str) -> Figure:
     """One replica and its twin over epochs, for the dims of one node: the prior's variance, which
     feels units, and below it what does not. The twin is drawn pale and broad below the replica;

@@ -21,7 +21,7 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from vaenotes.diagnosis.status import ALIVE_NATS
 from vaenotes.lab.dots import LETTERS, broken, panels
-from vaenotes.lab.summary import Interval, alive
+from vaenotes.lab.summary import alive
 from vaenotes.report import results
 from vaenotes.report.claims import NOT_RUN, OPEN, OUTCOMES, Findings, Prediction, judged
 from vaenotes.report.results import (
@@ -33,8 +33,7 @@ from vaenotes.report.results import (
     notes_bands,
     shown_node,
 )
-from vaenotes.style import COLOURS, REFERENCE, WIDTH, figure, legend_of, line, plain_numbers
-from vaenotes.theory import lag_share
+from vaenotes.style import COLOURS, REFERENCE, WIDTH, figure, legend_of, line
 
 COLOUR_OF = dict(zip(OUTCOMES, ("#009E73", "#CC79A7", "#888888"), strict=True))
 VERDICTS = {  # letter and colour; each colour light enough for black letters
@@ -168,29 +167,6 @@ def cost(rows: Mapping[str, Mapping[str, Any]]) -> Figure:
                             textcoords="offset points")  # fmt: skip
     axes[0].set(ylabel=unit.replace(" and", "\nand"), ylim=(0, None))
     axes[1].annotate("ours", (x[-1], y[-1]), (0, 8), textcoords="offset points", ha="right")
-    return drawn
-
-
-@figure
-def lag(measured: Mapping[float, Interval]) -> Figure:
-    """Push of the KL over push of the noise in unused dims, against how much faster the prior
-    learns than the posterior; the line is theory.lag_share, the formula of gradient flow."""
-    drawn = Figure(figsize=(4.6, 2.8))
-    ax = drawn.subplots()
-    rates = np.geomspace(0.03, 30, 100)
-    ax.plot(rates, [lag_share(r) for r in rates], color="grey", label="formula, gradient flow")
-    for rate, interval in measured.items():
-        ax.plot([rate, rate], [interval.low, interval.high], color="black", lw=2.2)
-        ax.plot(rate, interval.value, "o", color="black", ms=5)
-    ax.axhline(1, **REFERENCE)
-    ax.set(
-        xscale="log",
-        xlabel="prior's learning rate / posterior's",
-        ylabel="KL's push / noise's push",
-        ylim=(0, None),
-    )
-    plain_numbers(ax.xaxis)
-    ax.legend()
     return drawn
 
 

@@ -11,20 +11,18 @@ import numpy as np
 import torch
 import xarray as xr
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from pandas.io.formats.style import Styler
 
 from vaenotes import trace
 from vaenotes.config import Config
 from vaenotes.lab import runs
-from vaenotes.lab.dots import panels
 from vaenotes.lab.summary import Interval, alive, median_interval, spread
 from vaenotes.objective import Weights
 from vaenotes.report import tables
-from vaenotes.report.arms import ARMS, arm
+from vaenotes.report.arms import arm
 from vaenotes.report.claims import Findings, predictions
 from vaenotes.report.settings import Settings
-from vaenotes.style import COLOURS, REFERENCE, figure, line, plain_numbers
+from vaenotes.style import COLOURS, figure, line, plain_numbers
 from vaenotes.theory import supervised_std
 
 SUPERVISED = ("supervised", "supervised_strong", "standard_targets")
@@ -137,32 +135,4 @@ def dose(measured: Findings) -> Figure:
     plain_numbers(ax.yaxis)
     ax.minorticks_off()
     ax.legend()
-    return drawn
-
-
-@figure
-def predicted_std(found: Mapping[str, xr.Dataset]) -> Figure:
-    """Posterior std of every dim, measured against predicted, with the decoder's push measured
-    (left) and neglected (right, an upper bound). Crosses: the decoder hardly pushes."""
-    drawn, axes = panels(2, 3.3)
-    colours = ("#0072B2", "#D55E00", "#009E73")
-    for ax, what in zip(axes, ("predicted", "bound"), strict=True):
-        for (name, arm_widths), colour in zip(found.items(), colours, strict=False):
-            read = (arm_widths.push > READ_BY_DECODER).values.ravel()
-            x, y = arm_widths[what].values.ravel(), arm_widths.measured.values.ravel()
-            title = ARMS[name].title
-            ax.scatter(x[read], y[read], s=12, color=colour, lw=0, alpha=0.7, label=title)
-            ax.scatter(x[~read], y[~read], s=16, marker="x", color=colour, lw=0.8)
-        every = np.concatenate([one.measured.values.ravel() for one in found.values()])
-        ends = np.nanmin(every), np.nanmax(every)
-        ax.plot(ends, ends, **REFERENCE)
-        ax.set(xscale="log", yscale="log", xlabel=f"{what} posterior std (z)")
-        for axis in (ax.xaxis, ax.yaxis):
-            plain_numbers(axis)
-    axes[0].set(ylabel="measured posterior std (z)", title="the decoder's push measured")
-    axes[1].set_title("neglected")
-    handles, titles = axes[1].get_legend_handles_labels()
-    handles.append(Line2D([], [], ls="", marker="x", color="black", ms=4))
-    titles.append("decoder hardly pushes")
-    drawn.legend(handles, titles, loc="outside lower center", ncols=2)
     return drawn
