@@ -58,7 +58,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         ["notes", "supervised"],
         ["one_per_node", "dims_used", "agree", "halved", "halved_apart", "ratio_unused",
          "prior_std_used", "prior_std_unused", "posterior_std_used", "posterior_std_unused",
-         "at_rest", "reconstruction_held_out", "kl_held_out"],
+         "at_rest", "reconstruction_held_out", "kl_held_out", "once_used"],
     ),
     "the_loader": Experiment(
         ["cheap", "cheap_repeats_4", "cheap_repeats_20", "cheap_repeats_50", "cheap_few_4",

@@ -33,7 +33,6 @@ from vaenotes.report.claims import (
     verdict,
 )
 from vaenotes.report.claims import verdicts as verdicts_of
-from vaenotes.report.page import told
 from vaenotes.report.system import PARTS
 
 QUOTED = {
@@ -153,11 +152,6 @@ def system(config: Config, model: VAE) -> dict[str, Any]:
     }
 
 
-def once_used(runs: Mapping[str, xr.Dataset]) -> dict[str, str]:
-    """With the supervised term on: in how many replicas a dim not in use at the end was before."""
-    return {"supervised.once_used_told": told(median_of("once_used", runs["supervised"]))}
-
-
 def loader(runs: Mapping[str, xr.Dataset]) -> dict[str, int]:
     """At the notes' price per pixel, of all replicas with batches repeated and of those with as few
     images shuffled: how many there are (_n), and how many gave a dim up (_gone)."""
@@ -203,18 +197,13 @@ def paces() -> dict[str, str]:
 
 
 def verdicts(findings: Findings) -> dict[str, int]:
-    """How many claims there are, how many there are of each verdict, how many have a rule that was
-    changed, and another verdict by their first."""
+    """How many claims there are, how many there are of each verdict, and how many have another
+    verdict by the rule that they had first."""
     found = Counter(verdict(claim, findings) for claim in claims())
     kinds = {name.replace(" ", "_"): found[name] for name in (*VERDICTS, OPEN)}
     changed = [claim for claim in claims() if claim.first_rules]
     moved = [c for c in changed if verdict(c, findings) != first_verdict(c, findings)]
-    return {
-        "claims": found.total(),
-        "rules_changed": len(changed),
-        "moved": len(moved),
-        **kinds,
-    }
+    return {"claims": found.total(), "moved": len(moved), **kinds}
 
 
 def predicted(findings: Findings) -> dict[str, int]:
@@ -230,45 +219,27 @@ def predicted(findings: Findings) -> dict[str, int]:
 
 
 def generality(found: Mapping[str, Mapping[str, str]]) -> dict[str, int | str]:
-    """Of claims.verdicts of several runs: which claims have one verdict in all, how the verdicts of
-    each run compare with those of the first, and how many came out as expected. By what a title
-    starts with (full_size.NAME): in how many claims both are decided; in how many of these the
-    verdict is the same, in how many it differs in being up to units or not; how many are contrary,
-    and which."""
-    titles = list(next(iter(found.values())))
-    pairs = {
-        f"{claim} on {title}": agreement(row[title], row[titles[0]])
-        for claim, row in found.items()
-        for title in titles[1:]
-    }
-    by_run: dict[str, int | str] = {}
-    for title in titles[1:]:
-        every = {claim: agreement(row[title], row[titles[0]]) for claim, row in found.items()}
+    """Of claims.verdicts of several runs, how those of each compare with those of the first, by
+    what its title starts with (full_size.NAME): in how many claims both are decided; in how many of
+    these the verdict is the same, in how many it differs in being up to units or not; how many are
+    contrary, and which. How many verdicts were expected, and how many came out so."""
+    first, *others = next(iter(found.values()))
+    told: dict[str, int | str] = {}
+    for title in others:
+        every = {claim: agreement(row[title], row[first]) for claim, row in found.items()}
         decided = {c: kind for c, kind in every.items() if OPEN not in (kind, found[c][title])}
-        decided = {c: kind for c, kind in decided.items() if kind != NOT_RUN}
+        kinds = Counter(kind for kind in decided.values() if kind != NOT_RUN)
         contrary = [claim for claim, kind in decided.items() if kind == "contrary"]
         name = title.split(",")[0].replace(" ", "_")
-        by_run |= {
-            f"{name}.decided": len(decided),
-            f"{name}.same": sum(kind == "same" for kind in decided.values()),
-            f"{name}.other_n": sum(kind == "other" for kind in decided.values()),
-            f"{name}.contrary_n": len(contrary),
+        told |= {
+            f"{name}.decided": kinds.total(),
+            f"{name}.same": kinds["same"],
+            f"{name}.other_n": kinds["other"],
+            f"{name}.contrary_n": kinds["contrary"],
             f"{name}.contrary": ", ".join(contrary) or "none",
         }
-    kinds = Counter(pairs.values())
-    in_all = {
-        claim: set(row.values()) for claim, row in found.items() if NOT_RUN not in row.values()
-    }
-    everywhere = [claim for claim, verdicts in in_all.items() if len(verdicts) == 1]
     tested = len(put_to_the_test(found))
-    return by_run | {
-        "n_runs": len(titles),
-        "n_everywhere_run": len(in_all),
-        "n_everywhere": len(everywhere),
-        "everywhere": ", ".join(everywhere) or "none",
-        "n_pairs": kinds.total() - kinds[NOT_RUN],
-        **{f"n_{kind}": kinds[kind] for kind in ("same", OPEN, "other", "contrary")},
-        "contrary": "; ".join(pair for pair, kind in pairs.items() if kind == "contrary") or "none",
+    return told | {
         "n_expected": tested,
         "n_as_expected": tested - len(otherwise(found)),
         "digits_images": ALL_IMAGES["digits"],

@@ -188,6 +188,7 @@ def outcome_at_first(row: Prediction) -> str:
     return RIGHT if in_range(row, found) else WRONG
 
 
+@cache
 def full_size_findings() -> dict[str, Findings]:
     """What the ledger's rules ask of the notes' own arm, measured of the groups of MAIN together,
     by the title of a table's column: the notes' run is likely to have been one of them, and each by

@@ -70,9 +70,9 @@ def letters(drawn: Figure) -> float:
     return min(sizes, default=0) / (72 * drawn.get_size_inches()[0])
 
 
-def training(runs: xr.Dataset, nodes: Sequence[str], loop: bool = True) -> HTML:
+def training(runs: xr.Dataset, nodes: Sequence[str]) -> HTML:
     """One replica's bed of nails in two nodes (plots.nails), epoch by epoch; of a long run, at
-    evenly spaced epochs. It plays by itself, if it is to `loop`."""
+    evenly spaced epochs. It plays by itself."""
     last = int(runs.epoch[-1])
     epochs = np.unique(np.linspace(0, last, min(last + 1, MOST)).round().astype(int))
     return film(
@@ -82,7 +82,7 @@ def training(runs: xr.Dataset, nodes: Sequence[str], loop: bool = True) -> HTML:
         "in the more used dims, on the right, the posteriors of images, small ellipses, spread "
         "over the wide ellipse of the prior as training goes on; in the less used dims, on the "
         "left, posteriors and prior lie on each other and shrink together.",
-        loop,
+        loop=True,
     )
 
 
