@@ -77,8 +77,8 @@ class Trained(Ensemble):
         if self.kept is not None:
             self.parameters[WEIGHT].mul_(self.kept)
 
-    def step(self, chosen: Tensor) -> Tensor:
-        finite = super().step(chosen)
+    def step(self, chosen: Tensor, weights: Weights) -> Tensor:
+        finite = super().step(chosen, weights)
         self.delete()
         return finite
 
@@ -123,7 +123,7 @@ def measured(ensemble: Trained) -> Arrays:
 
     def mean_of(pool: Pool, block: int) -> dict[str, Tensor]:
         parts = []
-        for first in range(0, pool.count, block):
+        for first in range(0, len(pool.seen[0]), block):
             chosen = torch.arange(first, first + block).expand(count, block)
             drawn = ensemble.draw(block, generators)
             inputs = (ensemble.weights, *pool.batch(chosen), *drawn)
@@ -147,7 +147,7 @@ def measured(ensemble: Trained) -> Arrays:
 @torch.no_grad()
 def knockouts(ensemble: Trained) -> np.ndarray:
     """Reconstruction lost where a dim is fixed at its mean, on training images."""
-    found = ensemble.measure(trace.measure_final, range(ensemble.pool.count))
+    found = ensemble.measure(trace.measure_final, ensemble.pool.seen)
     return found["knockout_nats"].numpy()
 
 

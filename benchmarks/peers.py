@@ -42,10 +42,10 @@ def product() -> float:
 def flops_an_image(config: Config, dataset: Dataset) -> float:
     """Of matrix products, forward and backward, as torch counts them."""
     ensemble = training.Ensemble([config], [dataset])
-    noise, z0 = ensemble.draw(64, ensemble.generators)
-    batch = pixels(dataset)[None, :64], ensemble.pool.factors[:, :64], noise, z0
+    batch = ensemble.pool.batch(torch.arange(64)[None])
+    drawn = ensemble.draw(64, ensemble.generators)
     with FlopCounterMode(display=False) as counter:
-        ensemble.gradients(ensemble.parameters, *batch)
+        ensemble.gradients(*ensemble.optimizer.read(), *ensemble.weights, *batch, *drawn)
     return counter.get_total_flops() / 64
 
 

@@ -22,6 +22,7 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from vaenotes import lab, trace, training
+from vaenotes.adam import Adam
 from vaenotes.config import Config
 from vaenotes.gauge import charge, regauge
 from vaenotes.lab.runs import run_arms
@@ -35,19 +36,18 @@ MANY = range(1010, 1018)
 POINTS = 21  # epochs whose charge is kept
 
 
-class Descent:
+class Descent(Adam):
     """Plain gradient descent, in the place of Adam."""
 
-    steps = 0.0
-
     def __init__(self, parameters: Mapping[str, Tensor], rate: float):
-        self.parameters, self.rate = parameters, rate
+        super().__init__(parameters, {name: [rate] * len(p) for name, p in parameters.items()})
+        self.rate = rate
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor | None]) -> None:
-        for parameter, gradient in zip(self.parameters.values(), gradients, strict=True):
-            if gradient is not None:
-                parameter.sub_(gradient, alpha=self.rate)
+    def step(self, gradients: Sequence[Tensor]) -> None:
+        for received, gradient in zip(self.received, gradients, strict=True):
+            received.copy_(gradient)
+        self.values.sub_(self.gradients, alpha=self.rate)
 
 
 class Replicas:
@@ -64,6 +64,7 @@ class Replicas:
         self.ensemble = training.Ensemble(self.configs, datasets)
         if rate is not None:
             self.ensemble.optimizer = Descent(self.ensemble.parameters, rate)
+            self.ensemble.parameters = self.ensemble.optimizer.parameters
         self.starts = [self.charge(i, self.learned(i)) for i in range(len(self.configs))]
 
     def learned(self, replica: int) -> dict[str, Tensor]:

@@ -153,7 +153,7 @@ def dim_information(q: Diagonal, z: Tensor) -> Tensor:
     found = []
     for m, v, own in zip(mean, logvar, drawn, strict=True):
         away = (own[:, None] - m) * torch.exp(-0.5 * v)  # (draw, image)
-        log_q = -0.5 * (v + away.square())
+        log_q = torch.addcmul(-0.5 * v, away, away, value=-0.5)
         found.append((log_q.diagonal() - log_q.logsumexp(1)).mean() + math.log(len(m)))
     return torch.stack(found).reshape(z.shape[-2:]).to(_dtype(*q, z))
 

@@ -203,3 +203,15 @@ ENCODERS = {
     "linear": Build(no_encoder, linear_posterior, linear_decoder),
 }
 LEAST = {"multiscale": 32, "cnn": 16}  # pixels of a side, a multiple of 16, of convolutions
+
+
+def multiplied(module: nn.Module) -> list[str]:
+    """The names of the parameters of a model that half precision lowers: those of layers whose
+    products are the bulk of its work."""
+    layers = (Linear, Conv2d, ConvTranspose2d)
+    return [
+        f"{name}.{own}"
+        for name, layer in module.named_modules()
+        if isinstance(layer, layers)
+        for own, _ in layer.named_parameters()
+    ]

@@ -6,7 +6,7 @@ averaged over the images of a batch. No weight hides inside a term.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,9 +45,28 @@ def reconstruction_nats(model: VAE, decoded: Tensor, images: Tensor) -> Tensor:
     """-log p(x | z) in nats, summed over pixels: (image, pixel) twice -> (image,)."""
     decoded = widened(decoded)
     if model.likelihood == "bernoulli":  # cross-entropy from logits
-        return F.softplus(decoded).sum(-1) - (images * decoded).sum(-1)
+        return BernoulliNats.apply(decoded, images).sum(-1)
     scaled = (images - decoded).square() * torch.exp(-model.noise_logvar)
     return 0.5 * (scaled + model.noise_logvar + math.log(2 * math.pi)).sum(-1)
+
+
+class BernoulliNats(torch.autograd.Function):
+    """-log p of each pixel, from its logit: softplus(l) - x l, whose slope is sigmoid(l) - x."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits: Tensor, images: Tensor) -> Tensor:
+        return F.softplus(logits) - images * logits
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
+        logits, images = ctx.saved_tensors
+        return torch.sigmoid(logits).sub_(images).mul_(slope), None
 
 
 def total(terms: Terms, weights: Weights) -> Tensor:

@@ -17,19 +17,23 @@ from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
 from vaenotes import trace
-from vaenotes.adam import Adam
+from vaenotes.adam import Adam, learning_rate
 from vaenotes.config import Config
-from vaenotes.data.dataset import Dataset, Pool
+from vaenotes.data.dataset import Dataset, Pool, batches
 from vaenotes.gauge import change_units, regauge
 from vaenotes.model import VAE, Apply
+from vaenotes.nets import multiplied
 from vaenotes.objective import Weights, loss
 from vaenotes.schedule import halfway
 from vaenotes.speed import recorded
 
 WORTH_RECORDING = 250  # steps; in fewer, recording one would cost more than it saves
+MEASURED_AT_ONCE = 8  # replicas: what more need of memory is slower to fetch than to compute
 MAY_DIFFER = (  # between replicas that are trained together; all else must agree
-    "seed", "data", "edges", "posterior_logvar", "prior_logvar", "noise_logvar",
-    "reconstruction_weight", "kl_weight", "supervision_weight", "swapped", "units", "regauge",
+    "seed", "data", "edges", "posterior_logvar", "prior_logvar", "noise_logvar", "targets",
+    "reconstruction_weight", "kl_weight", "supervision_weight", "kl_warmup", "decoder_start",
+    "learning_rate", "prior_rate", "posterior_rate", "swapped", "units", "regauge",
+    "images", "repeats", "epoch_steps",
 )  # fmt: skip
 
 
@@ -74,9 +78,12 @@ class Checkpoint:
 
 def batch_key(config: Config, dataset: Dataset) -> tuple[Any, ...]:
     """Replicas with equal keys can be trained together, as one batched computation."""
-    shape = (dataset.images.shape, dataset.images.dtype, dataset.factor_names)
+    images = dataset.images
+    shape = (images.shape[1:], images.dtype, dataset.factor_names)
+    counts = map(dataset.count, (dataset.trained_on, dataset.measured_on))
+    measured = (min(count, trace.EVALUATION_IMAGES) for count in counts)
     agree = (getattr(config, f.name) for f in fields(config) if f.name not in MAY_DIFFER)
-    return (*shape, *agree)
+    return (*shape, *measured, config.epoch_images, *agree)
 
 
 @torch.enable_grad()  # also where the caller, who wants a trained model only, has it off
@@ -107,7 +114,7 @@ def train(
         on_epoch(ensemble)
     measure, pool = ensemble.measure, ensemble.pool
     final = measure(trace.measure_final, pool.measured)
-    final |= measure(trace.measure_training, range(pool.count), ensemble.weights)
+    final |= measure(trace.measure_training, pool.seen, ensemble.weights)
     ensemble.stop_unless_finite(final, epochs)
     traces = ensemble.trace() | {name: array(value) for name, value in final.items()}
     state = {**ensemble.parameters, **ensemble.buffers}
@@ -137,70 +144,51 @@ class Ensemble:
         self.module = replicas[0]
         self.apply = Apply(self.module)
         stacked, self.buffers = stack_module_state([r.to(device) for r in replicas])
-        self.optimizer = Adam(stacked, self.rate)
+        rates = {name: [learning_rate(name, config) for config in configs] for name in stacked}
+        lowered = multiplied(self.module) if self.config.precision == "bfloat16" else ()
+        self.optimizer = Adam(stacked, rates, lowered)
         self.parameters = self.optimizer.parameters  # (replica, ...) by name
         reconstruction, kl, supervision = (
             torch.tensor([getattr(c, f"{term}_weight") for c in configs], device=device)
             for term in Weights._fields
         )
         self.weights = Weights(reconstruction, kl, supervision)  # (replica,) each
-        self.kl_now, self.kl_weight = kl, kl.clone()  # the first is 0 during a warm-up
         self.pool = Pool(datasets, device)
-        self.batches = self.pool.count // self.config.batch
-        self.epoch_steps = self.config.epoch_steps or self.batches * self.config.repeats
-        self.recorded: Callable[..., list[Tensor | None]] | None = None
+        self.epoch_steps = self.config.epoch_images // self.config.batch
+        self.recorded: Callable[..., Sequence[Tensor]] | None = None
         self.diverged: list[tuple[int, int] | None] = [None] * len(configs)
         self.records: dict[str, list[Tensor]] = {}  # by quantity, (replica, ...) of every epoch
         self.epochs_done, self.seconds = 0, 0.0
-
-    def rate(self, name: str) -> float:
-        """The learning rate of a parameter, at the start."""
-        if name.startswith("prior."):
-            return self.config.learning_rate * self.config.prior_rate
-        if name.startswith(("encoder.", "posterior_network.")):
-            return self.config.learning_rate * self.config.posterior_rate
-        return self.config.learning_rate
 
     def epoch(self, number: int) -> None:
         """A pass over the data, or as many steps as an epoch takes, each replica in its own order,
         drawn anew for every pass; a last short batch is left out. With `repeats`, each batch is
         shown so many times in a row, and batches and their order are the same in every epoch."""
         config, steps = self.config, self.epoch_steps
-        order = torch.stack([self.order(generator) for generator in self.generators])
-        order = order.to(self.device)  # (replica, image)
-        batches = order.shape[1] // config.batch
-        self.kl_now.copy_(self.kl_weight * (number > config.kl_warmup))
+        replicas = zip(self.pool.seen, self.configs, self.generators, strict=True)
+        orders = [batches(len(s), c.batch, steps, c.repeats, drawn) for s, c, drawn in replicas]
+        order = torch.stack(orders).to(self.device)  # (replica, step, image)
+        warm = torch.tensor([number > c.kl_warmup for c in self.configs], device=self.device)
+        weights = self.weights._replace(kl=self.weights.kl * warm)
         for step in range(steps):
             if config.decay:
                 done = (number - 1) * steps + step
                 self.optimizer.leave(1 - done / (config.epochs * steps))
-            start = step // config.repeats % batches * config.batch
-            finite = self.step(order[:, start : start + config.batch])
+            finite = self.step(order[:, step], weights)
             if not finite.all():
                 self.stop_diverged(finite, number, step)
 
-    def order(self, generator: torch.Generator) -> Tensor:
-        """Of the images in an epoch (image,): as they are, where batches are repeated."""
-        whole = self.batches * self.config.batch
-        if self.config.repeats > 1:
-            return torch.arange(whole)
-        passes = -(-self.epoch_steps // self.batches)
-        drawn = [torch.randperm(self.pool.count, generator=generator) for _ in range(passes)]
-        return torch.cat([order[:whole] for order in drawn])
-
-    def step(self, chosen: Tensor) -> Tensor:
+    def step(self, chosen: Tensor, weights: Weights) -> Tensor:
         """One optimiser step on the images `chosen` (replica, image). Returns, per replica,
         whether its gradients were finite (replica,)."""
-        batch = (*self.pool.batch(chosen), *self.draw(chosen.shape[1], self.generators))
+        inputs = (
+            *self.optimizer.read(), *map(torch.as_tensor, weights), *self.pool.batch(chosen),
+            *self.draw(chosen.shape[1], self.generators),
+        )  # fmt: skip
         if self.recorded is None and self.config.epochs * self.epoch_steps >= WORTH_RECORDING:
-            self.recorded = recorded(self.gradients, self.parameters, *batch)
-        if self.recorded is None:
-            gradients = self.gradients(self.parameters, *batch)
-        else:
-            with torch.no_grad():
-                gradients = self.recorded(self.parameters, *batch)
-        self.optimizer.step(gradients)
-        return self.finite([gradient for gradient in gradients if gradient is not None])
+            self.recorded = recorded(self.gradients, *inputs)
+        self.optimizer.step((self.recorded or self.gradients)(*inputs))
+        return self.finite()
 
     def draw(self, count: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
         """Standard normal noise for the prior (replica, image, node, input) and for the posterior's
@@ -212,34 +200,41 @@ class Ensemble:
         flipped = torch.tensor([config.swapped for config in self.configs], device=self.device)
         return noise, torch.where(flipped[:, None, None, None], z0.flip(-1), z0)
 
-    def gradients(self, parameters: dict[str, Tensor], *batch: Tensor) -> list[Tensor | None]:
-        """Of every replica's loss by its own parameters, in their order; None where it has none."""
+    def gradients(self, *inputs: Tensor) -> Sequence[Tensor]:
+        """Of every replica's loss by its own parameters, in their order. Inputs: the parameters,
+        the weights of the terms, and a batch, as arguments of the loss."""
+        count, terms = len(self.parameters), len(Weights._fields)
+        values, weights, batch = inputs[:count], inputs[count:][:terms], inputs[count + terms :]
+        parameters = dict(zip(self.parameters, values, strict=True))
         half = self.config.precision == "bfloat16"
         with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16, enabled=half):
-            losses = self.each(loss, parameters, self.weights, *batch)  # (replica,)
+            losses = self.each(loss, parameters, Weights(*weights), *batch)  # (replica,)
         # Replicas share no parameter, so the sum of their losses gives each its own gradient.
         ones = torch.ones(len(self.configs), device=self.device)
-        return list(torch.autograd.grad(losses, list(parameters.values()), ones, allow_unused=True))
+        return torch.autograd.grad(losses, values, ones, materialize_grads=True)
 
     def each(
-        self, function: Callable[..., Any], parameters: dict[str, Tensor], *inputs: Any
+        self,
+        function: Callable[..., Any],
+        parameters: dict[str, Tensor],
+        *inputs: Any,
+        at_once: int | None = None,
     ) -> Any:
-        """function(model, *inputs) of every replica at once: parameters and inputs have a leading
-        replica axis, and so has what is returned."""
+        """function(model, *inputs) of every replica, of all or of so many at once: parameters and
+        inputs have a leading replica axis, and so has what is returned."""
         state = {f"model.{n}": t for n, t in {**parameters, **self.buffers}.items()}
 
         def one(state: dict[str, Tensor], *inputs: Any) -> Any:
             return functional_call(self.apply, state, (function, *inputs))
 
-        return vmap(one)(state, *inputs)
+        return vmap(one, chunk_size=at_once)(state, *inputs)
 
-    def finite(self, gradients: Sequence[Tensor]) -> Tensor:
+    def finite(self) -> Tensor:
         """Whether all of each replica's gradients are finite, and their squares too, which Adam
         divides by: where one is infinite its weight would stand still (replica,)."""
-        norms = torch.stack([torch.linalg.vector_norm(g) for g in gradients])
-        if norms.isfinite().all():  # a quick look at all
+        if torch.linalg.vector_norm(self.optimizer.gradients).isfinite():  # a quick look at all
             return torch.ones(len(self.configs), dtype=torch.bool, device=self.device)
-        return all_finite([g.square() for g in gradients])
+        return all_finite([g.square() for g in self.optimizer.received])
 
     @torch.no_grad()
     def stop_diverged(self, finite: Tensor, epoch: int, step: int) -> None:
@@ -279,21 +274,23 @@ class Ensemble:
                     own[name].copy_(value)
 
     @torch.no_grad()
-    def measure(self, function: Callable[..., Any], places: range, *more: Any) -> Any:
+    def measure(self, function: Callable[..., Any], places: Sequence[range], *more: Any) -> Any:
         """function(model, output, images, factors, *more) of every replica, on the first images of
-        these places, with noise of each replica's own, the same in every epoch."""
-        chosen = torch.tensor(places[: trace.EVALUATION_IMAGES], device=self.device)
-        images, factors = self.pool.batch(chosen.expand(len(self.configs), -1))
+        its places, with noise of its own, the same in every epoch."""
+        first = [torch.arange(p.start, p.stop)[: trace.EVALUATION_IMAGES] for p in places]
+        chosen = torch.stack(first).to(self.device)  # (replica, image)
+        images, factors = self.pool.batch(chosen)
         seeds = [trace.EVALUATION_SEED + config.seed for config in self.configs]
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        noise, z0 = self.draw(len(chosen), generators)
+        noise, z0 = self.draw(chosen.shape[1], generators)
 
         def one(
             model: VAE, images: Tensor, factors: Tensor, noise: Tensor, z0: Tensor, *more: Any
         ) -> Any:
             return function(model, model(images, factors, noise, z0), images, factors, *more)
 
-        return self.each(one, self.parameters, images, factors, noise, z0, *more)
+        inputs = (images, factors, noise, z0, *more)
+        return self.each(one, self.parameters, *inputs, at_once=MEASURED_AT_ONCE)
 
     def record(self, epoch: int) -> None:
         """Measure after an epoch, and keep what was measured."""

@@ -89,6 +89,10 @@ class Dataset:
         """The places of those held out, or of all where none are."""
         return slice(len(self.images) - self.held_out if self.held_out else 0, None)
 
+    def count(self, places: slice) -> int:
+        """How many images stand at these places."""
+        return len(range(len(self.images))[places])
+
     @property
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and std of each factor over the images trained on (1 if constant), float64 (node,)
@@ -107,46 +111,57 @@ class Dataset:
 
 
 class Pool:
-    """Data sets of one shape, one for each replica, on a device. count: of images in each that are
-    trained on, the first; measured: the places of those measured on.
+    """Data sets of one shape, one for each replica, on a device. seen: the places of the images in
+    each that are trained on; measured: of those measured on.
 
     A data set is held once, however many replicas use it; one that is too large to be held makes
     the pictures of a batch when the batch is asked for.
     """
 
     def __init__(self, datasets: Sequence[Dataset], device: str = "cpu"):
-        different = list(dict.fromkeys(datasets))
         self.sources, self.device = [dataset.images for dataset in datasets], device
-        # (data set, image, ...); `place` (replica, 1) says which data set is a replica's.
-        self.place = torch.tensor([[different.index(d)] for d in datasets], device=device)
-        self.factors = stacked_once([d.standard_factors for d in different]).to(device)
-        places = range(self.factors.shape[1])
-        self.count = len(places[different[0].trained_on])
-        self.measured = places[different[0].measured_on]
-        self.images: Tensor | None = None
-        arrays = [d.images for d in different if isinstance(d.images, np.ndarray)]
+        self.seen = [range(len(d.images))[d.trained_on] for d in datasets]
+        self.measured = [range(len(d.images))[d.measured_on] for d in datasets]
+        different = list(dict.fromkeys(datasets))  # one behind the other
+        starts, end = {}, 0
+        for dataset in different:
+            starts[dataset], end = end, end + len(dataset.images)
+        self.start = torch.tensor([[starts[dataset]] for dataset in datasets], device=device)
+        factors = [torch.from_numpy(dataset.standard_factors) for dataset in different]
+        self.factors = torch.cat(factors).to(device)  # (image, node)
+        self.images: Tensor | None = None  # (image, pixel)
+        arrays = [torch.from_numpy(i) for d in different if isinstance(i := d.images, np.ndarray)]
         if len(arrays) == len(different):
-            self.images = stacked_once(arrays).flatten(2).to(device)
+            images = arrays[0] if len(arrays) == 1 else torch.cat(arrays)  # one is not copied
+            self.images = images.flatten(1).to(device)
             if self.images.numel() <= SMALL:
                 self.images = pixels(self.images)
 
     def batch(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Images (replica, image, pixel), in 0..1, and standardised factors (replica, image, node)
         of the numbers `chosen` (replica, image)."""
+        places = (self.start + chosen).flatten()
+        factors = self.factors.index_select(0, places).unflatten(0, chosen.shape)
         if self.images is not None:
-            images = self.images[self.place, chosen]
+            images = self.images.index_select(0, places).unflatten(0, chosen.shape)
         else:
             rows = chosen.numpy(force=True)
             made = np.stack([source[row] for source, row in zip(self.sources, rows, strict=True)])
             images = torch.from_numpy(made).flatten(2).to(self.device)
-        return pixels(images), self.factors[self.place, chosen]
+        return pixels(images), factors
 
 
-def stacked_once(arrays: Sequence[np.ndarray]) -> Tensor:
-    """Arrays of one shape along a new first axis; a single one is not copied."""
-    if len(arrays) == 1:
-        return torch.from_numpy(arrays[0])[None]
-    return torch.from_numpy(np.stack(arrays))
+def batches(count: int, batch: int, steps: int, repeats: int, generator: torch.Generator) -> Tensor:
+    """Which of `count` images are shown in so many steps, (step, image): passes over all of them,
+    each in an order drawn anew; or batches in the order of the images, each `repeats` times in a
+    row. A last short batch is left out."""
+    whole = count // batch * batch
+    if repeats > 1:
+        places = torch.arange(steps) // repeats % (whole // batch)
+        return torch.arange(whole).view(-1, batch)[places]
+    passes = -(-steps * batch // whole)
+    drawn = [torch.randperm(count, generator=generator)[:whole] for _ in range(passes)]
+    return torch.cat(drawn).view(-1, batch)[:steps]
 
 
 def pixels(images: Tensor) -> Tensor:

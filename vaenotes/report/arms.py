@@ -17,6 +17,7 @@ from vaenotes.errors import check_choice
 from vaenotes.graph import Edges
 from vaenotes.lab import runs
 from vaenotes.report.settings import PROFILES, Settings
+from vaenotes.speed import best_precision
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,7 @@ def arm(settings: Settings, name: str = "notes", **changes: Any) -> list[Config]
         encoder=profile.encoder,
         hidden=profile.hidden,
         learning_rate=profile.learning_rate,
+        precision=best_precision(),
         epochs=epochs if settings.epochs is None else settings.epochs,
     )
     own = chosen.changes(base) if callable(chosen.changes) else chosen.changes
