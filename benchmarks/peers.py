@@ -31,9 +31,9 @@ def pixels(dataset: Dataset) -> Tensor:
     return datasets.pixels(torch.from_numpy(dataset.images).flatten(1))
 
 
-def product() -> float:
-    """Rate of a core's largest float32 products, GFLOP per CPU second."""
-    square = torch.randn(1024, 1024)
+def product(dtype: torch.dtype = torch.float32) -> float:
+    """Rate of a core's largest products, GFLOP per CPU second."""
+    square = torch.randn(1024, 1024).to(dtype)
     out = square @ square
     seconds = cpu_seconds(lambda: [torch.mm(square, square, out=out) for _ in range(20)])
     return 20 * 2 * 1024**3 / seconds / 1e9
@@ -49,8 +49,9 @@ def flops_an_image(config: Config, dataset: Dataset) -> float:
     return counter.get_total_flops() / 64
 
 
-def plain_loop(config: Config, dataset: Dataset) -> float:
-    """One replica, as anybody would train it: a DataLoader, the module, Adam."""
+def plain_loop(config: Config, dataset: Dataset, precision: str = "float32") -> float:
+    """One replica, as anybody would train it: a DataLoader, the module, Adam; autocast if its
+    products are to be in bfloat16."""
     model = training.initial(config, dataset, torch.Generator().manual_seed(0))
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     images = TensorDataset(pixels(dataset), torch.from_numpy(dataset.standard_factors))
@@ -63,7 +64,9 @@ def plain_loop(config: Config, dataset: Dataset) -> float:
             )
             noise, z0 = drawn.split([model.noise_inputs, model.node_shape[1]], dim=-1)
             optimizer.zero_grad()
-            loss(model, Weights(), images, wanted, noise, z0).backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+                nats = loss(model, Weights(), images, wanted, noise, z0)
+            nats.backward()
             optimizer.step()
 
     return len(dataset.images) / cpu_seconds(epoch)

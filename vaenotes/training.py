@@ -194,11 +194,14 @@ class Ensemble:
         """Standard normal noise for the prior (replica, image, node, input) and for the posterior's
         sample (replica, image, node, dim)."""
         nodes, dims = self.module.node_shape
-        shape = (count, nodes, self.module.noise_inputs + dims)
-        drawn = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
-        noise, z0 = drawn.to(self.device).split([self.module.noise_inputs, dims], dim=-1)
-        flipped = torch.tensor([config.swapped for config in self.configs], device=self.device)
-        return noise, torch.where(flipped[:, None, None, None], z0.flip(-1), z0)
+        inputs = self.module.noise_inputs
+        drawn = torch.empty(len(generators), count, nodes, inputs + dims)
+        for own, generator, config in zip(drawn, generators, self.configs, strict=True):
+            own.normal_(generator=generator)
+            if config.swapped:
+                own[..., inputs:] = own[..., inputs:].flip(-1)
+        noise, z0 = drawn.to(self.device).split([inputs, dims], dim=-1)
+        return noise, z0
 
     def gradients(self, *inputs: Tensor) -> Sequence[Tensor]:
         """Of every replica's loss by its own parameters, in their order. Inputs: the parameters,

@@ -38,6 +38,7 @@ ENSEMBLE_BYTES = 2**31  # of memory, which one ensemble should not much exceed
 WEIGHT_COPIES = 11  # gradients twice, Adam's two moments, a checkpoint and its file
 UNIT_BYTES = 32  # of each pixel and each hidden unit of an image that is measured
 WORTH_PROCESSES = 6  # seconds of one core; less is done before processes have started
+LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # 7 % faster; other libraries ignore it
 PATIENCE = 10  # seconds for a scheduler to answer, and then for a first worker to be there
 
 Priors = dict[str, type[Prior]]  # what their names mean to whoever asked
@@ -202,7 +203,7 @@ def _as_it_is(dataset: Dataset) -> Dataset:
 def _processes(workers: int) -> Iterator[Workers]:
     context = LokyContext()  # asked for by its name it is joblib's, where that is imported
     executor = ProcessPoolExecutor(
-        workers, context=context, initializer=_end_with, initargs=(os.getpid(),)
+        workers, context=context, initializer=_end_with, initargs=(os.getpid(),), env=LARGE_PAGES
     )
     try:
         yield Workers(executor, workers, _as_it_is)

@@ -31,6 +31,7 @@ from vaenotes.errors import ParameterError
 from vaenotes.report.page import check_parameters, read_parameters, with_parameters
 from vaenotes_book.execute import PageError, Pages, side_by_side, warnings_in
 from vaenotes_book.facts import commit
+from vaenotes_book.progress import relay
 from vaenotes_book.toolchain import Cache, cell_timeout, read_notebook
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class Build:
         except Timeout:  # each would show numbers of the other
             message = f"another build is writing into {self.folder}: wait for it, or use"
             raise SystemExit(f"{message} --path-output") from None
-        show_progress()
+        relay(self.folder / "progress")
         # Nothing that Sphinx or myst-nb kept of earlier builds is used: they notice no change of
         # an extension, and a glued value outlives the cell that glued it.
         for kept in (Path(app.doctreedir), self.folder / "jupyter_execute"):
@@ -171,12 +172,3 @@ class Build:
     def _check_end(self, app: Sphinx, error: Exception | None) -> None:
         if error is None:
             self.check_unchanged(pages=self.sources)
-
-
-def show_progress() -> None:
-    """Let kernels report training where this build reports: they cannot write to its standard
-    error, but on Linux to its name. Not if that is a file, where two writers would overwrite
-    each other."""
-    terminal = Path(f"/proc/{os.getpid()}/fd/2")
-    if terminal.exists() and not terminal.is_file():
-        os.environ.setdefault("VAENOTES_PROGRESS", str(terminal))
