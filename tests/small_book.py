@@ -49,7 +49,7 @@ The profile is {{glue:text}}`profile`.
 STATUS = """\
 # Status
 
-{{ commit }} {{ hardware }} {{ parameters }}
+{{ commit }} {{ hardware }} {parameters}`all`
 
 ```{nb-exec-table}
 ```

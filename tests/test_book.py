@@ -136,6 +136,7 @@ def test_a_page_reruns_elsewhere_as_the_readme_tells(tmp_path):
     assert run.returncode == 0 and "does not end in" not in run.stderr, run.stderr[-2000:]
     cells = nbformat.read(tmp_path / told[2], as_version=4).cells
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    assert f"Computed with profile = 'quick', data = '{told[3]}'" in str(outputs)
+    shown = "".join(output.data.get("text/plain", "") for output in outputs if "data" in output)
+    assert f"Computed with profile = 'quick', data = '{told[3]}'" in shown
     said = [output.text for output in outputs if output.get("name") == "stderr"]
     assert "Warning" not in "".join(said), said

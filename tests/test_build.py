@@ -185,6 +185,17 @@ def test_sphinx_alone_builds_it_too_with_its_address_and_a_description(small_boo
     assert "git+https://github.com/someone/notes" in nbformat.reads(text, 4).cells[0].source
 
 
+def test_what_a_user_typed_is_shown_as_text_and_never_run_nor_parsed(small_book):
+    typed = "`<i>*x*</i>`{{cycler.__init__.__globals__.os.mkdir('made')}}"
+    exit_code, output = small_book.build(f"data={typed}")
+    assert exit_code == 0, output
+    assert not list(small_book.root.rglob("made"))
+    for page in ("status", "page", "index"):
+        soup = small_book.soup(page)
+        assert typed.replace("'", "") in soup.text.replace("'", "").replace("\\", "")
+        assert soup.find("i", string="*x*") is None and soup.find("em", string="x") is None
+
+
 EDIT = "path = {path!r}\ntext = open(path).read()\nopen(path, 'w').write(text{more})\n"
 
 

@@ -13,6 +13,7 @@ import jupytext
 import nbformat
 import numpy as np
 import pytest
+from bs4 import BeautifulSoup
 from synthetic import FIRST, NONE, make_runs
 
 from vaenotes.errors import ParameterError
@@ -169,11 +170,22 @@ def test_a_misspelt_parameter_ends_papermill_with_one_line_and_without_training(
 
 def test_a_page_says_what_differs_from_the_defaults_and_else_nothing(monkeypatch):
     shown = []
-    monkeypatch.setattr("IPython.display.display", shown.append)
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
     Page({})._ipython_display_()
     Page({"profile": "quick", "seeds": 3})._ipython_display_()
     (said,) = shown
-    assert "profile = 'quick', seeds = 3;" in said.data
+    assert "profile = 'quick', seeds = 3;" in said["text/plain"]
+
+
+def test_a_files_name_is_shown_as_text_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "<b>`{{ 1 + 1 }}`*x*.npz"
+    np.savez(path, imgs=np.zeros(1))
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    Page({"data": str(path)})._ipython_display_()
+    soup = BeautifulSoup(shown[0]["text/html"], "html.parser")
+    assert {tag.name for tag in soup.find_all()} == {"p", "em"} and "text/markdown" not in shown[0]
+    assert path.name in soup.text
 
 
 def test_a_page_glues_what_its_prose_asks_for_alone(monkeypatch):

@@ -7,6 +7,7 @@ Starting either stays quick: torch is imported by `Page` alone.
 
 from __future__ import annotations
 
+import html
 import re
 import shlex
 import warnings
@@ -114,10 +115,12 @@ class Page:
             glue(name, value, display=False)
 
     def _ipython_display_(self) -> None:
-        from IPython.display import Markdown, display
+        from IPython.display import display
 
         if used := self.settings.changed:
-            display(Markdown(f"*Computed with {used}; the text describes the defaults.*"))
+            said = f"Computed with {used}; the text describes the defaults."
+            page = f"<p><em>{html.escape(said)}</em></p>"  # as text: a file's name is anybody's
+            display({"text/plain": said, "text/html": page}, raw=True)
 
 
 def numbers(outcome: Outcome) -> dict[str, Any]:

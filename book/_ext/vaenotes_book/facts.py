@@ -80,8 +80,8 @@ def hardware() -> str:
 def repository(environment: Mapping[str, str]) -> str:
     """The repository's public address as GitHub's workflows know it; "" anywhere else."""
     server = environment.get("GITHUB_SERVER_URL", "https://github.com")
-    name = environment.get("GITHUB_REPOSITORY", "")
-    return f"{server}/{name}" if re.fullmatch(r"[\w.-]+/[\w.-]+", name) else ""
+    address = f"{server}/{environment.get('GITHUB_REPOSITORY', '')}"
+    return address if re.fullmatch(r"https://[\w.:-]+/[\w.-]+/[\w.-]+", address, re.ASCII) else ""
 
 
 def citation(file: Path, year: str, revision: str, address: str = "") -> tuple[str, str]:

@@ -5,8 +5,9 @@ executed page can be downloaded as a notebook with its numbers in place; a line 
 the commit, and a banner at the top parameters that are not the defaults; search engines are told
 a page's answer, and programs find the whole described in `codemeta.json`. Where the repository's
 address is known, which is in its workflow alone, pages link it and open in Colab. Pages can use the
-substitutions `commit`, `versions`, `hardware`, `parameters`, `citation`, `bibtex`, `licences` and
-`soak`.
+substitutions `commit`, `versions`, `hardware`, `citation`, `bibtex`, `licences` and `soak`. Those
+are parsed, as Jinja and as Markdown; the parameters, which are whatever a user typed, are not: the
+role `{parameters}` shows them.
 """
 
 from __future__ import annotations
@@ -39,12 +40,10 @@ def _tell(build: Build, app: Sphinx, config: Config) -> None:
     file = root / "CITATION.cff"
     text, bibtex = facts.citation(file, config.copyright, build.commit, address)
     rows = [f"| {name} | {number} |" for name, number in facts.installed_versions().items()]
-    values = [f"`{name} = {value!r}`" for name, value in asdict(build.settings).items()]
     config.myst_substitutions = config.myst_substitutions | {
         "commit": f"`{build.commit}`",
         "hardware": facts.hardware(),
         "versions": "\n".join(["| package | version |", "|---|---|", *rows]),
-        "parameters": ", ".join(values),
         "citation": text,
         "bibtex": f"```bibtex\n{bibtex}\n```",
         "licences": facts.licences(),
@@ -58,6 +57,15 @@ def _tell(build: Build, app: Sphinx, config: Config) -> None:
     if address:
         shown |= {"repository_url": address, "use_repository_button": True}
     config.html_theme_options = config.html_theme_options | shown
+
+
+def _parameters(build: Build, *role: Any, **options: Any) -> tuple[list[nodes.Node], list[Any]]:
+    """The role `parameters`: each with its value, as text."""
+    shown: list[nodes.Node] = []
+    for name, value in asdict(build.settings).items():
+        shown += [nodes.Text(", ")] if shown else []
+        shown.append(nodes.literal("", f"{name} = {value!r}"))
+    return shown, []
 
 
 def _describe_all(build: Build, app: Sphinx, error: Exception | None) -> None:
@@ -270,6 +278,7 @@ def _offer(
 
 
 def setup(app: Sphinx, build: Build) -> None:
+    app.add_role("parameters", partial(_parameters, build))
     app.connect("config-inited", partial(_tell, build))
     app.connect("doctree-resolved", partial(_add_sources, build))
     app.connect("doctree-resolved", _write_readably)
