@@ -27,7 +27,7 @@ from vaenotes.objective import Weights, loss
 from vaenotes.schedule import halfway
 from vaenotes.speed import recorded
 
-WORTH_RECORDING = 250  # steps; in fewer, recording one would cost more than it saves
+WORTH_RECORDING = 60  # steps; in fewer, recording one would cost more than it saves
 MEASURED_AT_ONCE = 8  # replicas: what more need of memory is slower to fetch than to compute
 MAY_DIFFER = (  # between replicas that are trained together; all else must agree
     "seed", "data", "edges", "posterior_logvar", "prior_logvar", "noise_logvar", "targets",

@@ -1,4 +1,4 @@
-"""Replicas trained side by side, in ensembles, each of which leaves a checkpoint after every epoch.
+"""Replicas trained side by side, in ensembles that leave a checkpoint every few seconds.
 
 An ensemble is a task for an executor of concurrent.futures' kind: processes on this machine, one a
 core, or the workers of a Dask cluster whose scheduler VAENOTES_SCHEDULER names. What is done before
@@ -37,6 +37,7 @@ TOGETHER = 32  # replicas in one ensemble at most: more would be no faster
 ENSEMBLE_BYTES = 2**31  # of memory, which one ensemble should not much exceed
 WEIGHT_COPIES = 11  # gradients twice, Adam's two moments, a checkpoint and its file
 UNIT_BYTES = 32  # of each pixel and each hidden unit of an image that is measured
+BETWEEN_CHECKPOINTS = 10  # seconds at least: what is lost where training is stopped
 WORTH_PROCESSES = 6  # seconds of one core; less is done before processes have started
 LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # 7 % faster; other libraries ignore it
 PATIENCE = 10  # seconds for a scheduler to answer, and then for a first worker to be there
@@ -85,10 +86,10 @@ def train_all(
     """Train replicas in ensembles, as many at a time as there are workers; yields results as they
     come. A replica does not depend on those beside it, so how they are divided changes nothing.
 
-    wanted: each replica's key in the store, which holds a checkpoint of every ensemble after each
-    of its epochs until all its results were taken, and from which ensembles that were stopped go
-    on; nothing is kept of replicas whose key is None. datasets: what each replica is trained on.
-    store: its lock is held. Raises ClusterError where workers fail.
+    wanted: each replica's key in the store, which holds a checkpoint of every ensemble, after its
+    first epoch and then every few seconds, until all its results were taken; from these go on
+    ensembles that were stopped; nothing is kept of replicas whose key is None. datasets: what each
+    replica is trained on. store: its lock is held. Raises ClusterError where workers fail.
     """
     if not wanted:
         return
@@ -210,7 +211,7 @@ def _processes(workers: int) -> Iterator[Workers]:
     except BrokenProcessPool:
         raise ClusterError(
             "a worker process was killed, for want of memory perhaps; "
-            "the next run goes on after the last epoch that was finished"
+            "the next run goes on where it was a few seconds before"
         ) from None
     finally:
         executor.shutdown(kill_workers=True)
@@ -301,16 +302,20 @@ def _train(
 ) -> tuple[list[Result], bool]:
     """What a worker does: train one ensemble on one thread, which is also what makes sums come out
     the same. Where it sees the run's mark, which is there while the run goes on, it shares the
-    store's folder, leaves a checkpoint after each epoch, and says how many images it was; the
-    second of what it returns is whether it does."""
+    store's folder, leaves checkpoints there, and says how many images it was; the second of what it
+    returns is whether it does."""
     _check_code("the run", code)  # a process of its own imports the library as it is now
     shared = mark.exists()
     kept = shared and bool(task.name)
 
+    due = 0.0  # when the next checkpoint is
+
     def on_epoch(ensemble: Ensemble) -> None:
-        if kept:
+        nonlocal due
+        if kept and time.monotonic() >= due:
             facts = vars(ensemble.checkpoint())
             store.save(task.name, facts.pop("arrays"), facts | {"keys": task.keys})
+            due = time.monotonic() + BETWEEN_CHECKPOINTS
         if shared:
             add(mark, len(task.configs) * ensemble.config.epoch_images)
 

@@ -39,11 +39,14 @@ QUOTED = {
     "cost.replicas": ("book", "replicas trained"),
     "cost.cold": ("book", "from an empty store"),
     "cost.cores": ("cores", "two over one"),
-    "cost.loop": ("training", "float32 over DataLoader"),
-    "cost.pythae": ("training", "float32 over pythae"),
-    "cost.share": ("training", "float32, of the peak"),
-    "cost.half": ("training", "bfloat16, of the float32 peak"),
-    "cost.offset": ("precision", "offset_unused"),
+    "cost.memory": ("book", "most memory"),
+    "cost.same": ("rebuild", "the book with nothing changed"),
+    "cost.word": ("rebuild", "the book with one word changed"),
+    "cost.chapter": ("rebuild", "a chapter by papermill"),
+    "cost.loop": ("training", "bfloat16 over DataLoader"),
+    "cost.pythae": ("training", "bfloat16 over pythae"),
+    "cost.share": ("training", "bfloat16, of its peak"),
+    "cost.half": ("training", "bfloat16 over float32"),
 }
 """The costs that the prose quotes: benchmark, and how the row's name starts."""
 
