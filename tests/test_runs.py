@@ -97,6 +97,7 @@ def test_a_run_goes_on_from_the_last_epoch_or_result_that_was_written(
 
         return one
 
+    monkeypatch.setattr(workers, "BETWEEN_CHECKPOINTS", 0)
     with monkeypatch.context() as patched, suppress(KeyboardInterrupt):
         patched.setattr(Store, "save", some(Store.save))
         patched.setattr(Store, "remove", some(Store.remove))  # of the checkpoint: the last
@@ -108,6 +109,18 @@ def test_a_run_goes_on_from_the_last_epoch_or_result_that_was_written(
         assert store.unfinished()
         run([Config(**SMALL, seed=9)], store)
     assert not store.unfinished() and store.prune() == (0, 0)
+
+
+def test_a_checkpoint_is_left_after_the_first_epoch_and_then_every_few_seconds(
+    tmp_path, monkeypatch
+):
+    saved, save = [], Store.save
+    monkeypatch.setattr(Store, "save", lambda *given: saved.append(given[1]) or save(*given))
+    for seconds, checkpoints in ((3600, 1), (0, 3)):
+        monkeypatch.setattr(workers, "BETWEEN_CHECKPOINTS", seconds)
+        saved.clear()
+        run([Config(**SMALL | {"epochs": 3})], Store(tmp_path / str(seconds)))
+        assert sum(key.startswith("unfinished") for key in saved) == checkpoints
 
 
 def test_a_damaged_checkpoint_is_named_and_training_starts_anew(store, monkeypatch, epochs_trained):
@@ -141,7 +154,7 @@ def two_workers(monkeypatch):
     monkeypatch.setattr(workers, "cpu_count", lambda: 2)
 
 
-LONG = [Config(**SMALL | {"epochs": 100}, seed=seed) for seed in range(4)]
+LONG = [Config(**SMALL | {"epochs": 40}, seed=seed) for seed in range(4)]
 
 
 def children(process):
