@@ -39,7 +39,6 @@ QUOTED = {
     "cost.replicas": ("book", "replicas trained"),
     "cost.cold": ("book", "from an empty store"),
     "cost.cores": ("cores", "two over one"),
-    "cost.memory": ("book", "most memory"),
     "cost.same": ("rebuild", "the book with nothing changed"),
     "cost.word": ("rebuild", "the book with one word changed"),
     "cost.chapter": ("rebuild", "a chapter by papermill"),
