@@ -1,8 +1,12 @@
 """The book's Sphinx extension, piece by piece."""
 
 import ast
+import io
 import json
+import os
 import re
+import sys
+import time
 from importlib import import_module
 from pathlib import Path
 
@@ -12,10 +16,36 @@ from docutils.core import publish_doctree
 from small_book import ROOT
 
 import vaenotes
-from vaenotes_book import build
+from vaenotes_book import build, progress
 from vaenotes_book.api import OUTER, as_rst, modules
 from vaenotes_book.facts import DATA, citation, codemeta, licences, repository
 from vaenotes_book.pages import calls_in, colab_address, description, installs, readable
+from vaenotes_book.progress import EVERY, Lines
+
+
+def test_a_log_is_told_the_newest_state_of_a_bar_now_and_then_and_every_line():
+    lines = Lines()
+    assert lines.of("going on with 2\nbar 0 %", 0) == "going on with 2\nbar 0 %\n"
+    assert lines.of("\rbar 1 %\rbar 2 %", EVERY / 2) == ""
+    assert lines.of("\rbar 3 %", EVERY) == "bar 3 %\n"
+    assert lines.of("", 9 * EVERY) == ""  # nothing new
+    assert lines.of("\rbar 100 %\nwaiting\n", 9 * EVERY) == "bar 100 %\nwaiting\n"
+
+
+def test_what_kernels_add_to_the_file_reaches_a_builds_standard_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setenv("VAENOTES_PROGRESS", "")  # so that it is taken back
+    monkeypatch.delenv("VAENOTES_PROGRESS")
+    monkeypatch.setattr(progress, "LOOK", 0.01)
+    progress.relay(tmp_path / "progress")
+    with open(os.environ["VAENOTES_PROGRESS"], "a") as file:
+        file.write("training 2 replicas\n")
+    end = time.monotonic() + 10
+    while "training 2 replicas\n" not in sys.stderr.getvalue():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    progress.relay(tmp_path / "another")  # where it is set, it goes there
+    assert not (tmp_path / "another").exists()
 
 
 def test_state_knows_the_library_its_data_every_package_and_the_data_file(tmp_path, monkeypatch):
