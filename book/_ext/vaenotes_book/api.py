@@ -19,6 +19,8 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from numpy.typing import ArrayLike
 from sphinx.application import Sphinx
+from sphinx.errors import PycodeError
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import nested_parse_with_titles
 from sphinx.util.typing import stringify_annotation
@@ -47,6 +49,16 @@ def homes(package: ModuleType) -> list[str]:
     ]
 
 
+def read_no_source_of_others(module: ModuleType) -> None:
+    """Of what its classes inherit from elsewhere nothing is shown; but autodoc would look there for
+    comments on attributes, and torch's and typing's sources take longer to read than ours."""
+    classes = [thing for thing in vars(module).values() if isinstance(thing, type)]
+    for home in {base.__module__ for one in classes for base in one.__mro__}:
+        if home.partition(".")[0] != "vaenotes":
+            error = PycodeError(f"{home} is not listed")
+            ModuleAnalyzer.cache.setdefault(("module", home), error)
+
+
 class Circle(SphinxDirective):
     required_arguments = 1
 
@@ -57,6 +69,7 @@ class Circle(SphinxDirective):
         lines += [".. currentmodule:: None", "", ".. autosummary::", "   :nosignatures:", ""]
         lines += [f"   ~{home}" for home in homes(package)]
         for module in modules(package):
+            read_no_source_of_others(importlib.import_module(module))
             title = module.removeprefix(f"{circle}.")
             lines += ["", title, "-" * len(title), "", f".. automodule:: {module}"]
             if hasattr(importlib.import_module(module), "__path__"):
