@@ -18,7 +18,7 @@ from vaenotes.lab.store import Store
 from vaenotes.priors import PRIORS
 
 SMALL = {"images": 128, "size": 16, "batch": 64}
-EPOCHS = 40  # long enough for what happens in the middle
+EPOCHS = 120  # long enough for what happens in the middle
 
 
 class Local:

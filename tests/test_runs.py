@@ -154,7 +154,7 @@ def two_workers(monkeypatch):
     monkeypatch.setattr(workers, "cpu_count", lambda: 2)
 
 
-LONG = [Config(**SMALL | {"epochs": 40}, seed=seed) for seed in range(4)]
+LONG = [Config(**SMALL | {"epochs": 100}, seed=seed) for seed in range(4)]
 
 
 def children(process):
