@@ -99,7 +99,7 @@ def test_verdicts_agree_across_precision_and_threads(tmp_path):
         arms = {
             name: [
                 Config(**small | ARMS[name].changes, precision=precision, seed=seed)
-                for seed in range(12)
+                for seed in range(16)
             ]
             for name in ("notes", "standard")
         }
@@ -110,4 +110,4 @@ def test_verdicts_agree_across_precision_and_threads(tmp_path):
     torch.set_num_threads(threads)
     both = {claim: {one[claim] for one in found} for claim in found[0].keys() & found[1].keys()}
     assert [claim for claim, verdicts in both.items() if len(verdicts - {OPEN}) > 1] == []
-    assert sum(OPEN not in verdicts for verdicts in both.values()) >= 6  # it can fail
+    assert sum(OPEN not in verdicts for verdicts in both.values()) >= 7

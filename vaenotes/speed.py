@@ -25,7 +25,8 @@ def recorded(
     value of a loss, where gradients are asked for). Whatever changes must be an input.
 
     TorchScript runs the list, as Python would take as long to start a few replicas' operations as
-    these take; but not the gradients of convolutions, which it does not know.
+    these take; but not the gradients of convolutions, which it does not know, and not on a GPU,
+    where it may fuse operations and round otherwise.
     """
     from torch.fx.experimental.proxy_tensor import make_fx  # slow; reading results needs it not
 
@@ -33,9 +34,9 @@ def recorded(
     graph.graph.eliminate_dead_code()
     graph.recompile()
     inputs = tuple(tensor.detach() for tensor in inputs)
-    with no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # torch.compile needs a compiler
-        with suppress(RuntimeError):
+    if not any(tensor.is_cuda for tensor in inputs):
+        with no_grad(), warnings.catch_warnings(), suppress(RuntimeError):
+            warnings.simplefilter("ignore", DeprecationWarning)  # torch.compile needs a compiler
             return no_grad()(torch.jit.trace(graph, inputs, check_trace=False))
     return no_grad()(graph)
 

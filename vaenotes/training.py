@@ -80,8 +80,8 @@ def batch_key(config: Config, dataset: Dataset) -> tuple[Any, ...]:
     """Replicas with equal keys can be trained together, as one batched computation."""
     images = dataset.images
     shape = (images.shape[1:], images.dtype, dataset.factor_names)
-    counts = map(dataset.count, (dataset.trained_on, dataset.measured_on))
-    measured = (min(count, trace.EVALUATION_IMAGES) for count in counts)
+    places = map(dataset.places, (dataset.trained_on, dataset.measured_on))
+    measured = (min(len(some), trace.EVALUATION_IMAGES) for some in places)
     agree = (getattr(config, f.name) for f in fields(config) if f.name not in MAY_DIFFER)
     return (*shape, *measured, config.epoch_images, *agree)
 

@@ -89,9 +89,9 @@ class Dataset:
         """The places of those held out, or of all where none are."""
         return slice(len(self.images) - self.held_out if self.held_out else 0, None)
 
-    def count(self, places: slice) -> int:
-        """How many images stand at these places."""
-        return len(range(len(self.images))[places])
+    def places(self, of: slice) -> range:
+        """The places of some images, as `trained_on` and `measured_on` give them, one by one."""
+        return range(len(self.images))[of]
 
     @property
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
@@ -120,8 +120,8 @@ class Pool:
 
     def __init__(self, datasets: Sequence[Dataset], device: str = "cpu"):
         self.sources, self.device = [dataset.images for dataset in datasets], device
-        self.seen = [range(len(d.images))[d.trained_on] for d in datasets]
-        self.measured = [range(len(d.images))[d.measured_on] for d in datasets]
+        self.seen = [dataset.places(dataset.trained_on) for dataset in datasets]
+        self.measured = [dataset.places(dataset.measured_on) for dataset in datasets]
         different = list(dict.fromkeys(datasets))  # one behind the other
         starts, end = {}, 0
         for dataset in different:
