@@ -155,13 +155,6 @@ def test_taken_up_after_any_epoch_it_ends_in_the_same_bits(dataset, options):
             assert result.seconds > checkpoint.seconds / 3
 
 
-def test_a_caller_without_gradients_gets_trained_replicas_too(dataset):
-    (plain,) = train([Config(**SMALL)], dataset)
-    with torch.no_grad():
-        (same,) = train([Config(**SMALL)], dataset)
-    assert np.array_equal(plain.trace["kl_nats"], same.trace["kl_nats"])
-
-
 def test_pictures_made_when_asked_for_train_to_the_same_bits(dataset):
     """Also beside another data set, made or held."""
     rows = np.random.default_rng(0).permutation(256)

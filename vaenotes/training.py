@@ -26,6 +26,7 @@ from vaenotes.nets import multiplied
 from vaenotes.objective import Weights, loss
 from vaenotes.schedule import halfway
 from vaenotes.speed import recorded
+from vaenotes.state import torch_as_it_starts
 
 WORTH_RECORDING = 60  # steps; in fewer, recording one would cost more than it saves
 MEASURED_AT_ONCE = 8  # replicas: what more need of memory is slower to fetch than to compute
@@ -86,7 +87,7 @@ def batch_key(config: Config, dataset: Dataset) -> tuple[Any, ...]:
     return (*shape, *measured, config.epoch_images, *agree)
 
 
-@torch.enable_grad()  # also where the caller, who wants a trained model only, has it off
+@torch_as_it_starts()
 def train(
     configs: Sequence[Config],
     datasets: Sequence[Dataset],
@@ -117,8 +118,7 @@ def train(
     final |= measure(trace.measure_training, pool.seen, ensemble.weights)
     ensemble.stop_unless_finite(final, epochs)
     traces = ensemble.trace() | {name: array(value) for name, value in final.items()}
-    state = {**ensemble.parameters, **ensemble.buffers}
-    weights = {name: array(value) for name, value in state.items()}
+    weights = {n: array(v) for n, v in {**ensemble.parameters, **ensemble.buffers}.items()}
     seconds = (time.perf_counter() - start) / len(configs)
     return [
         Result(

@@ -39,6 +39,7 @@ from vaenotes.lab.store import Store, code_of, key
 from vaenotes.lab.summary import Interval, median_interval
 from vaenotes.model import VAE
 from vaenotes.objective import reconstruction_nats
+from vaenotes.state import torch_as_it_starts
 from vaenotes.style import REFERENCE, figure, plain_numbers
 
 PROBES = 512  # images whose samples are looked up; all, if there are fewer
@@ -78,6 +79,7 @@ def beds(configs: Sequence[Config]) -> xr.Dataset:
 
 
 @lru_cache(maxsize=64)
+@torch_as_it_starts()
 def bed_of(config: Config) -> xr.Dataset:
     """`bed` of one replica, trained first if the store does not hold it; it is kept there too, for
     the other pages, as long as this code and the replica's are the same."""

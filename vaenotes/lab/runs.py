@@ -26,6 +26,7 @@ from vaenotes.lab.store import Entry, Store, key
 from vaenotes.lab.workers import train_all
 from vaenotes.model import VAE
 from vaenotes.priors import PRIORS
+from vaenotes.state import instructions, torch_as_it_starts
 from vaenotes.training import Result
 
 ALIKE = ("data", "images", "size", "dims", "epochs")  # in replicas of one Dataset
@@ -147,6 +148,7 @@ def load_data(config: Config) -> Dataset:
     return _load_data(config.data, config.images, config.size, content)
 
 
+@torch_as_it_starts()
 def load_model(config: Config, store: Store | None = None) -> VAE:
     """A trained replica as the plain module, in evaluation mode, on the CPU; trained first if the
     store does not hold it. Raises StoreError if the store cannot be used."""
@@ -162,12 +164,13 @@ def load_model(config: Config, store: Store | None = None) -> VAE:
 
 def store_key(config: Config) -> str | None:
     """A replica's key in the store: its whole configuration, its data file's content, the version
-    of a prior or data set that is not the library's, and the kind of device, since a GPU rounds
-    otherwise. None if such a prior or data set has no version: it is not stored."""
+    of a prior or data set that is not the library's, and the kind of device and processor, since
+    each rounds otherwise. None if such a prior or data set has no version: it is not stored."""
     versions = _versions(config)
     if None in versions.values():
         return None
-    asked = asdict(config) | {"device": _device(), "versions": list(versions.values())}
+    device = f"{_device()} {instructions()}"
+    asked = asdict(config) | {"device": device, "versions": list(versions.values())}
     if content := _file_digest(config.data):  # wherever it lies
         asked["data"] = content
     return key(asked)

@@ -30,6 +30,7 @@ from vaenotes.model import VAE
 from vaenotes.nets import LEAST
 from vaenotes.priors import PRIORS, Prior
 from vaenotes.speed import freed_memory_kept
+from vaenotes.state import instructions
 from vaenotes.trace import EVALUATION_IMAGES
 from vaenotes.training import Checkpoint, Ensemble, Result, batch_key, train
 
@@ -107,7 +108,7 @@ def train_all(
         tasks = _divided(tasks, datasets, workers.number)
         distinct = {id(dataset): dataset for dataset in datasets.values()}
         sent = {number: workers.send(dataset) for number, dataset in distinct.items()}
-        common = priors, device, code_digest(), store, mark
+        common = priors, device, _behind(), store, mark
         theirs = ([sent[id(datasets[config])] for config in task.configs] for task in tasks)
         jobs = [(task, some, *common) for task, some in zip(tasks, theirs, strict=True)]
         for done, (task, results, shared) in enumerate(_outcomes(workers.executor, jobs), 1):
@@ -264,14 +265,20 @@ def _code(device: str, priors: Priors) -> str:
     """Asked of each of a cluster's workers first: one that cannot import the library or a prior
     would not refuse a task, but die of it."""
     torch.empty(0, device=device)
-    return code_digest()
+    return _behind()
+
+
+def _behind() -> str:
+    """What has to be the same wherever some of a run's replicas are trained."""
+    return f"{code_digest()} {instructions()}"
 
 
 def _check_code(whose: str, code: str | Exception) -> None:
     if isinstance(code, Exception):
         raise ClusterError(f"{whose} lacks what training needs: {code}")
-    if code != code_digest():
-        raise ClusterError(f"{whose} has other code or other packages: start again, with the same")
+    if code != _behind():
+        other = "other code, other packages or a processor of another kind"
+        raise ClusterError(f"{whose} has {other}: start again, with the same")
 
 
 def _outcomes(
