@@ -1,6 +1,7 @@
 """dSprites' own pictures (Matthey et al. 2017), from its .npz file."""
 
 import functools
+import io
 import math
 import os
 import zipfile
@@ -21,19 +22,21 @@ def dsprites(
     seed: int = 0,
     correlated: Pairs = CORRELATED,
     strength: float = 0.2,
+    content: bytes | None = None,
 ) -> Dataset:
     """dSprites' own pictures (Matthey et al. 2017) from its .npz, drawn as `sprites` draws; where
     no fewer are drawn than the file has, all of it is kept as bits, unpacked when asked for.
 
-    size: 8, 16, 32 or 64. The file is read once, as a stream, and nothing in it is unpickled.
+    size: 8, 16, 32 or 64. content: the file's bytes, if they were read before. Nothing in it is
+    unpickled.
     Raises ParameterError, also for whatever is wrong with the file.
     """
     check(type(size) is int and size in (8, 16, 32, 64), "size must be 8, 16, 32 or 64", size)
     check_draw(images, seed, correlated, strength)
     try:
-        if not (isinstance(path, str) and os.path.isfile(path)):  # nobody may ever fill a pipe
+        if content is None and not (isinstance(path, str) and os.path.isfile(path)):  # but a pipe
             raise OSError("there is no such file")
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(path if content is None else io.BytesIO(content)) as archive:
             classes = _classes(archive)
             colours, *counts = (classes.max(axis=0) + 1).tolist()
             fits = colours == 1 and math.prod(counts) == len(classes)

@@ -7,8 +7,8 @@ runs.ratio.sel(node="shape", dim=2)        # (replica, epoch)
 import hashlib
 import os
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from typing import Any
 
@@ -65,10 +65,11 @@ def run_arms(
             raise ParameterError(
                 f"configs must be one or more that agree in {', '.join(ALIKE)}, got {len(configs)}"
             )
-    entries = fetch([config for configs in arms.values() for config in configs], store or Store())
+    keys = store_keys([config for configs in arms.values() for config in configs])
+    entries = _fetch(keys, store or Store())
     found = {}
     for name, configs in arms.items():
-        dataset = load_data(configs[0])
+        dataset = _load_data_of(configs[0], keys)
         replicas = [with_axes(entries[config], dataset.factor_names) for config in configs]
         runs = xr.concat(replicas, dim="replica", join="exact")
         shown = np.arange(len(dataset.images))[dataset.measured_on][: runs.sizes["image"]]
@@ -82,7 +83,10 @@ def run_arms(
 
 def fetch(configs: Sequence[Config], store: Store) -> dict[Config, Entry]:
     """The entry of every configuration; what the store does not hold is trained, each once."""
-    keys = {config: store_key(config) for config in configs}
+    return _fetch(store_keys(configs), store)
+
+
+def _fetch(keys: Mapping[Config, str | None], store: Store) -> dict[Config, Entry]:
     found = _found(keys, store)
     if len(found) < len(keys):
         with store.locked():  # who held it before may have trained some of what is missing
@@ -92,11 +96,9 @@ def fetch(configs: Sequence[Config], store: Store) -> dict[Config, Entry]:
             for name, version in versions.items():
                 if version is None:
                     say(f"trained but not stored, as it has no version: {name}")
-            datasets = {config: load_data(config) for config in missing}
+            datasets = {config: _load_data_of(config, keys) for config in missing}
             for result in train_all(missing, datasets, store, _device()):
                 config, entry = result.config, _pack(result)
-                if store_key(config) != keys[config]:
-                    raise ParameterError(f"data changed while it was used, got {config.data!r}")
                 if (entry_key := keys[config]) is not None:
                     store.save(entry_key, *entry)
                 found[config] = entry
@@ -135,17 +137,50 @@ def _note_use(how: str, config: Config, entry_key: str | None) -> None:
             file.write(f"{how} {entry_key or f'unstored{hash(config)}'}\n")
 
 
+@dataclass(frozen=True)
+class _File:
+    """What a data file held when it was read, once: digest and data set are of the same bytes."""
+
+    digest: str
+    content: bytes = field(compare=False, repr=False)
+
+
+def _read(name: str) -> _File | None:
+    """A data file; None if it is not one."""
+    if not (name.endswith(".npz") and os.path.isfile(name)):
+        return None
+    try:
+        with open(name, "rb") as file:
+            content = file.read()
+    except (OSError, MemoryError) as error:
+        raise ParameterError(f"data must be readable, got {shown(name)}: {error}") from None
+    return _File(hashlib.sha256(content).hexdigest(), content)
+
+
 @lru_cache(maxsize=32)  # more than there are data sets in a book
-def _load_data(name: str, images: int, size: int, content: object) -> Dataset:
-    return data.load_split(name, images, size=size)
+def _load_data(name: str, images: int, size: int, known: object) -> Dataset:
+    content = {"content": known.content} if isinstance(known, _File) else {}
+    return data.load_split(name, images, size=size, **content)
 
 
 def load_data(config: Config) -> Dataset:
     """The data set that a replica is trained on, the same for all seeds, and what of it is held
     out: a `Dataset`, whose images are (image, height, width). Raises ParameterError if its file
     cannot be read."""
-    content = data.DATASETS.get(config.data) or _file_digest(config.data)
-    return _load_data(config.data, config.images, config.size, content)
+    return _load(config, _read(config.data))
+
+
+def _load(config: Config, file: _File | None) -> Dataset:
+    known = data.DATASETS.get(config.data) or file
+    return _load_data(config.data, config.images, config.size, known)
+
+
+def _load_data_of(config: Config, keys: Mapping[Config, str | None]) -> Dataset:
+    """The same, of the very content that these keys were made of."""
+    file = _read(config.data)
+    if _key(config, file) != keys[config]:
+        raise ParameterError(f"data changed while it was used, got {shown(config.data)}")
+    return _load(config, file)
 
 
 @torch_as_it_starts()
@@ -166,13 +201,23 @@ def store_key(config: Config) -> str | None:
     """A replica's key in the store: its whole configuration, its data file's content, the version
     of a prior or data set that is not the library's, and the kind of device and processor, since
     each rounds otherwise. None if such a prior or data set has no version: it is not stored."""
+    return _key(config, _read(config.data))
+
+
+def store_keys(configs: Iterable[Config]) -> dict[Config, str | None]:
+    """The key of each; a data file is read once for all."""
+    files = {name: _read(name) for name in {config.data for config in configs}}
+    return {config: _key(config, files[config.data]) for config in configs}
+
+
+def _key(config: Config, file: _File | None) -> str | None:
     versions = _versions(config)
     if None in versions.values():
         return None
     device = f"{_device()} {instructions()}"
     asked = asdict(config) | {"device": device, "versions": list(versions.values())}
-    if content := _file_digest(config.data):  # wherever it lies
-        asked["data"] = content
+    if file:  # wherever it lies
+        asked["data"] = file.digest
     return key(asked)
 
 
@@ -196,17 +241,6 @@ def _version(thing: Any) -> str | None:
 
 def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _file_digest(name: str) -> str | None:
-    """sha256 of a data file; None if it is not one."""
-    if not (name.endswith(".npz") and os.path.isfile(name)):
-        return None
-    try:
-        with open(name, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ParameterError(f"data must be readable, got {shown(name)}: {error}") from None
 
 
 def _pack(result: Result) -> Entry:
