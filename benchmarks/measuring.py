@@ -61,7 +61,7 @@ def report(name: str, setting: str, rows: list[Row]) -> None:
     """Print the table, and store it with the commit, the machine and the versions behind it."""
     kept = {
         "setting": setting,
-        "commit": commit(results.FOLDER),
+        "commit": commit(),
         "hardware": hardware(),
         "versions": installed_versions(),
         "rows": [asdict(row) for row in rows],

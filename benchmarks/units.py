@@ -149,7 +149,7 @@ PARTS = {"charge": charges, "dims": dims}
 
 def main(part: str) -> None:
     torch.set_num_threads(1)
-    found = {"commit": commit(results.FOLDER), "rows": PARTS[part]()}
+    found = {"commit": commit(), "rows": PARTS[part]()}
     path = results.FOLDER / "units.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
     kept[part] = found

@@ -77,6 +77,8 @@ def dot(x):
 from dataclasses import asdict, dataclass, fields
 from vaenotes.errors import ParameterError
 
+CELL = "```{code-cell}"
+
 @dataclass(frozen=True)
 class Settings:
     profile: str = "book"
@@ -102,7 +104,7 @@ def check_parameters(values):
     return Settings(**values)
 
 def with_parameters(text, values={}):
-    before, cell, after = text.partition("```{code-cell}")
+    before, cell, after = text.partition(CELL)
     if not cell:
         return text
     lines = [f"{k} = {v!r}" for k, v in (asdict(Settings()) | values).items()]

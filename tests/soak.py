@@ -274,7 +274,7 @@ def main() -> None:
     begin = time.perf_counter()
     rows = soak()
     kept = {
-        "commit": commit(Path(__file__).parents[1]),
+        "commit": commit(),
         "hardware": hardware(),
         "minutes": (time.perf_counter() - begin) / 60,
         "rows": [asdict(row) for row in rows],

@@ -5,20 +5,27 @@ import io
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
+import nbformat
 import pytest
 import yaml
 from docutils.core import publish_doctree
-from small_book import ROOT
+from myst_nb.core.config import NbParserConfig
+from myst_parser.config.main import MdParserConfig
+from small_book import FRONT_MATTER, PAGE, ROOT
 
 import vaenotes
+from vaenotes.report import Settings
 from vaenotes_book import build, progress
 from vaenotes_book.api import OUTER, as_rst, modules
-from vaenotes_book.facts import DATA, citation, codemeta, licences, repository
+from vaenotes_book.execute import PageError, execute
+from vaenotes_book.facts import DATA, citation, codemeta, commit, licences, repository
 from vaenotes_book.pages import calls_in, colab_address, description, installs, readable
 from vaenotes_book.progress import EVERY, Lines
 
@@ -96,6 +103,49 @@ def test_parameters_are_refused_before_anything_is_done(parameters, message, mon
     assert "\n" not in str(caught.value)
 
 
+def test_a_build_that_imports_another_library_than_the_book_s_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "vaenotes").mkdir()
+    (tmp_path / "vaenotes" / "kl.py").touch()
+    with pytest.raises(SystemExit, match=f"this book's library is {tmp_path}/vaenotes, but here "):
+        build.Build(SimpleNamespace(srcdir=tmp_path / "book"))
+
+
+def test_a_kernel_that_imports_another_library_is_refused(tmp_path, monkeypatch):
+    """As where a kernelspec of the same name stands before this environment's."""
+    other = tmp_path / "vaenotes" / "__init__.py"
+    other.parent.mkdir()
+    other.touch()
+    (folder := tmp_path / "kernels" / "python3").mkdir(parents=True)
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec = {"argv": argv, "display_name": "", "env": {"PYTHONPATH": str(tmp_path)}}
+    (folder / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    notebook = nbformat.v4.new_notebook()
+    with pytest.raises(PageError, match=f"^its kernel ran vaenotes {other} instead of .*py$"):
+        execute(notebook, tmp_path / "page.md", 60, set())
+    assert notebook.cells == []
+
+
+def test_a_page_with_cells_that_would_not_be_executed_has_failed(tmp_path):
+    env = SimpleNamespace(doc2path=tmp_path.joinpath)
+    env.myst_config, env.mystnb_config = MdParserConfig(), NbParserConfig()
+    pages = {
+        "prose.md": "# Prose\n",
+        "marked.md": "\ufeff" + PAGE,  # which some editors put before a text
+        "bare.md": PAGE.removeprefix(FRONT_MATTER),
+        "homeless.md": PAGE.replace("kernelspec:", "spec:"),
+        "own.ipynb": "{}",
+    }
+    for name, text in pages.items():
+        (tmp_path / name).write_text(text)
+    one, failed = build.Build.__new__(build.Build), {}
+    one.settings, one.sources = Settings(), {}
+    waiting = one._read(env, list(pages), SimpleNamespace(find=lambda notebook: None), failed)
+    assert list(waiting) == ["marked.md"]
+    assert [Path(path).name for path in failed] == ["bare.md", "homeless.md", "own.ipynb"]
+    assert {str(error).partition(" with")[0] for error in failed.values()} == {"a page"}
+
+
 def test_who_draws_is_read_off_a_cell():
     source = """
     lab.plots.ratios(figures.heat(r), page.figures.no()); vn.lab.plots.no()
@@ -129,6 +179,34 @@ def test_the_page_of_the_library_has_every_module_once():
     listed = [name for circle in circles for name in modules(import_module(circle))]
     files = Path(vaenotes.__file__).parent.rglob("*.py")
     assert len(listed) + len(circles) == len(list(files)) and len(set(listed)) == len(listed)
+
+
+def test_the_commit_is_that_of_this_very_folder_and_says_what_is_not_in_it(tmp_path, monkeypatch):
+    def git(*words):
+        own = ["-c", "user.name=a", "-c", "user.email=a@b.org"]
+        subprocess.run(["git", *own, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    root, inner = tmp_path, tmp_path / "unpacked"
+    for folder in (root / "book", inner / "book"):
+        folder.mkdir(parents=True)
+    assert commit(root) == "unknown"
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "first")
+    (root / ".gitignore").write_text("*.ipynb\n")
+    git("add", ".gitignore")
+    git("commit", "-q", "-m", "second")
+    clean = commit(root)
+    assert re.fullmatch("[0-9a-f]{7,}", clean)
+    assert commit(inner) == "unknown"  # an outer repository's is not its own
+    monkeypatch.setenv("GIT_DIR", str(ROOT / ".git"))
+    assert commit(root) == clean
+    for name in ("out.ipynb", "notes.txt", "book/made.ipynb"):
+        (root / name).touch()
+    assert commit(root) == clean
+    (root / "book" / "new.md").touch()
+    assert commit(root) == f"{clean}-dirty"
+    (root / ".gitignore").write_text("")
+    assert commit(root) == f"{clean}-dirty"
 
 
 CITATION = ROOT / "CITATION.cff"

@@ -105,6 +105,7 @@ def values_of(cell):
 def test_parameters_are_put_in_before_the_first_cell_and_prose_stays_as_it_is(page):
     text = page.read_text()
     read = with_parameters(text)
+    assert with_parameters("\ufeff" + text) == read  # some editors put that mark before a text
     before, after = cells(text), cells(read)
     first = next((i for i, cell in enumerate(before) if cell.cell_type == "code"), None)
     if first is None:

@@ -162,6 +162,7 @@ def with_parameters(text: str, values: Mapping[str, Any] = {}) -> str:
     """A page's source with two cells before its first: one that sets the parameters, to their
     defaults or to these values, and one that names what the prose asks for. Prose, which has no
     cell, as it is."""
+    text = text.removeprefix("\ufeff")  # with which no page would be a notebook to myst-nb
     before, cell, after = text.partition(CELL)
     if not cell:
         return text

@@ -28,7 +28,7 @@ from sphinx.util import logging
 
 import vaenotes
 from vaenotes.errors import ParameterError
-from vaenotes.report.page import check_parameters, read_parameters, with_parameters
+from vaenotes.report.page import CELL, check_parameters, read_parameters, with_parameters
 from vaenotes_book.execute import PageError, Pages, side_by_side, warnings_in
 from vaenotes_book.facts import commit
 from vaenotes_book.progress import relay
@@ -39,18 +39,30 @@ logger = logging.getLogger(__name__)
 HOME = Path(vaenotes.__file__).parent
 
 
+def digests(folder: Path) -> dict[str, str]:
+    """sha256 of every file in a folder but bytecode, by its name there."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = [path for path in files if "__pycache__" not in path.parts]
+    return {str(path.relative_to(folder)): sha256(path) for path in files}
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def state(data: str) -> tuple[str, list[int]]:
     """All that pages' outputs depend on besides their own code: a digest of the library, with its
     data files, of every package installed, and of the data file, if `data` is the path of one; and
     when each file was last changed, so that a change that was taken back shows too."""
-    files = [path for path in sorted(HOME.rglob("*")) if "__pycache__" not in path.parts]
-    files = [path for path in [*files, Path(data)] if path.is_file()]
+    found = {HOME / name: digest for name, digest in digests(HOME).items()}
+    if (file := Path(data)).is_file():
+        found[file] = sha256(file)
     packages = [one.metadata for one in distributions()]
     known = [f"python {platform.python_version()}"]
     known += sorted(f"{one['Name']} {one['Version']}" for one in packages)
-    known += [f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
+    known += [f"{path} {digest}" for path, digest in found.items()]
     digest = hashlib.sha256("\n".join(known).encode()).hexdigest()
-    return digest[:16], [path.stat().st_ctime_ns for path in files]
+    return digest[:16], [path.stat().st_ctime_ns for path in found]
 
 
 class Build:
@@ -62,8 +74,12 @@ class Build:
             self.settings = check_parameters(parameters)
         except ParameterError as error:  # which Jupyter Book would bury under a traceback
             raise SystemExit(f"VAENOTES_PARAMETERS: {error}") from None
+        root = Path(app.srcdir).parent
+        if (own := root / "vaenotes").is_dir() and digests(own) != digests(HOME):
+            message = f"this book's library is {own}, but here {HOME} is imported"
+            raise SystemExit(f"{message}: pip install -e {root}")
         self.state = state(self.settings.data)
-        self.commit = commit(app.srcdir)
+        self.commit = commit(root)
         self.sources: dict[Path, str] = {}
         """Of every page, as the build began: what is shown is what was executed."""
         self.notebooks: dict[str, NotebookNode] = {}
@@ -110,8 +126,8 @@ class Build:
         """The first page goes first, alone: it trains what the others show. The rest is executed
         even if some fail, so that one build tells all that is wrong; then it ends, and says so."""
         cache = Cache(env)
-        waiting = self._read(env, sorted(names), cache)
-        done, failed = 0, {}
+        done, failed = 0, dict[str, PageError]()
+        waiting = self._read(env, sorted(names), cache, failed)
 
         def keep(name: str, future: Future[float]) -> None:
             nonlocal done
@@ -140,16 +156,23 @@ class Build:
             last = f"The book was not built, as these pages failed: {', '.join(failed)}"
             raise SystemExit("\n\n".join(["", *reports, last]))
 
-    def _read(self, env: BuildEnvironment, names: list[str], cache: Cache) -> Pages:
+    def _read(
+        self, env: BuildEnvironment, names: list[str], cache: Cache, failed: dict[str, PageError]
+    ) -> Pages:
         """Read all pages; those that are to be executed and are not in the cache are returned, as
-        myst-nb will read them."""
+        myst-nb will read them. Those that it would not execute have failed."""
         waiting = {}
         for name in names:
             path = Path(env.doc2path(name))
             self.sources[path] = path.read_text("utf-8")
             text = with_parameters(self.sources[path], asdict(self.settings))
-            notebook = read_notebook(env, path, text)
-            if notebook is None:  # prose
+            is_page = path.suffix != ".ipynb"
+            notebook = read_notebook(env, path, text) if is_page else None
+            if is_page and notebook is None and CELL not in text:  # prose
+                continue
+            if notebook is None or "kernelspec" not in notebook.metadata:
+                rule = "a page with cells must be a .md file that begins as the others do"
+                failed[str(path)] = PageError(f"{rule}, with a format and a kernelspec")
                 continue
             if (executed := cache.find(notebook)) is None:
                 waiting[name] = notebook, path

@@ -15,7 +15,10 @@ from loky import cpu_count
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
 from sphinx.util.console import strip_escape_sequences
+
+from vaenotes_book.facts import RAN, ran_another
 
 WARNING = re.compile(r"^.+:\d+: (\w*Warning: .+)$", re.MULTILINE)
 Pages = dict[str, tuple[NotebookNode, Path]]
@@ -49,7 +52,8 @@ def side_by_side(pages: Pages, timeout: int, keep: Callable[[str, Future[float]]
 
 def execute(notebook: NotebookNode, path: Path, timeout: int, kernels: set[int]) -> float:
     """Execute in place; seconds that it took. timeout: of one cell, in seconds, unless the page
-    sets its own. kernels: the groups of processes of those that run. Raises PageError."""
+    sets its own. kernels: the groups of processes of those that run. Raises PageError, also where
+    the kernel did not run this library with these versions."""
     start, kernel, source = monotonic(), 0, ""
 
     def note_kernel(notebook: NotebookNode) -> None:
@@ -69,6 +73,7 @@ def execute(notebook: NotebookNode, path: Path, timeout: int, kernels: set[int])
         on_notebook_start=note_kernel,
         on_cell_execute=note_cell,
     )
+    notebook.cells.append(ran := new_code_cell(RAN))
     try:
         client.execute()
     except CellExecutionError as error:  # has the cell and the traceback in it
@@ -77,8 +82,11 @@ def execute(notebook: NotebookNode, path: Path, timeout: int, kernels: set[int])
         why = f"{type(error).__name__}: {error}"
         raise PageError(f"{why}\n\nIn this cell:\n{source}") from None
     finally:  # with what it had started
+        notebook.cells.pop()
         kernels.discard(kernel)
         end(kernel)
+    if other := ran_another(ran.outputs[-1].text):
+        raise PageError(f"its kernel ran {other}")
     return monotonic() - start
 
 

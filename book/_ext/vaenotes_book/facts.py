@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
+import vaenotes
+
+ROOT = Path(__file__).resolve().parents[3]
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "matplotlib", "xarray", "mlxtend", "myst-nb")
 """Those that most bear on the pages' numbers and figures: they are named on the status page."""
 
@@ -58,14 +61,43 @@ def installed_versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
-def commit(folder: str | Path) -> str:
-    """The short hash that is checked out, with "-dirty" if files differ; "unknown" outside git."""
-    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+RAN = f"""\
+import json, os, platform
+from importlib.metadata import version
+import vaenotes
+ran = {{"vaenotes": os.path.realpath(vaenotes.__file__), "python": platform.python_version()}}
+print(json.dumps(ran | {{name: version(name) for name in {PACKAGES}}}))"""
+"""A cell that asks a page's kernel what it ran: as pages name what the build runs."""
+
+
+def ran_another(told: str) -> str:
+    """What a kernel that told this ran and the build does not; "" if they agree."""
+    ours = {"vaenotes": os.path.realpath(vaenotes.__file__)} | installed_versions()
+    theirs = json.loads(told)
+    other = [what for what in ours if theirs[what] != ours[what]]
+    return ", ".join(f"{what} {theirs[what]} instead of {ours[what]}" for what in other)
+
+
+def commit(root: Path = ROOT) -> str:
+    """The short hash that is checked out, with "-dirty" if files differ or the book or the library
+    has new ones; "unknown" unless this very folder is the root of a repository."""
+    environment = {name: v for name, v in os.environ.items() if not name.startswith("GIT_")}
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        run = subprocess.run(
+            command, cwd=root, env=environment, capture_output=True, text=True, check=True
+        )
+        return run.stdout.strip()
+
     try:
-        run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        if not os.path.samefile(git("rev-parse", "--show-toplevel"), root):
+            return "unknown"
+        found = git("describe", "--always", "--dirty", "--exclude=*")
+        new = git("ls-files", "--others", "--exclude-standard", "book", "vaenotes")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return run.stdout.strip()
+    return f"{found}-dirty" if new and not found.endswith("-dirty") else found
 
 
 def hardware() -> str:
