@@ -126,6 +126,40 @@ def test_a_kernel_that_imports_another_library_is_refused(tmp_path, monkeypatch)
     assert notebook.cells == []
 
 
+def test_a_build_deletes_what_builds_wrote_and_refuses_a_folder_with_anything_else(tmp_path):
+    html = tmp_path / "html"
+    app = SimpleNamespace(outdir=html, doctreedir=html / ".doctrees")
+    app.doctreedir.mkdir(parents=True)
+    (app.doctreedir / "env").touch()
+
+    def build_of(*pages, killed=False):
+        one = build.Build.__new__(build.Build)
+        one.written = tmp_path / "html.written"
+        one._refuse_files_of_others(app)
+        one._remove_old_pages(app, None)
+        for page in pages:
+            (html / page).parent.mkdir(exist_ok=True)
+            (html / page).touch()
+        if not killed:
+            one._list_pages(app, None)
+        assert build.files_in(app) == sorted(pages)
+
+    def refuses(other):
+        before = build.files_in(app)
+        with pytest.raises(SystemExit, match=f"^{other} was written by no build of this book: "):
+            build_of("a.html")
+        assert build.files_in(app) == before
+
+    (html / "theirs.html").touch()
+    refuses(html / "theirs.html")
+    (html / "theirs.html").unlink()
+    build_of("a.html", "b/b.html")
+    build_of("a.html", "c.html", killed=True)
+    build_of("a.html")
+    (html / "notes").symlink_to(tmp_path)
+    refuses(html / "notes")
+
+
 def test_a_page_with_cells_that_would_not_be_executed_has_failed(tmp_path):
     env = SimpleNamespace(doc2path=tmp_path.joinpath)
     env.myst_config, env.mystnb_config = MdParserConfig(), NbParserConfig()

@@ -123,7 +123,10 @@ class Store:
     """
 
     def __init__(self, folder: Path | str | None = None):
-        self.folder = Path(folder or default_folder()).expanduser().absolute()
+        try:
+            self.folder = Path(folder or default_folder()).expanduser().absolute()
+        except (OSError, RuntimeError) as error:  # there is no such home, or no folder to start at
+            raise StoreError(f"{error} (VAENOTES_STORE may name a folder)") from None
         with storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -136,7 +139,7 @@ class Store:
             try:
                 lock.acquire(timeout=1)
             except Timeout:
-                say(f"waiting for another process that trains into {self.folder}")
+                say(f"waiting for another process that trains into {self.folder}{_holder(lock)}")
                 lock.acquire()
         try:
             yield
@@ -149,7 +152,8 @@ class Store:
         elsewhere sees this folder, and no other of its name."""
         with storage_errors(self.folder):
             for left in self.folder.glob("mark-*.tmp"):  # by a run that was killed
-                left.unlink(missing_ok=True)
+                if left.is_file():
+                    left.unlink(missing_ok=True)
             handle, name = tempfile.mkstemp(dir=self.folder, prefix="mark-", suffix=".tmp")
             os.close(handle)
         try:
@@ -160,40 +164,35 @@ class Store:
     def unfinished(self) -> list[str]:
         """The keys of this version's checkpoints."""
         names = f"{UNFINISHED}{code_digest()[:16]}-*.npz"
-        return sorted(path.stem for path in self.folder.glob(names))
+        return sorted(path.stem for path in self.folder.glob(names) if path.is_file())
 
     def path(self, key: str) -> Path:
         return self.folder / f"{key}.npz"
 
     def load(self, key: str) -> Entry | None:
-        """The entry under this key, or None. A damaged one is set aside with a warning."""
+        """The entry under this key, or None. Of a damaged one it is said that it is: it stays until
+        the new one takes its place, as it may have done already."""
         path, data = self.path(key), None
         with storage_errors(path), suppress(FileNotFoundError):
-            data = path.read_bytes()
+            data = path.read_bytes() if path.is_file() else None  # nobody may ever fill a pipe
         if data is None:
             return None
         try:
             return _unsealed(data, key)
         except Exception as error:  # a damaged file makes readers raise almost anything
-            aside = path.with_suffix(".damaged")
-            with storage_errors(path), suppress(FileNotFoundError):  # another reader was faster
-                os.replace(path, aside)
-            warnings.warn(
-                f"stored result {path.name} is damaged ({error}); kept as {aside.name}, "
-                "it will be computed again",
-                stacklevel=2,
-            )
+            damaged = f"stored result {path.name} is damaged ({error})"
+            warnings.warn(f"{damaged}: it will be computed again", stacklevel=2)
             return None
 
     def save(self, key: str, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         """Write an entry whole or not at all."""
         facts = json.dumps({"key": key, "meta": meta})
-        data = _sealed({**arrays, META: np.array(facts)})
+        parts = _sealed({**arrays, META: np.array(facts)})
         with storage_errors(self.folder):
             handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
             try:
                 with os.fdopen(handle, "wb") as file:
-                    file.write(data)
+                    file.writelines(parts)
                     file.flush()
                     os.fsync(file.fileno())
                 os.replace(temporary, self.path(key))
@@ -207,16 +206,15 @@ class Store:
             self.path(key).unlink(missing_ok=True)
 
     def prune(self) -> tuple[int, int]:
-        """Delete what this version of the library never reads: entries of other versions, those set
-        aside as damaged, half-written files; never a result or a checkpoint of its own, nor what
-        is not the store's. Returns how many files these were, and their bytes. Waits while others
-        train."""
+        """Delete what this version of the library never reads: entries of other versions,
+        half-written files; never a result or a checkpoint of its own, nor what is not the store's.
+        Returns how many files these were, and their bytes. Waits while others train."""
         served = rf"({UNFINISHED})?{code_digest()[:16]}-\w+\.npz"
         count = size = 0
         with self.locked(), storage_errors(self.folder):
             for path in self.folder.iterdir():
                 own = re.fullmatch(OWN_NAMES, path.name)
-                if own and not re.fullmatch(served, path.name):
+                if own and not re.fullmatch(served, path.name) and path.is_file():
                     count, size = count + 1, size + path.stat().st_size
                     path.unlink()
         return count, size
@@ -234,15 +232,26 @@ def storage_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _sealed(arrays: Mapping[str, np.ndarray]) -> memoryview:
-    """The bytes of an .npz file whose comment is the sha256 of all before it."""
+def _holder(lock: FileLock) -> str:
+    """How to end the process that holds a lock, in brackets, where Linux tells which: also one that
+    is stopped holds it."""
+    with suppress(OSError, ValueError):
+        file = os.stat(lock.lock_file)
+        for line in Path("/proc/locks").read_text().splitlines():
+            *_, kind, _, _, process, inode, _, _ = line.split()
+            if kind == "FLOCK" and inode.endswith(f":{file.st_ino}"):
+                return f" (kill -9 {process} ends it; what it has trained is kept)"
+    return ""
+
+
+def _sealed(arrays: Mapping[str, np.ndarray]) -> list[bytes | memoryview]:
+    """The bytes of an .npz file whose comment is the sha256 of all before it, in two parts."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     with zipfile.ZipFile(buffer, "a") as archive:
         archive.comment = bytes(SEAL)
-    data = buffer.getbuffer()
-    data[-SEAL:] = hashlib.sha256(data[:-SEAL]).digest()
-    return data
+    data = memoryview(buffer.getvalue())[:-SEAL]
+    return [data, hashlib.sha256(data).digest()]
 
 
 def _unsealed(data: bytes, key: str) -> Entry:

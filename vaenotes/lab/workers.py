@@ -126,6 +126,8 @@ def _stopped(wanted: Mapping[Config, str | None], store: Store) -> Iterator[Task
     waiting = {key: config for config, key in wanted.items()}
     for name in store.unfinished():
         entry = store.load(name)
+        if entry is None:  # it is damaged, and nobody may take its place
+            store.remove(name)
         keys = entry.meta["keys"] if entry else []
         places = [place for place, key in enumerate(keys) if key in waiting]
         if entry and places:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import asdict
@@ -65,6 +66,13 @@ def state(data: str) -> tuple[str, list[int]]:
     return digest[:16], [path.stat().st_ctime_ns for path in found]
 
 
+def files_in(app: Sphinx) -> list[str]:
+    """All that lies where pages are written but Sphinx's own notes, by its name there."""
+    out, notes = Path(app.outdir), Path(app.doctreedir)
+    files = [path for path in out.rglob("*") if path.is_symlink() or not path.is_dir()]
+    return sorted(str(path.relative_to(out)) for path in files if notes not in path.parents)
+
+
 class Build:
     """One build: what it began with, which has to hold to its end, and its executed pages."""
 
@@ -74,6 +82,12 @@ class Build:
             self.settings = check_parameters(parameters)
         except ParameterError as error:  # which Jupyter Book would bury under a traceback
             raise SystemExit(f"VAENOTES_PARAMETERS: {error}") from None
+        for name in (
+            "VAENOTES_STORE",
+            "VAENOTES_PROGRESS",
+        ):  # kernels start in folders of their own
+            if path := os.environ.get(name):
+                os.environ[name] = os.path.abspath(os.path.expanduser(path))
         root = Path(app.srcdir).parent
         if (own := root / "vaenotes").is_dir() and digests(own) != digests(HOME):
             message = f"this book's library is {own}, but here {HOME} is imported"
@@ -87,12 +101,15 @@ class Build:
 
         self.folder = Path(app.outdir).parent
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.written = self.folder / f"{Path(app.outdir).name}.written"
+        """Lists what the last build wrote; empty while one writes, when all there is is its own."""
         self.lock = FileLock(self.folder / "build.lock")  # until the process ends
         try:
             self.lock.acquire(blocking=False)
         except Timeout:  # each would show numbers of the other
             message = f"another build is writing into {self.folder}: wait for it, or use"
             raise SystemExit(f"{message} --path-output") from None
+        self._refuse_files_of_others(app)
         relay(self.folder / "progress")
         # Nothing that Sphinx or myst-nb kept of earlier builds is used: they notice no change of
         # an extension, and a glued value outlives the cell that glued it.
@@ -103,6 +120,7 @@ class Build:
         app.connect("source-read", self._give_source)
         app.connect("env-updated", self._remove_old_pages)
         app.connect("build-finished", self._check_end)
+        app.connect("build-finished", self._list_pages, priority=999)  # the last to write any
 
     def check_unchanged(self, pages: Iterable[Path] = ()) -> None:
         """Stop the build if what it began with has changed: kernels may have run either."""
@@ -118,7 +136,7 @@ class Build:
         caches, digest = self.folder / ".jupyter_cache", self.state[0]
         (caches / digest).mkdir(parents=True, exist_ok=True)
         for other in caches.iterdir():
-            if other.name != digest:
+            if other.name != digest and re.fullmatch("[0-9a-f]{16}", other.name):
                 rmtree(other, ignore_errors=True)
         config.nb_execution_cache_path = str(caches / digest)
 
@@ -190,7 +208,23 @@ class Build:
         for old in Path(app.outdir).iterdir():
             if old == Path(app.doctreedir):  # of this build: `sphinx-build` has it in there
                 continue
-            rmtree(old) if old.is_dir() else old.unlink()
+            rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
+        self.written.write_text("")
+
+    def _list_pages(self, app: Sphinx, error: Exception | None) -> None:
+        if error is None:
+            self.written.write_text("\n".join(files_in(app)), "utf-8")
+
+    def _refuse_files_of_others(self, app: Sphinx) -> None:
+        """All is deleted where pages are written, so it has to be what a build wrote there."""
+        listed = self.written.read_text("utf-8") if self.written.exists() else "none"
+        others = set(files_in(app)) - set(listed.split("\n")) if listed else set()
+        if others:
+            one = Path(app.outdir) / min(others)
+            message = "was written by no build of this book: move it away, or use"
+            raise SystemExit(f"{one} {message} --path-output")
+        if not self.written.exists():
+            self.written.touch()
 
     def _check_end(self, app: Sphinx, error: Exception | None) -> None:
         if error is None:
