@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import pytest
 
 from vaenotes.config import Config
 from vaenotes.errors import ClusterError, ParameterError
-from vaenotes.lab import runs, workers
+from vaenotes.lab import cluster, runs
 from vaenotes.lab.store import Store
 from vaenotes.priors import PRIORS
 
@@ -200,7 +201,7 @@ def test_a_run_that_cannot_go_on_says_why(local, tmp_path, victim, message):
 
 @pytest.mark.slow
 def test_workers_that_could_not_give_the_same_results_are_refused(local, tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "PATIENCE", 1)
+    monkeypatch.setattr(cluster, "PATIENCE", 1)
     config, store = Config(**SMALL, epochs=1), Store(tmp_path / "store")
 
     def refused(message):
@@ -217,7 +218,7 @@ def test_workers_that_could_not_give_the_same_results_are_refused(local, tmp_pat
     local.stop(worker)
     worker = local.worker()
     with monkeypatch.context() as patched:
-        patched.setattr(workers, "code_digest", lambda: "another")
+        patched.setattr(cluster, "code_digest", lambda: "another")
         refused("tcp://127.* has other code")
     mine = "from vaenotes.priors import DiagonalPrior\nclass Mine(DiagonalPrior): pass"
     (broken / "mine.py").write_text(mine)
@@ -235,9 +236,38 @@ def test_what_is_no_address_is_refused(address, monkeypatch, tmp_path):
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(workers, "PATIENCE", 0.5)
+    monkeypatch.setattr(cluster, "PATIENCE", 0.5)
     monkeypatch.setenv("VAENOTES_SCHEDULER", "tcp://127.0.0.1:1")
     with pytest.raises(ClusterError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1"):
+        runs.fetch([Config(**SMALL)], Store(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", bytes(99), b"\xff" * 99]
+)
+def test_what_answers_otherwise_or_not_at_all_is_named_and_keeps_nobody_waiting(
+    said, monkeypatch, tmp_path
+):
+    """As Dask's own dashboard would, whose address looks much the same."""
+    monkeypatch.setattr(cluster, "PATIENCE", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setenv("VAENOTES_SCHEDULER", address)
+        Thread(
+            target=lambda: server.accept()[0].sendall(said) or time.sleep(5), daemon=True
+        ).start()
+        start = time.monotonic()
+        with pytest.raises(
+            ClusterError, match=f"no Dask scheduler answers at {address}: .+"
+        ) as line:
+            runs.fetch([Config(**SMALL)], Store(tmp_path))
+    assert "\n" not in str(line.value) and time.monotonic() - start < 5
+    assert not (tmp_path / "training.lock").exists()
+
+
+def test_certificates_that_are_missing_are_one_line(monkeypatch, tmp_path):
+    monkeypatch.setenv("VAENOTES_SCHEDULER", "tls://127.0.0.1:1")
+    with pytest.raises(ClusterError, match=r"no Dask scheduler answers at tls://.* configuration"):
         runs.fetch([Config(**SMALL)], Store(tmp_path))
 
 

@@ -264,7 +264,7 @@ def test_who_waits_goes_on_when_the_one_that_trains_is_killed(store, tmp_path):
 @pytest.mark.slow
 def test_a_worker_with_other_code_is_refused(store, monkeypatch, two_workers):
     """As if the library had been changed while it ran: workers import it as it is now."""
-    monkeypatch.setattr(workers, "code_digest", lambda: "of before")
+    monkeypatch.setattr(workers, "behind", lambda: "of before")
     with pytest.raises(ClusterError, match="the run has other code") as caught:
         run(LONG, store)
     assert "\n" not in str(caught.value) and not children(os.getpid())

@@ -7,7 +7,7 @@ import torch
 from torch import backends
 
 from vaenotes.config import Config
-from vaenotes.lab import runs, workers
+from vaenotes.lab import cluster, runs
 from vaenotes.lab.store import Store
 from vaenotes.state import SWITCHES, torch_as_it_starts
 
@@ -73,7 +73,7 @@ def test_every_part_of_the_state_is_set_and_then_as_the_caller_had_it():
 
 
 def test_a_key_and_a_worker_know_which_instructions_torch_uses(monkeypatch):
-    key, code = runs.store_key(CONFIG), workers._code("cpu", {})
-    for module in (runs, workers):
+    key, code = runs.store_key(CONFIG), cluster._code("cpu", {})
+    for module in (runs, cluster):
         monkeypatch.setattr(module, "instructions", lambda: "DEFAULT")
-    assert runs.store_key(CONFIG) != key and workers._code("cpu", {}) != code
+    assert runs.store_key(CONFIG) != key and cluster._code("cpu", {}) != code

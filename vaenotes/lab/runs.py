@@ -21,6 +21,7 @@ from vaenotes.config import Config
 from vaenotes.data import load as data
 from vaenotes.data.dataset import Dataset
 from vaenotes.errors import ParameterError, check, shown
+from vaenotes.lab.cluster import check_scheduler
 from vaenotes.lab.progress import say
 from vaenotes.lab.store import Entry, Store, key
 from vaenotes.lab.workers import train_all
@@ -89,6 +90,7 @@ def fetch(configs: Sequence[Config], store: Store) -> dict[Config, Entry]:
 def _fetch(keys: Mapping[Config, str | None], store: Store) -> dict[Config, Entry]:
     found = _found(keys, store)
     if len(found) < len(keys):
+        check_scheduler()
         with store.locked():  # who held it before may have trained some of what is missing
             found |= _found({c: k for c, k in keys.items() if c not in found}, store)
             missing = {config: key for config, key in keys.items() if config not in found}

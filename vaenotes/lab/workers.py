@@ -1,16 +1,15 @@
 """Replicas trained side by side, in ensembles that leave a checkpoint every few seconds.
 
 An ensemble is a task for an executor of concurrent.futures' kind: processes on this machine, one a
-core, or the workers of a Dask cluster whose scheduler VAENOTES_SCHEDULER names. What is done before
-processes have started is trained in this one.
+core, or the workers of a `cluster`, if VAENOTES_SCHEDULER names one. What is done before processes
+have started is trained in this one.
 """
 
 import math
 import os
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Executor, as_completed
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, as_completed
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -23,14 +22,14 @@ from loky.backend.context import LokyContext
 
 from vaenotes.config import Config
 from vaenotes.data.dataset import Dataset
-from vaenotes.errors import ClusterError, check
+from vaenotes.errors import ClusterError
+from vaenotes.lab.cluster import Priors, Workers, behind, check_code, cluster
 from vaenotes.lab.progress import add, progress, say
-from vaenotes.lab.store import Entry, Store, checkpoint_key, code_digest
+from vaenotes.lab.store import Entry, Store, checkpoint_key
 from vaenotes.model import VAE
 from vaenotes.nets import LEAST
-from vaenotes.priors import PRIORS, Prior
+from vaenotes.priors import PRIORS
 from vaenotes.speed import freed_memory_kept
-from vaenotes.state import instructions
 from vaenotes.trace import EVALUATION_IMAGES
 from vaenotes.training import Checkpoint, Ensemble, Result, batch_key, train
 
@@ -41,9 +40,7 @@ UNIT_BYTES = 32  # of each pixel and each hidden unit of an image that is measur
 BETWEEN_CHECKPOINTS = 10  # seconds at least: what is lost where training is stopped
 WORTH_PROCESSES = 6  # seconds of one core; less is done before processes have started
 LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # 7 % faster; other libraries ignore it
-PATIENCE = 10  # seconds for a scheduler to answer, and then for a first worker to be there
 
-Priors = dict[str, type[Prior]]  # what their names mean to whoever asked
 ONE_AT_A_TIME = Lock()  # in a process: recorded steps and torch's threads belong to all of it
 
 
@@ -67,15 +64,6 @@ class Task(NamedTuple):
         """How many are yet to be trained on, epochs times images times replicas."""
         done = self.checkpoint.epoch if self.checkpoint else 0
         return sum((config.epochs - done) * config.epoch_images for config in self.configs)
-
-
-class Workers(NamedTuple):
-    """Who trains. executor: None for this process itself; number: how many there are; send: what
-    takes a data set to them, once for all tasks."""
-
-    executor: Executor | None
-    number: int
-    send: Callable[[Dataset], Any]
 
 
 def train_all(
@@ -108,7 +96,7 @@ def train_all(
         tasks = _divided(tasks, datasets, workers.number)
         distinct = {id(dataset): dataset for dataset in datasets.values()}
         sent = {number: workers.send(dataset) for number, dataset in distinct.items()}
-        common = priors, device, _behind(), store, mark
+        common = priors, device, behind(), store, mark
         theirs = ([sent[id(datasets[config])] for config in task.configs] for task in tasks)
         jobs = [(task, some, *common) for task, some in zip(tasks, theirs, strict=True)]
         for done, (task, results, shared) in enumerate(_outcomes(workers.executor, jobs), 1):
@@ -190,7 +178,7 @@ def _bytes(config: Config, dataset: Dataset) -> int:
 def _workers(device: str, tasks: list[Task], priors: Priors) -> AbstractContextManager[Workers]:
     """Those who train these tasks."""
     if address := os.environ.get("VAENOTES_SCHEDULER"):
-        return _cluster(address, device, priors)
+        return cluster(address, device, priors)
     firsts = [task.configs[0] for task in tasks]
     steps = sum(one.epochs * one.epoch_images // one.batch for one in firsts)
     seconds = 0.01 * steps + sum(task.images for task in tasks) / 60_000  # about
@@ -232,57 +220,6 @@ def _end_with(parent: int) -> None:
     Thread(target=watch, daemon=True).start()
 
 
-@contextmanager
-def _cluster(address: str, device: str, priors: Priors) -> Iterator[Workers]:
-    fits = re.fullmatch(r"(tcp|tls)://\S+:\d{1,5}", address)
-    check(bool(fits), "VAENOTES_SCHEDULER must be tcp://host:port or tls://host:port", address)
-    try:
-        from distributed import Client, KilledWorker
-    except ImportError:
-        raise ClusterError("VAENOTES_SCHEDULER needs Dask: pip install distributed") from None
-    try:
-        client = Client(address, timeout=PATIENCE, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise ClusterError(f"no Dask scheduler answers at {address}: {error}") from None
-
-    def send(dataset: Dataset) -> Any:  # a task, so that another worker can do it should one die
-        return client.submit(lambda: dataset, pure=False)
-
-    with client:
-        try:
-            client.wait_for_workers(1, timeout=PATIENCE)
-        except TimeoutError:
-            raise ClusterError(f"the scheduler at {address} has no worker") from None
-        for worker, code in client.run(_code, device, priors, on_error="return").items():
-            _check_code(worker, code)
-        try:
-            yield Workers(client.get_executor(pure=False), len(client.nthreads()), send)
-        except KilledWorker as error:
-            raise ClusterError(f"workers keep dying, for want of memory perhaps: {error}") from None
-        except CancelledError:
-            raise ClusterError(f"the scheduler at {address} is gone") from None
-
-
-def _code(device: str, priors: Priors) -> str:
-    """Asked of each of a cluster's workers first: one that cannot import the library or a prior
-    would not refuse a task, but die of it."""
-    torch.empty(0, device=device)
-    return _behind()
-
-
-def _behind() -> str:
-    """What has to be the same wherever some of a run's replicas are trained."""
-    return f"{code_digest()} {instructions()}"
-
-
-def _check_code(whose: str, code: str | Exception) -> None:
-    if isinstance(code, Exception):
-        raise ClusterError(f"{whose} lacks what training needs: {code}")
-    if code != _behind():
-        other = "other code, other packages or a processor of another kind"
-        raise ClusterError(f"{whose} has {other}: start again, with the same")
-
-
 def _outcomes(
     executor: Executor | None, jobs: Sequence[tuple[Any, ...]]
 ) -> Iterator[tuple[Task, list[Result], bool]]:
@@ -313,7 +250,7 @@ def _train(
     the same. Where it sees the run's mark, which is there while the run goes on, it shares the
     store's folder, leaves checkpoints there, and says how many images it was; the second of what it
     returns is whether it does."""
-    _check_code("the run", code)  # a process of its own imports the library as it is now
+    check_code("the run", code)  # a process of its own imports the library as it is now
     shared = mark.exists()
     kept = shared and bool(task.name)
 
