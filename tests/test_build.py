@@ -354,3 +354,29 @@ def test_an_interrupted_build_ends_at_once_with_its_kernels_and_no_second_distur
         build.kill()
     assert ended not in (None, 0)
     assert not any(map(alive, processes(root, "one"))) and not (root / "two").exists()
+
+
+EXECUTE = """
+from pathlib import Path
+import nbformat
+from vaenotes_book.execute import side_by_side
+notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell({cell!r})])
+side_by_side({{"page": (notebook, Path({root!r}, "page.md"))}}, 600, print)
+"""
+
+
+@in_proc
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
+def test_whatever_ends_a_build_ends_its_kernels_and_what_they_have_started(how, tmp_path):
+    cell = (NOTE + CHILD).format(root=tmp_path, name="ids") + "time.sleep(600)"
+    script = EXECUTE.format(cell=cell, root=str(tmp_path))
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "book" / "_ext")}
+    with subprocess.Popen([sys.executable, "-c", script], env=environment) as build:
+        end = time.monotonic() + 60
+        while not (tmp_path / "ids").exists() or len(processes(tmp_path, "ids")) < 2:
+            assert build.poll() is None and time.monotonic() < end
+            time.sleep(0.1)
+        build.send_signal(how)
+    while any(map(alive, processes(tmp_path, "ids"))) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not any(map(alive, processes(tmp_path, "ids")))

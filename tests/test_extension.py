@@ -28,6 +28,7 @@ from vaenotes_book.execute import PageError, execute
 from vaenotes_book.facts import DATA, citation, codemeta, commit, licences, repository
 from vaenotes_book.pages import calls_in, colab_address, description, installs, readable
 from vaenotes_book.progress import EVERY, Lines
+from vaenotes_book.toolchain import Cache
 
 
 def test_a_log_is_told_the_newest_state_of_a_bar_now_and_then_and_every_line():
@@ -107,7 +108,18 @@ def test_a_build_that_imports_another_library_than_the_book_s_is_refused(tmp_pat
     (tmp_path / "vaenotes").mkdir()
     (tmp_path / "vaenotes" / "kl.py").touch()
     with pytest.raises(SystemExit, match=f"this book's library is {tmp_path}/vaenotes, but here "):
-        build.Build(SimpleNamespace(srcdir=tmp_path / "book"))
+        build.Build(SimpleNamespace(srcdir=tmp_path / "book", outdir=tmp_path / "html"))
+
+
+@pytest.mark.parametrize("name", ["50%20", "a*", "a?", "[a]"])
+def test_a_folder_that_sphinx_or_its_extensions_would_misread_is_one_line(name, tmp_path):
+    for folders in ({"srcdir": name, "outdir": "out"}, {"srcdir": "book", "outdir": name}):
+        app = SimpleNamespace(**{what: tmp_path / path for what, path in folders.items()})
+        with pytest.raises(
+            SystemExit,
+            match=rf"a folder with [%*?[] in its name: {re.escape(str(tmp_path / name))}$",
+        ):
+            build.Build(app)
 
 
 def test_a_kernel_that_imports_another_library_is_refused(tmp_path, monkeypatch):
@@ -124,6 +136,21 @@ def test_a_kernel_that_imports_another_library_is_refused(tmp_path, monkeypatch)
     with pytest.raises(PageError, match=f"^its kernel ran vaenotes {other} instead of .*py$"):
         execute(notebook, tmp_path / "page.md", 60, set())
     assert notebook.cells == []
+
+
+def test_a_damaged_notebook_cache_is_made_anew(tmp_path):
+    path = tmp_path / "cache"
+    env = SimpleNamespace(mystnb_config=SimpleNamespace(execution_cache_path=str(path)))
+    cell = nbformat.v4.new_code_cell("1", execution_count=1)
+    for left in (b"garbage" * 999, None):
+        path.mkdir(exist_ok=True)
+        if left:
+            (path / "global.db").write_bytes(left)
+        cache = Cache(env)
+        notebook = nbformat.v4.new_notebook(cells=[cell])
+        assert (cache.find(notebook) is None) == bool(left)
+        cache.keep(notebook, tmp_path / "page.md", 1.0)
+        assert Cache(env).find(notebook).cells[0].source == "1"
 
 
 def test_a_build_deletes_what_builds_wrote_and_refuses_a_folder_with_anything_else(tmp_path):

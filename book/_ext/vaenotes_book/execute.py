@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen
 from time import monotonic, sleep
+from typing import TextIO
 
 from loky import cpu_count
 from nbclient import NotebookClient
@@ -29,6 +32,36 @@ class PageError(Exception):
     """Why a page could not be executed, and in which cell."""
 
 
+WATCH = """
+import os, signal, sys
+kernels = set()
+for line in sys.stdin:
+    group = int(line)
+    kernels.add(group) if group > 0 else kernels.discard(-group)
+for group in kernels:
+    os.killpg(group, signal.SIGKILL)
+"""
+"""A process that kills kernels when its pipe closes, as it does however a build ends."""
+
+
+class Kernels(set[int]):
+    """The groups of processes of kernels that run, told to who watches over them."""
+
+    def __init__(self, pipe: TextIO):
+        super().__init__()
+        self.pipe = pipe
+
+    def add(self, group: int) -> None:
+        super().add(group)
+        self.pipe.write(f"{group}\n")
+        self.pipe.flush()
+
+    def discard(self, group: int) -> None:
+        super().discard(group)
+        self.pipe.write(f"{-group}\n")
+        self.pipe.flush()
+
+
 def side_by_side(pages: Pages, timeout: int, keep: Callable[[str, Future[float]], None]) -> None:
     """Execute pages in place, in as many kernels as there are cores; `keep` is given each as it is
     done, with what `execute` returned or raised.
@@ -36,21 +69,24 @@ def side_by_side(pages: Pages, timeout: int, keep: Callable[[str, Future[float]]
     jupyter-cache's own "local-parallel" reads the files anew, without their parameters; it tells
     nothing before all are done, nor in which cell a kernel died; and it leaves kernels behind.
     """
-    kernels: set[int] = set()
-    pool = ThreadPoolExecutor(cpu_count())
-    futures = {pool.submit(execute, *page, timeout, kernels): name for name, page in pages.items()}
-    try:
-        for future in as_completed(futures):
-            keep(futures[future], future)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        while not all(future.done() for future in futures):  # the build was stopped
-            for kernel in list(kernels):
-                end(kernel)
-            sleep(0.1)
+    watch = [sys.executable, "-ISc", WATCH]
+    with Popen(
+        watch, stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True, text=True
+    ) as watcher:
+        kernels, pool = Kernels(watcher.stdin), ThreadPoolExecutor(cpu_count())
+        jobs = {pool.submit(execute, *page, timeout, kernels): name for name, page in pages.items()}
+        try:
+            for job in as_completed(jobs):
+                keep(jobs[job], job)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            while not all(job.done() for job in jobs):  # the build was stopped
+                for kernel in list(kernels):
+                    end(kernel)
+                sleep(0.1)
 
 
-def execute(notebook: NotebookNode, path: Path, timeout: int, kernels: set[int]) -> float:
+def execute(notebook: NotebookNode, path: Path, timeout: int, kernels: Kernels) -> float:
     """Execute in place; seconds that it took. timeout: of one cell, in seconds, unless the page
     sets its own. kernels: the groups of processes of those that run. Raises PageError, also where
     the kernel did not run this library with these versions."""
@@ -83,8 +119,8 @@ def execute(notebook: NotebookNode, path: Path, timeout: int, kernels: set[int])
         raise PageError(f"{why}\n\nIn this cell:\n{source}") from None
     finally:  # with what it had started
         notebook.cells.pop()
-        kernels.discard(kernel)
         end(kernel)
+        kernels.discard(kernel)
     if other := ran_another(ran.outputs[-1].text):
         raise PageError(f"its kernel ran {other}")
     return monotonic() - start

@@ -6,6 +6,7 @@ execute a page from its file alone, without its parameters, and one page after t
 """
 
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 from jupyter_cache import get_cache
@@ -22,7 +23,14 @@ class Cache:
     """The executed pages that are kept from one build to the next, which myst-nb reads too."""
 
     def __init__(self, env: BuildEnvironment):
-        self.kept: JupyterCacheAbstract = get_cache(env.mystnb_config.execution_cache_path)
+        path = Path(env.mystnb_config.execution_cache_path)
+        try:
+            self.kept: JupyterCacheAbstract = get_cache(path)
+            self.kept.list_cache_records()
+        except Exception:  # it is damaged; what it holds can be had again
+            rmtree(path)
+            path.mkdir()
+            self.kept = get_cache(path)
 
     def find(self, notebook: NotebookNode) -> NotebookNode | None:
         """The notebook with its outputs, if the same was executed before."""
