@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -104,22 +105,21 @@ def test_parameters_are_refused_before_anything_is_done(parameters, message, mon
     assert "\n" not in str(caught.value)
 
 
-def test_a_build_that_imports_another_library_than_the_book_s_is_refused(tmp_path, monkeypatch):
-    (tmp_path / "vaenotes").mkdir()
-    (tmp_path / "vaenotes" / "kl.py").touch()
-    with pytest.raises(SystemExit, match=f"this book's library is {tmp_path}/vaenotes, but here "):
-        build.Build(SimpleNamespace(srcdir=tmp_path / "book", outdir=tmp_path / "html"))
+def test_a_build_that_imports_another_library_than_the_book_s_is_refused(tmp_path):
+    build.check_place(tmp_path, tmp_path)
+    shutil.copytree(build.HOME, own := tmp_path / "vaenotes")
+    build.check_place(tmp_path, tmp_path)
+    (own / "kl.py").write_text("")
+    with pytest.raises(SystemExit, match=f"this book's library is {own}, but here {build.HOME} is"):
+        build.check_place(tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["50%20", "a*", "a?", "[a]"])
 def test_a_folder_that_sphinx_or_its_extensions_would_misread_is_one_line(name, tmp_path):
-    for folders in ({"srcdir": name, "outdir": "out"}, {"srcdir": "book", "outdir": name}):
-        app = SimpleNamespace(**{what: tmp_path / path for what, path in folders.items()})
-        with pytest.raises(
-            SystemExit,
-            match=rf"a folder with [%*?[] in its name: {re.escape(str(tmp_path / name))}$",
-        ):
-            build.Build(app)
+    odd = tmp_path / name
+    for places in ((odd, tmp_path), (tmp_path, odd)):
+        with pytest.raises(SystemExit, match=rf"with [%*?[] in its name: {re.escape(str(odd))}$"):
+            build.check_place(*places)
 
 
 def test_a_kernel_that_imports_another_library_is_refused(tmp_path, monkeypatch):

@@ -66,6 +66,18 @@ def state(data: str) -> tuple[str, list[int]]:
     return digest[:16], [path.stat().st_ctime_ns for path in found]
 
 
+def check_place(root: Path, out: Path) -> None:
+    """Refuse folders whose names others misread, and a book beside a library that is not the one
+    that is imported."""
+    for path in (root, out):
+        if odd := set(str(path)) & set("%*?["):
+            message = f"what builds the book cannot work in a folder with {min(odd)} in its name"
+            raise SystemExit(f"{message}: {path}")
+    if (own := root / "vaenotes").is_dir() and digests(own) != digests(HOME):
+        message = f"this book's library is {own}, but here {HOME} is imported"
+        raise SystemExit(f"{message}: pip install -e {root}")
+
+
 def files_in(app: Sphinx) -> list[str]:
     """All that lies where pages are written but Sphinx's own notes, by its name there."""
     out, notes = Path(app.outdir), Path(app.doctreedir)
@@ -82,16 +94,11 @@ class Build:
             self.settings = check_parameters(parameters)
         except ParameterError as error:  # which Jupyter Book would bury under a traceback
             raise SystemExit(f"VAENOTES_PARAMETERS: {error}") from None
-        for name in (
-            "VAENOTES_STORE",
-            "VAENOTES_PROGRESS",
-        ):  # kernels start in folders of their own
-            if path := os.environ.get(name):
-                os.environ[name] = os.path.abspath(os.path.expanduser(path))
         root = Path(app.srcdir).parent
-        if (own := root / "vaenotes").is_dir() and digests(own) != digests(HOME):
-            message = f"this book's library is {own}, but here {HOME} is imported"
-            raise SystemExit(f"{message}: pip install -e {root}")
+        check_place(root, Path(app.outdir))
+        for name in ("VAENOTES_STORE", "VAENOTES_PROGRESS"):
+            if path := os.environ.get(name):  # which kernels would look for in their own folder
+                os.environ[name] = os.path.abspath(os.path.expanduser(path))
         self.state = state(self.settings.data)
         self.commit = commit(root)
         self.sources: dict[Path, str] = {}
