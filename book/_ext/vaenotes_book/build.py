@@ -2,17 +2,20 @@
 
 The notebook cache lies in a folder named after a digest of all that outputs depend on besides the
 page's own code, which is the cache's key. Nothing else is kept from one build to the next, and what
-changes during a build makes it fail.
+changes during a build makes it fail. Where the same command built the same commit before, and its
+pages lie there as they were written, there is nothing to do.
 
 VAENOTES_PARAMETERS="profile=quick seeds=4" sets parameters for every page, as papermill's -p does.
 """
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import platform
 import re
+import sys
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import asdict
@@ -30,8 +33,8 @@ from sphinx.util import logging
 import vaenotes
 from vaenotes.errors import ParameterError
 from vaenotes.report.page import CELL, check_parameters, read_parameters, with_parameters
+from vaenotes_book import facts
 from vaenotes_book.execute import PageError, Pages, side_by_side, warnings_in
-from vaenotes_book.facts import commit
 from vaenotes_book.progress import relay
 from vaenotes_book.toolchain import Cache, cell_timeout, read_notebook
 
@@ -100,7 +103,7 @@ class Build:
             if path := os.environ.get(name):  # which kernels would look for in their own folder
                 os.environ[name] = os.path.abspath(os.path.expanduser(path))
         self.state = state(self.settings.data)
-        self.commit = commit(root)
+        self.commit = facts.commit(root)
         self.sources: dict[Path, str] = {}
         """Of every page, as the build began: what is shown is what was executed."""
         self.notebooks: dict[str, NotebookNode] = {}
@@ -116,7 +119,13 @@ class Build:
         except Timeout:  # each would show numbers of the other
             message = f"another build is writing into {self.folder}: wait for it, or use"
             raise SystemExit(f"{message} --path-output") from None
+        # The trees of a book are millions of objects that stay to its end: looking through them for
+        # garbage, again and again, takes a quarter of a build.
+        gc.set_threshold(200_000, 20, 100)
         self._refuse_files_of_others(app)
+        self.finished = self.folder / "finished"
+        """Of the last build that came to its end: `_digest`."""
+        self._stop_if_finished(app)
         relay(self.folder / "progress")
         # Nothing that Sphinx or myst-nb kept of earlier builds is used: they notice no change of
         # an extension, and a glued value outlives the cell that glued it.
@@ -126,8 +135,27 @@ class Build:
         app.connect("env-before-read-docs", self._execute_pages)
         app.connect("source-read", self._give_source)
         app.connect("env-updated", self._remove_old_pages)
-        app.connect("build-finished", self._check_end)
+        app.connect("build-finished", self._check_end, priority=900)
         app.connect("build-finished", self._list_pages, priority=999)  # the last to write any
+
+    def _stop_if_finished(self, app: Sphinx) -> None:
+        known = self._digest(app)
+        last = self.finished.read_text() if self.finished.is_file() else ""
+        if known and known == last and not {"--all", "-a", "-E"} & set(sys.argv):
+            message = f"Nothing changed since commit {self.commit} was built: its pages are in"
+            logger.info(f"{message} {app.outdir} (--all builds them anew)")
+            raise SystemExit(0)
+        self.finished.unlink(missing_ok=True)
+
+    def _digest(self, app: Sphinx) -> str:
+        """Of what the book is made from, how it was asked for, and its files as they lie; "" unless
+        a commit names all that is read."""
+        if not re.fullmatch("[0-9a-f]+", self.commit):
+            return ""
+        asked = (self.settings, sys.argv[1:], facts.repository(os.environ))
+        files = [(path, path.stat()) for path in sorted(Path(app.outdir).rglob("*"))]
+        lie = [(path, one.st_size, one.st_mtime_ns) for path, one in files]
+        return hashlib.sha256(repr((self.state[0], self.commit, asked, lie)).encode()).hexdigest()
 
     def check_unchanged(self, pages: Iterable[Path] = ()) -> None:
         """Stop the build if what it began with has changed: kernels may have run either."""
@@ -236,3 +264,4 @@ class Build:
     def _check_end(self, app: Sphinx, error: Exception | None) -> None:
         if error is None:
             self.check_unchanged(pages=self.sources)
+            self.finished.write_text(self._digest(app))
