@@ -19,6 +19,7 @@ from vaenotes.lab.summary import (
     Interval,
     alive,
     binomial_interval,
+    diverged,
     median_interval,
     outcome,
     survivors,
@@ -55,25 +56,33 @@ def values_of(name: str, runs: xr.Dataset) -> xr.DataArray:
     """A measure of every replica: (replica,), NaN where it diverged or the measure has no sense."""
     with np.errstate(invalid="ignore"):  # 0 / 0, where it has no sense
         values = MEASURES[name].of(runs).astype(float)
-    return values.where((outcome(runs) != "diverged").values)
+    return values.where(~diverged(runs).values)
 
 
-def median_of(name: str, runs: xr.Dataset) -> Interval:
+Values = Callable[[str, xr.Dataset], xr.DataArray]
+"""`values_of`, or what remembers its results."""
+
+
+def median_of(name: str, runs: xr.Dataset, values: Values = values_of) -> Interval:
     """A measure's median over replicas (a share, if it is true or false) with its 95% interval."""
-    return _interval(MEASURES[name].unit, values_of(name, runs))
+    return _interval(MEASURES[name].unit, values(name, runs))
 
 
-def difference(name: str, runs: xr.Dataset, reference: xr.Dataset) -> Interval:
+def difference(
+    name: str, runs: xr.Dataset, reference: xr.Dataset, values: Values = values_of
+) -> Interval:
     """Median difference of a measure to the replica of the same seed in `reference`."""
-    runs, reference = _same_seeds(runs, reference)
-    change = values_of(name, runs).values - values_of(name, reference).values
-    return median_interval(change)
+    places, others = _same_seeds(runs, reference)
+    ours, theirs = values(name, runs).values, values(name, reference).values
+    return median_interval(ours[places] - theirs[others])
 
 
 def paired(name: str, runs: xr.Dataset, twins: xr.Dataset) -> Interval:
     """A measure of PAIRED over the seeds that both have and of which neither diverged."""
-    runs, twins = _same_seeds(survivors(runs), survivors(twins))
-    return _interval(PAIRED[name].unit, PAIRED[name].of(runs, twins))
+    runs, twins = survivors(runs), survivors(twins)
+    places, others = _same_seeds(runs, twins)
+    found = PAIRED[name].of(runs.isel(replica=places), twins.isel(replica=others))
+    return _interval(PAIRED[name].unit, found)
 
 
 def pooled(name: str, groups: Sequence[xr.Dataset]) -> Interval:
@@ -89,9 +98,10 @@ def _interval(unit: str, values: xr.DataArray) -> Interval:
     return binomial_interval(int(known.sum()), known.size)
 
 
-def _same_seeds(a: xr.Dataset, b: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
+def _same_seeds(a: xr.Dataset, b: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """The places of the replicas whose seeds both have."""
     _, in_a, in_b = np.intersect1d(a.seed.values, b.seed.values, return_indices=True)
-    return a.isel(replica=in_a), b.isel(replica=in_b)
+    return in_a, in_b
 
 
 # The tables: by name, a unit, a meaning, and a function of the runs

@@ -32,8 +32,8 @@ from vaenotes.lab.measures import MEASURES, values_of
 from vaenotes.lab.summary import (
     ALIVE_RATIO,
     alive,
+    diverged,
     most_and_least_used,
-    outcome,
     weaker_first,
 )
 from vaenotes.style import (
@@ -268,7 +268,7 @@ def choices(arms: Mapping[str, xr.Dataset]) -> Figure:
     for ax, (title, runs) in zip(axes.flat, arms.items(), strict=False):
         used = alive(runs).transpose("replica", "node", "dim").values
         kind = np.where(used.sum(-1) > 1, 3, np.where(used.any(-1), 1 + used.argmax(-1), 0))
-        gone = np.repeat(outcome(runs).values[:, None] == "diverged", kind.shape[1], axis=1)
+        gone = np.repeat(diverged(runs).values[:, None], kind.shape[1], axis=1)
         ax.pcolormesh(
             np.ma.masked_where(gone, kind), cmap=ListedColormap(list(DIMS.values())),
             vmin=0, vmax=3, edgecolors="white", lw=0.6 if most <= 40 else 0,

@@ -71,8 +71,7 @@ def run_arms(
     found = {}
     for name, configs in arms.items():
         dataset = _load_data_of(configs[0], keys)
-        replicas = [with_axes(entries[config], dataset.factor_names) for config in configs]
-        runs = xr.concat(replicas, dim="replica", join="exact")
+        runs = with_axes([entries[config] for config in configs], dataset.factor_names)
         shown = np.arange(len(dataset.images))[dataset.measured_on][: runs.sizes["image"]]
         pixels = dataset.images[shown].reshape(len(shown), -1)
         found[name] = runs.assign_coords(
@@ -252,28 +251,28 @@ def _pack(result: Result) -> Entry:
     return Entry(arrays, {"config": asdict(result.config), **facts})
 
 
-def with_axes(entry: Entry, nodes: Sequence[str]) -> xr.Dataset:
-    """One replica's trace with named axes, of which "replica" has length one."""
+def with_axes(entries: Sequence[Entry], nodes: Sequence[str]) -> xr.Dataset:
+    """The traces of replicas that agree in ALIKE, with named axes, over (replica, ...)."""
     variables = {}
     for leading, table in ((["epoch"], trace.QUANTITIES), ([], trace.FINAL_QUANTITIES)):
         for name, (axes, unit, meaning) in table.items():
-            if (array := entry.arrays.get(f"trace/{name}")) is not None:
+            if f"trace/{name}" in entries[0].arrays:
+                stacked = np.stack([entry.arrays[f"trace/{name}"] for entry in entries])
                 about = {"units": unit, "long_name": meaning}
-                variables[name] = (("replica", *leading, *axes), array[None], about)
-    meta = entry.meta
-    diverged_epoch, diverged_step = meta["diverged"] or (-1, -1)
-    epochs = meta["config"]["epochs"]
+                variables[name] = (("replica", *leading, *axes), stacked, about)
+    configs = [entry.meta["config"] for entry in entries]
+    diverged = [entry.meta["diverged"] or (-1, -1) for entry in entries]
     return xr.Dataset(
         variables,
         coords={
-            "epoch": np.arange(epochs + 1),
+            "epoch": np.arange(configs[0]["epochs"] + 1),
             "quantile": list(trace.QUANTILES),
             "node": list(nodes),
-            "dim": np.arange(1, meta["config"]["dims"] + 1),
-            "seed": ("replica", [meta["config"]["seed"]]),
-            "kl_weight": ("replica", [meta["config"]["kl_weight"]]),
-            "seconds": ("replica", [meta["seconds"]]),
-            "diverged": ("replica", [diverged_epoch]),
-            "diverged_step": ("replica", [diverged_step]),
+            "dim": np.arange(1, configs[0]["dims"] + 1),
+            "seed": ("replica", [config["seed"] for config in configs]),
+            "kl_weight": ("replica", [config["kl_weight"] for config in configs]),
+            "seconds": ("replica", [entry.meta["seconds"] for entry in entries]),
+            "diverged": ("replica", [epoch for epoch, _ in diverged]),
+            "diverged_step": ("replica", [step for _, step in diverged]),
         },
     )

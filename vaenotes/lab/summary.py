@@ -53,6 +53,11 @@ def alive(runs: xr.Dataset) -> xr.DataArray:
     return runs.information_nats > ALIVE_NATS
 
 
+def diverged(runs: xr.Dataset) -> xr.DataArray:
+    """Whether each replica stopped as its numbers were no longer finite: (replica,) of bool."""
+    return (runs.diverged >= 0) | runs.ratio.isel(epoch=-1).isnull().any(("node", "dim"))
+
+
 def outcome(runs: xr.Dataset) -> xr.DataArray:
     """What became of each replica, one of OUTCOMES: (replica,).
 
@@ -60,9 +65,8 @@ def outcome(runs: xr.Dataset) -> xr.DataArray:
     mixed: anything else; diverged: stopped as its numbers were no longer finite.
     """
     living = alive(runs).sum("dim")
-    broken = runs.ratio.isel(epoch=-1).isnull().any(("node", "dim"))
     kinds = {
-        "diverged": (runs.diverged >= 0) | broken,
+        "diverged": diverged(runs),
         "collapsed": (living == 0).all("node"),
         "one per node": (living <= 1).all("node"),
         "all": (living == runs.sizes["dim"]).all("node"),
@@ -72,7 +76,7 @@ def outcome(runs: xr.Dataset) -> xr.DataArray:
 
 def survivors(runs: xr.Dataset) -> xr.Dataset:
     """The runs without the replicas that diverged; there may be none."""
-    return runs.isel(replica=outcome(runs).values != "diverged")
+    return runs.isel(replica=~diverged(runs).values)
 
 
 def counts(runs: xr.Dataset) -> dict[str, int]:

@@ -192,8 +192,16 @@ def experiment(settings: Settings, *names: str, main: bool = False, **changes: A
     every = dict.fromkeys(name for arms in arms_of for name in arms)
     runs = run_arms(settings, list(every), **changes)
     findings: dict[str, Interval] = {}
+    known: dict[tuple[str, int], xr.DataArray] = {}
+
+    def values(measure: str, runs: xr.Dataset) -> xr.DataArray:  # experiments ask for the same
+        key = measure, id(runs)
+        if key not in known:
+            known[key] = measures.values_of(measure, runs)
+        return known[key]
+
     for one, arms in zip(chosen, arms_of, strict=True):
-        findings |= findings_of(one, {name: runs[name] for name in arms})
+        findings |= findings_of(one, {name: runs[name] for name in arms}, values)
         for name in (name for name in one.beds if name in arms):
             found = nails.findings(arm(settings, name, **changes))
             findings |= {f"{name}.{measure}": interval for measure, interval in found.items()}
@@ -212,16 +220,24 @@ def on_data(settings: Settings, *names: str) -> dict[str, Outcome]:
     }
 
 
-def findings_of(experiment: Experiment, arms: Mapping[str, xr.Dataset]) -> dict[str, Interval]:
+def findings_of(
+    experiment: Experiment,
+    arms: Mapping[str, xr.Dataset],
+    values: measures.Values = measures.values_of,
+) -> dict[str, Interval]:
     """What an experiment measures of some of its arms."""
     findings = {
-        f"{name}.{measure}": measures.median_of(measure, found)
+        f"{name}.{measure}": measures.median_of(measure, found, values)
         for name, found in arms.items()
         for measure in dict.fromkeys([*experiment.each, "at_rest"])
     }
     for (one, other), names in experiment.changes.items():
         if one in arms and other in arms:
             for measure in names:
-                compare = measures.paired if measure in measures.PAIRED else measures.difference
-                findings[f"{one}-{other}.{measure}"] = compare(measure, arms[one], arms[other])
+                both = arms[one], arms[other]
+                findings[f"{one}-{other}.{measure}"] = (
+                    measures.paired(measure, *both)
+                    if measure in measures.PAIRED
+                    else measures.difference(measure, *both, values)
+                )
     return findings

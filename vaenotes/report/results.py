@@ -121,10 +121,10 @@ def full_size(group: str, images: str = "held_out") -> xr.Dataset:
                 traced |= _derived(traced)
             config = one["config"] | {"epochs": one["epochs"]}
             meta = {"config": config, "diverged": None, "seconds": np.nan}
-            found.append(runs.with_axes(Entry(traced, meta), FACTORS))
+            found.append(Entry(traced, meta))
     factors = arrays["factors"]
     standard = (factors - factors.mean(0)) / factors.std(0)
-    whole = xr.concat(found, dim="replica", join="exact")
+    whole = runs.with_axes(found, FACTORS)
     drawn = render(factors.astype(int), config["size"]).reshape(len(factors), -1)
     return whole.assign_coords(
         factors=(("image", "node"), standard), pictures=(("image", "pixel"), drawn)
@@ -171,7 +171,7 @@ def finding(prediction: Prediction) -> Interval | None:
     if None in found:
         return None
     one, *reference = (full_size(str(group)) for group in found)
-    return difference(measure, one, *reference) if reference else median_of(measure, one)
+    return difference(measure, one, reference[0]) if reference else median_of(measure, one)
 
 
 def outcome(row: Prediction) -> str:
