@@ -187,7 +187,7 @@ def test_confusions_show_an_image_and_what_it_was_taken_for():
     factors = bits[:, :1].astype(np.float32)
     corners = Dataset("some", 255 * bits.reshape(-1, 4, 4), factors, ("one",), ())
     model = Reader(3.0)
-    axes = np.reshape(pictures.confusions(model, corners).axes, (3, -1))
+    axes = np.reshape(pictures.confusions(model, corners, nails.bed(model, corners)).axes, (3, -1))
     taken = nails.bed(model, corners).taken_for.values
     wrong = np.flatnonzero(taken != np.arange(len(taken)))
     for column in range(3):

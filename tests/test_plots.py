@@ -117,19 +117,19 @@ def test_nails_are_two_standard_deviations_of_each_image_after_an_epoch():
     unused, used = plots.nails(runs, ["shape", "x"], epoch=10).axes
     _, first = plots.nails(runs, ["shape", "x"], epoch=0).axes
     assert first.get_xlim() == used.get_xlim() and first.get_ylim() == used.get_ylim()
-    for nail in first.patches:  # none is cut
-        left, right = first.get_xlim()
-        assert left <= nail.center[0] - nail.width / 2 < nail.center[0] + nail.width / 2 <= right
-    *nails, prior = used.patches
-    assert len(nails) == runs.sizes["followed"]
+    left, right = first.get_xlim()
+    nails = first.collections[0]
+    across, width = nails.get_offsets()[:, 0], nails.get_widths()
+    assert (left <= across - width / 2).all() and (across + width / 2 <= right).all()  # none is cut
+    nails = used.collections[0]
+    assert len(nails.get_offsets()) == runs.sizes["followed"]
     place = runs.followed_posterior_mean.values[0, 10]
-    np.testing.assert_allclose(nails[3].center, [place[3, 0, 0], place[3, 1, 1]])
-    assert nails[3].width == pytest.approx(4 * 2.0**-5)
+    np.testing.assert_allclose(nails.get_offsets()[3], [place[3, 0, 0], place[3, 1, 1]])
+    assert nails.get_widths()[3] == nails.get_heights()[3] == pytest.approx(4 * 2.0**-5)
+    (prior,), (follows,) = used.patches, unused.patches
     assert prior.width == pytest.approx(4 * 1.2)
-    assert unused.patches[-1].width == pytest.approx(4 * 2.0**-4)  # follows two epochs late
-    assert (prior.get_linestyle(), unused.patches[-1].get_linestyle()) != (
-        prior.get_linestyle(),
-    ) * 2
+    assert follows.width == pytest.approx(4 * 2.0**-4)  # two epochs late
+    assert prior.get_linestyle() != follows.get_linestyle()
 
 
 def test_nails_of_a_replica_that_was_never_finite_say_so():

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse
@@ -135,9 +136,13 @@ def bed_of_nails(
 ) -> None:
     """Ellipses in two dims: of each image with its mean, width and colour, and of the prior with
     its centre and reach, dashed and greyed where the dims are not in use."""
-    for spot, size, colour in zip(mean, width, colours, strict=True):
-        face = (*colour[:3], 0.15 if used else 0.03)
-        ax.add_patch(Ellipse(spot, *(2 * size), fc=face, ec=colour, lw=0.6))
+    faces = np.copy(colours)
+    faces[:, 3] = 0.15 if used else 0.03
+    of_images = EllipseCollection(
+        *(2 * width.T), np.zeros(len(mean)), units="xy", offsets=mean, offset_transform=ax.transData,
+        fc=faces, ec=colours, lw=0.6,
+    )  # fmt: skip
+    ax.add_collection(of_images)
     ax.scatter(mean[:, 0], mean[:, 1], s=4, c=colours, zorder=3)
     outline = line(used, COLOURS["prior"])
     edge: dict[str, Any] = {"fill": False, "ec": outline["color"], "ls": outline["ls"]}

@@ -85,10 +85,11 @@ def reconstructions(model: VAE, dataset: Dataset) -> Figure:
 
 
 @figure
-def confusions(model: VAE, dataset: Dataset) -> Figure:
+def confusions(model: VAE, dataset: Dataset, bed: xr.Dataset) -> Figure:
     """Images of which a sample lies nearer to another one's mean than to their own: the first ten,
-    which other that is, of all in the data set, and what the decoder makes of the sample."""
-    taken_for = nails.bed(model, dataset).taken_for.values
+    which other that is, of all in the data set, and what the decoder makes of the sample. `bed`:
+    nails.bed of the two."""
+    taken_for = bed.taken_for.values
     wrong = np.flatnonzero(taken_for != np.arange(len(taken_for)))[:10]
     _, z = nails.probe(model, dataset)
     rows = {
