@@ -153,8 +153,20 @@ def status_of_download_and_figure(book: SmallBook) -> None:
     ).read_text()
 
 
+GIT = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.org"]
+
+
+def commit_all(book: SmallBook) -> str:
+    """Make a repository of it, or add to it; the new commit's short hash."""
+    (book.root / ".gitignore").write_text("_build\n__pycache__\nstore\n")
+    for command in ("init -q", "add .", "commit -q -m all"):
+        subprocess.run(["git", *GIT, *command.split()], cwd=book.root, check=True)
+    told = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(told, cwd=book.root, check=True, capture_output=True, text=True).stdout
+
+
 def test_sphinx_alone_builds_it_too_with_its_address_and_a_description(small_book):
-    """As the README tells."""
+    """As the README tells. What was built of this commit by this command is not built again."""
     readme = (ROOT / "README.md").read_text()
     config, build = re.search(
         r"^\.venv/bin/(jupyter-book config .+) && PYTHONPATH=book/_ext \S+/(sphinx-build .+)$",
@@ -166,23 +178,35 @@ def test_sphinx_alone_builds_it_too_with_its_address_and_a_description(small_boo
     subprocess.run(command, cwd=small_book.root, env=small_book.environment, check=True)
     path = os.pathsep.join([str(small_book.root), "book/_ext"])
     small_book.edit("book/index.md", "It is", "So it is. It is")
-    for change in ("", "GITHUB_REPOSITORY"):  # the second finds the pages of the first
+    commit = commit_all(small_book).strip()
+    for change, again in (("", False), ("", True), ("GITHUB_REPOSITORY", False)):
         environment = {"PYTHONPATH": path} | ({change: "someone/notes"} if change else {})
         with small_book.start(command=build, **environment) as done:
             output, _ = done.communicate()
         assert done.returncode == 0, output
+        assert ("Nothing changed" in output) == again != ("reading sources" in output), output
         assert small_book.soup("index").select_one(".pasted-text").text == "42"
         (tag,) = small_book.soup("index").find_all("meta", {"name": "description"})
         assert tag["content"] == "So it is."
         told = json.loads((small_book.html / "codemeta.json").read_text())
         address = "https://github.com/someone/notes" if change else None
-        assert told.get("codeRepository") == address and told["identifier"] == "unknown"
+        assert told.get("codeRepository") == address and told["identifier"] == commit
         for page in ("index", "page"):
             links = [link["href"] for link in small_book.soup(page).find_all("a", href=True)]
             assert (address in links) == bool(change)
             assert any("colab" in link for link in links) == (bool(change) and page == "page")
     text = (small_book.html / "_sources" / "page.ipynb").read_text()
-    assert "git+https://github.com/someone/notes" in nbformat.reads(text, 4).cells[0].source
+    source = nbformat.reads(text, 4).cells[0].source
+    assert f"git+https://github.com/someone/notes@{commit}" in source
+    for spoil in (
+        lambda: (small_book.html / "page.html").write_text("another's"),
+        lambda: small_book.edit("book/index.md", "So it is", "So it was"),
+    ):
+        spoil()
+        with small_book.start(command=build, **environment) as done:
+            output, _ = done.communicate()
+        assert done.returncode == 0 and "reading sources" in output, output
+    assert small_book.shows("index", "So it was") and small_book.shows("page", "profile")
 
 
 def test_what_a_user_typed_is_shown_as_text_and_never_run_nor_parsed(small_book):
