@@ -138,9 +138,10 @@ def bed_of_nails(
     its centre and reach, dashed and greyed where the dims are not in use."""
     faces = np.copy(colours)
     faces[:, 3] = 0.15 if used else 0.03
+    across, up = 2 * width.T
     of_images = EllipseCollection(
-        *(2 * width.T), np.zeros(len(mean)), units="xy", offsets=mean,
-        offset_transform=ax.transData, fc=faces, ec=colours, lw=0.6,
+        across, up, np.zeros(len(mean)), units="xy", offsets=mean, offset_transform=ax.transData,
+        fc=faces, ec=colours, lw=0.6,
     )  # fmt: skip
     ax.add_collection(of_images)
     ax.scatter(mean[:, 0], mean[:, 1], s=4, c=colours, zorder=3)
