@@ -1,6 +1,7 @@
 """What an installation brings: little without extras, everything with requirements.txt."""
 
 import ast
+import importlib.util
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from vaenotes import lab
 from vaenotes.data.digits import digits, mnist5k
 from vaenotes.errors import ParameterError
 
@@ -37,12 +39,19 @@ def imported(file):
                 yield canonicalize_name(DISTRIBUTIONS[top][0])
 
 
-def test_science_and_lab_import_only_what_is_always_installed_and_the_report_the_book_s():
-    report = set((ROOT / "vaenotes" / "report").rglob("*.py"))
-    always = names(PROJECT["dependencies"])
+def test_the_science_imports_only_what_is_always_installed_the_lab_and_the_report_their_extras():
     for file in (ROOT / "vaenotes").rglob("*.py"):
-        allowed = always | names(EXTRAS["book"]) if file in report else always
-        assert set(imported(file)) <= allowed, file
+        circle = file.relative_to(ROOT / "vaenotes").parts[0]
+        extras = {"lab": ["lab"], "report": ["lab", "book"]}.get(circle, [])
+        asked = sum((EXTRAS[extra] for extra in extras), PROJECT["dependencies"])
+        assert set(imported(file)) <= names(asked), file
+
+
+def test_a_lab_without_its_packages_says_how_to_get_them(monkeypatch):
+    assert set(lab.PACKAGES) == names(EXTRAS["lab"])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r"filelock: pip install 'vaenotes\[lab\]'"):
+        importlib.reload(lab)
 
 
 def test_importing_the_package_imports_no_torch():
