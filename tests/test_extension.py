@@ -122,6 +122,15 @@ def test_a_folder_that_sphinx_or_its_extensions_would_misread_is_one_line(name, 
             build.check_place(*places)
 
 
+def test_a_relative_store_is_the_same_for_every_page(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VAENOTES_STORE", "store")
+    monkeypatch.setenv("VAENOTES_PROGRESS", "")  # on standard error
+    build.name_absolutely()
+    assert os.environ["VAENOTES_STORE"] == str(tmp_path / "store")
+    assert os.environ["VAENOTES_PROGRESS"] == ""
+
+
 def test_a_kernel_that_imports_another_library_is_refused(tmp_path, monkeypatch):
     """As where a kernelspec of the same name stands before this environment's."""
     other = tmp_path / "vaenotes" / "__init__.py"

@@ -78,6 +78,13 @@ def check_place(root: Path, out: Path) -> None:
         raise SystemExit(f"{message}: pip install -e {root}")
 
 
+def name_absolutely() -> None:
+    """The store and the log are those seen from here: kernels start in folders of their own."""
+    for name in ("VAENOTES_STORE", "VAENOTES_PROGRESS"):
+        if path := os.environ.get(name):
+            os.environ[name] = os.path.abspath(os.path.expanduser(path))
+
+
 def files_in(app: Sphinx) -> list[str]:
     """All that lies where pages are written but Sphinx's own notes, by its name there."""
     out, notes = Path(app.outdir), Path(app.doctreedir)
@@ -96,9 +103,7 @@ class Build:
             raise SystemExit(f"VAENOTES_PARAMETERS: {error}") from None
         root = Path(app.srcdir).parent
         check_place(root, Path(app.outdir))
-        for name in ("VAENOTES_STORE", "VAENOTES_PROGRESS"):
-            if path := os.environ.get(name):  # which kernels would look for in their own folder
-                os.environ[name] = os.path.abspath(os.path.expanduser(path))
+        name_absolutely()
         self.state = state(self.settings.data)
         self.commit = commit(root)
         self.sources: dict[Path, str] = {}
