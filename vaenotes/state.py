@@ -1,5 +1,6 @@
 """Torch as it is when it starts: results are computed so, whatever state their caller has it in."""
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -19,6 +20,8 @@ SWITCHES = (
     (backends.cudnn.conv, "fp32_precision", "tf32"),
 )
 """What changes bits, and how it starts: of what, its name, its value."""
+LIMITS = ("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+"""Of the environment, which the libraries behind torch read when they are first used."""
 
 
 @contextmanager
@@ -51,5 +54,6 @@ def torch_as_it_starts() -> Iterator[None]:
 
 
 def instructions() -> str:
-    """Which of the processor's instructions torch uses: they change bits, and cannot be set."""
-    return backends.cpu.get_cpu_capability()
+    """Which of the processor's instructions products use: they change bits, and cannot be set."""
+    limits = [f"{name}={os.environ[name]}" for name in LIMITS if name in os.environ]
+    return " ".join([backends.cpu.get_cpu_capability(), *limits])
