@@ -73,7 +73,8 @@ def check_place(root: Path, out: Path) -> None:
         if odd := set(str(path)) & set("%*?["):
             message = f"what builds the book cannot work in a folder with {min(odd)} in its name"
             raise SystemExit(f"{message}: {path}")
-    if (own := root / "vaenotes").is_dir() and digests(own) != digests(HOME):
+    own = root / "vaenotes"
+    if own.is_dir() and not own.samefile(HOME) and digests(own) != digests(HOME):
         message = f"this book's library is {own}, but here {HOME} is imported"
         raise SystemExit(f"{message}: pip install -e {root}")
 
