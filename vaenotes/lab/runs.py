@@ -192,7 +192,6 @@ def _load_data_of(config: Config, keys: Mapping[Config, str | None]) -> Dataset:
     return _load(config, file)
 
 
-@torch_as_it_starts()
 def load_model(config: Config, store: Store | None = None) -> VAE:
     """A trained replica as the plain module, in evaluation mode, on the CPU; trained first if the
     store does not hold it. Raises StoreError if the store cannot be used."""
@@ -201,9 +200,10 @@ def load_model(config: Config, store: Store | None = None) -> VAE:
         for name, array in fetch([config], store or Store())[config].arrays.items()
         if name.startswith("weights/")
     }
-    model = VAE(config, load_data(config))
-    model.load_state_dict(weights)
-    return model.eval()
+    with torch_as_it_starts():
+        model = VAE(config, load_data(config))
+        model.load_state_dict(weights)
+        return model.eval()
 
 
 def store_key(config: Config) -> str | None:
