@@ -22,6 +22,7 @@ from myst_parser.config.main import MdParserConfig
 from small_book import FRONT_MATTER, PAGE, ROOT
 
 import vaenotes
+import vaenotes_book
 from vaenotes.report import Settings
 from vaenotes_book import build, progress
 from vaenotes_book.api import OUTER, as_rst, modules
@@ -122,6 +123,15 @@ def test_a_folder_that_sphinx_or_its_extensions_would_misread_is_one_line(name, 
             build.check_place(*places)
 
 
+def test_a_relative_store_is_the_same_for_every_page(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VAENOTES_STORE", "store")
+    monkeypatch.setenv("VAENOTES_PROGRESS", "")  # on standard error
+    build.name_absolutely()
+    assert os.environ["VAENOTES_STORE"] == str(tmp_path / "store")
+    assert os.environ["VAENOTES_PROGRESS"] == ""
+
+
 def test_a_kernel_that_imports_another_library_is_refused(tmp_path, monkeypatch):
     """As where a kernelspec of the same name stands before this environment's."""
     other = tmp_path / "vaenotes" / "__init__.py"
@@ -151,6 +161,13 @@ def test_a_damaged_notebook_cache_is_made_anew(tmp_path):
         assert (cache.find(notebook) is None) == bool(left)
         cache.keep(notebook, tmp_path / "page.md", 1.0)
         assert Cache(env).find(notebook).cells[0].source == "1"
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path):
+    (tmp_path / "_build").touch()
+    app = SimpleNamespace(srcdir=tmp_path / "book", outdir=tmp_path / "_build" / "html")
+    with pytest.raises(SystemExit, match=rf"^the book cannot be built into {app.outdir}: \[Errno "):
+        vaenotes_book.setup(app)
 
 
 def test_a_build_deletes_what_builds_wrote_and_refuses_a_folder_with_anything_else(tmp_path):

@@ -364,6 +364,22 @@ def test_progress_goes_where_it_is_told(store, monkeypatch, tmp_path):
     assert "1 of 1 ensembles" in shown
 
 
+@pytest.mark.parametrize("name", ["pipe", "", "/dev/full", "nowhere/log"])
+def test_no_place_that_cannot_be_written_to_ends_training(name, store, monkeypatch, tmp_path):
+    os.mkfifo(tmp_path / "pipe")  # that nobody reads
+    monkeypatch.setenv("VAENOTES_PROGRESS", str(tmp_path / name))
+    run([Config(**SMALL)], store)
+
+
+@pytest.mark.parametrize("name", ["pipe", "", "nowhere/used"])
+def test_what_was_used_is_to_be_noted_or_nothing_is_trained(name, store, monkeypatch, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setenv("VAENOTES_USED", str(tmp_path / name))
+    with pytest.raises(ParameterError, match=f"VAENOTES_USED must be a file, got '{tmp_path}"):
+        run([Config(**SMALL)], store)
+    assert not list(store.folder.glob("*.npz"))
+
+
 def test_a_replica_that_diverges_is_named(store):
     small = SMALL | {"kl_warmup": 0}
     configs = [Config(**small, seed=0), Config(**small, seed=1, kl_weight=1e38, prior_logvar=-20)]

@@ -72,8 +72,10 @@ def test_every_part_of_the_state_is_set_and_then_as_the_caller_had_it():
     assert [unasked.get(one, one) for one in starts] == meanwhile
 
 
-def test_a_key_and_a_worker_know_which_instructions_torch_uses(monkeypatch):
-    key, code = runs.store_key(CONFIG), cluster._code("cpu", {})
-    for module in (runs, cluster):
-        monkeypatch.setattr(module, "instructions", lambda: "DEFAULT")
-    assert runs.store_key(CONFIG) != key and cluster._code("cpu", {}) != code
+def test_a_key_and_a_worker_know_which_instructions_products_use(monkeypatch):
+    found = set()
+    for limit, capability in (("", "AVX2"), ("COMPATIBLE", "AVX2"), ("", "DEFAULT")):
+        monkeypatch.setenv("MKL_CBWR", limit)
+        monkeypatch.setattr(backends.cpu, "get_cpu_capability", lambda known=capability: known)
+        found |= {runs.store_key(CONFIG), cluster._code("cpu", {})}
+    assert len(found) == 6

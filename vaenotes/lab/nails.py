@@ -79,7 +79,6 @@ def beds(configs: Sequence[Config]) -> xr.Dataset:
 
 
 @lru_cache(maxsize=64)
-@torch_as_it_starts()
 def bed_of(config: Config) -> xr.Dataset:
     """`bed` of one replica, trained first if the store does not hold it; it is kept there too, for
     the other pages, as long as this code and the replica's are the same."""
@@ -90,7 +89,7 @@ def bed_of(config: Config) -> xr.Dataset:
         parts = {name: (kept.meta[name], array) for name, array in kept.arrays.items()}
         return xr.Dataset(parts).set_coords(COORDS)
     found = bed(load_model(config), pictures(config))
-    if asked:
+    if asked and store_key(config) == replica:  # unless a data file has changed meanwhile
         every = found.variables
         arrays = {str(name): part.values for name, part in every.items()}
         store.save(asked, arrays, {str(name): list(part.dims) for name, part in every.items()})
@@ -164,6 +163,7 @@ def nearest_others(
     return own, np.stack(squares), np.stack(places)
 
 
+@torch_as_it_starts()
 @torch.no_grad()
 def bed(model: VAE, dataset: Dataset) -> xr.Dataset:
     """How well a model's codes tell the pictures of a data set apart, which are all different.

@@ -3,10 +3,10 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
-from typing import TextIO
+from typing import Any
 
 from tqdm import tqdm
 
@@ -41,22 +41,45 @@ def progress(what: str, images: int, path: Path) -> Iterator[tqdm]:
 def add(path: Path, images: int) -> None:
     """Say that so many images more were trained on. Raises ClusterError once the run has ended."""
     try:
-        with open(os.open(path, os.O_WRONLY | os.O_APPEND), "w") as file:  # not made if gone
+        with open(append_to(path), "w") as file:
             file.write(f"{images}\n")
     except FileNotFoundError:
         raise ClusterError("the run that this worker trains for has ended") from None
+    except OSError:  # the disk is full, so that no more is shown
+        pass
+
+
+class _Log:
+    """A file, by its number, that is written to if it can be: a full disk ends no training."""
+
+    def __init__(self, number: int):
+        self.number = number
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            os.write(self.number, text.encode())
+
+    def flush(self) -> None: ...
 
 
 @contextmanager
-def _shown_in() -> Iterator[TextIO]:
+def _shown_in() -> Iterator[Any]:
     """Where progress is shown: the file named by VAENOTES_PROGRESS (a notebook cannot write to
     the terminal that its book is built from, but to its name), else standard error."""
-    path = os.environ.get("VAENOTES_PROGRESS")
-    if path and os.access(path, os.W_OK):
-        with open(path, "a") as file:
-            yield file
-    else:
+    try:
+        number = append_to(os.environ.get("VAENOTES_PROGRESS", ""))
+    except OSError:
         yield sys.stderr
+        return
+    try:
+        yield _Log(number)
+    finally:
+        os.close(number)
+
+
+def append_to(path: str | Path) -> int:
+    """The number of a file that is there, opened without waiting for who might read a pipe."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NONBLOCK", 0))
 
 
 def say(line: str) -> None:

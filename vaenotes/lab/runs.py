@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from vaenotes.data import load as data
 from vaenotes.data.dataset import Dataset
 from vaenotes.errors import ParameterError, check, shown
 from vaenotes.lab.cluster import check_scheduler
-from vaenotes.lab.progress import say
+from vaenotes.lab.progress import append_to, say
 from vaenotes.lab.store import Entry, Store, key
 from vaenotes.lab.workers import train_all
 from vaenotes.model import VAE
@@ -87,6 +88,7 @@ def fetch(configs: Sequence[Config], store: Store) -> dict[Config, Entry]:
 
 
 def _fetch(keys: Mapping[Config, str | None], store: Store) -> dict[Config, Entry]:
+    _note_use()  # which is refused before anything is trained
     found = _found(keys, store)
     if len(found) < len(keys):
         check_scheduler()
@@ -103,9 +105,9 @@ def _fetch(keys: Mapping[Config, str | None], store: Store) -> dict[Config, Entr
                 if (entry_key := keys[config]) is not None:
                     store.save(entry_key, *entry)
                 found[config] = entry
-                _note_use("trained", config, entry_key)
+                _note_use("trained", entry_key or f"unstored{hash(config)}")
     for config, entry_key in keys.items():
-        _note_use("found", config, entry_key)
+        _note_use("found", entry_key or f"unstored{hash(config)}")
         if found[config].meta["diverged"]:
             _say_diverged(config, *found[config].meta["diverged"])
     return found
@@ -130,12 +132,17 @@ def _say_diverged(config: Config, epoch: int, step: int) -> None:
     )
 
 
-def _note_use(how: str, config: Config, entry_key: str | None) -> None:
+def _note_use(*line: str) -> None:
     """Add a line to the file that VAENOTES_USED names, if it names one: "trained", or "found" in
-    the store, and the replica's key. So whoever runs a notebook can tell what stands behind it."""
+    the store, and the replica's key. So whoever runs a notebook can tell what stands behind it.
+    Raises ParameterError if that cannot be done."""
     if path := os.environ.get("VAENOTES_USED"):
-        with open(path, "a") as file:
-            file.write(f"{how} {entry_key or f'unstored{hash(config)}'}\n")
+        try:
+            Path(path).touch()
+            with open(append_to(path), "w") as file:
+                file.write(" ".join(line) + "\n" if line else "")
+        except OSError as error:
+            raise ParameterError(f"VAENOTES_USED must be a file, got {path!r}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -184,7 +191,6 @@ def _load_data_of(config: Config, keys: Mapping[Config, str | None]) -> Dataset:
     return _load(config, file)
 
 
-@torch_as_it_starts()
 def load_model(config: Config, store: Store | None = None) -> VAE:
     """A trained replica as the plain module, in evaluation mode, on the CPU; trained first if the
     store does not hold it. Raises StoreError if the store cannot be used."""
@@ -193,9 +199,10 @@ def load_model(config: Config, store: Store | None = None) -> VAE:
         for name, array in fetch([config], store or Store())[config].arrays.items()
         if name.startswith("weights/")
     }
-    model = VAE(config, load_data(config))
-    model.load_state_dict(weights)
-    return model.eval()
+    with torch_as_it_starts():
+        model = VAE(config, load_data(config))
+        model.load_state_dict(weights)
+        return model.eval()
 
 
 def store_key(config: Config) -> str | None:

@@ -13,7 +13,7 @@ from concurrent.futures import Executor, as_completed
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Thread
 from typing import Any, NamedTuple
 
 import torch
@@ -30,6 +30,7 @@ from vaenotes.model import VAE
 from vaenotes.nets import LEAST
 from vaenotes.priors import PRIORS
 from vaenotes.speed import freed_memory_kept
+from vaenotes.state import torch_as_it_starts
 from vaenotes.trace import EVALUATION_IMAGES
 from vaenotes.training import Checkpoint, Ensemble, Result, batch_key, train
 
@@ -40,8 +41,6 @@ UNIT_BYTES = 32  # of each pixel and each hidden unit of an image that is measur
 BETWEEN_CHECKPOINTS = 10  # seconds at least: what is lost where training is stopped
 WORTH_PROCESSES = 6  # seconds of one core; less is done before processes have started
 LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # 7 % faster; other libraries ignore it
-
-ONE_AT_A_TIME = Lock()  # in a process: recorded steps and torch's threads belong to all of it
 
 
 class Task(NamedTuple):
@@ -265,7 +264,7 @@ def _train(
         if shared:
             add(mark, len(task.configs) * ensemble.config.epoch_images)
 
-    with ONE_AT_A_TIME, freed_memory_kept():
+    with torch_as_it_starts(), freed_memory_kept():
         PRIORS.update(priors)
         # Another worker may have been killed in the middle of this task.
         newest = store.load(task.name) if kept else None

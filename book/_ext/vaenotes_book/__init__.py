@@ -13,7 +13,10 @@ from vaenotes_book.build import Build
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    build = Build(app)
+    try:
+        build = Build(app)
+    except OSError as error:  # which Jupyter Book would bury under a traceback
+        raise SystemExit(f"the book cannot be built into {app.outdir}: {error}") from None
     pages.setup(app, build)
     api.setup(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -76,9 +76,17 @@ def check_place(root: Path, out: Path) -> None:
         if odd := set(str(path)) & set("%*?["):
             message = f"what builds the book cannot work in a folder with {min(odd)} in its name"
             raise SystemExit(f"{message}: {path}")
-    if (own := root / "vaenotes").is_dir() and digests(own) != digests(HOME):
+    own = root / "vaenotes"
+    if own.is_dir() and not own.samefile(HOME) and digests(own) != digests(HOME):
         message = f"this book's library is {own}, but here {HOME} is imported"
         raise SystemExit(f"{message}: pip install -e {root}")
+
+
+def name_absolutely() -> None:
+    """The store and the log are those seen from here: kernels start in folders of their own."""
+    for name in ("VAENOTES_STORE", "VAENOTES_PROGRESS"):
+        if path := os.environ.get(name):
+            os.environ[name] = os.path.abspath(os.path.expanduser(path))
 
 
 def files_in(app: Sphinx) -> list[str]:
@@ -99,9 +107,7 @@ class Build:
             raise SystemExit(f"VAENOTES_PARAMETERS: {error}") from None
         root = Path(app.srcdir).parent
         check_place(root, Path(app.outdir))
-        for name in ("VAENOTES_STORE", "VAENOTES_PROGRESS"):
-            if path := os.environ.get(name):  # which kernels would look for in their own folder
-                os.environ[name] = os.path.abspath(os.path.expanduser(path))
+        name_absolutely()
         self.state = state(self.settings.data)
         self.commit = facts.commit(root)
         self.sources: dict[Path, str] = {}
