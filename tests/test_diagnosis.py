@@ -14,13 +14,13 @@ from scipy import integrate, stats
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 import vaenotes as vn
-from vaenotes.diagnosis import STATUSES, figures
+from vaenotes.diagnosis import STATUSES, figures, printed
 from vaenotes.diagnosis.status import ALIVE_NATS
 from vaenotes.errors import ParameterError
 
 README = Path(__file__).parents[1] / "README.md"
 SAMPLES = 2000
-KINDS = ["alive", "dead", "free-riding", "offset-wasting"]
+KINDS = ["alive", "dead", "free-riding", "wasting"]
 POSTERIOR_STD = torch.tensor([0.2, 1.0, 0.05, 1.0])
 PRIOR_MEAN, PRIOR_STD = torch.zeros(4), torch.tensor([1.1, 1.0, 0.05, 1.0])
 
@@ -46,7 +46,7 @@ def four(**changes):
 def test_one_dim_of_each_kind():
     report = four()
     assert report.dims["status"].tolist() == KINDS
-    assert report.counts == dict.fromkeys(STATUSES, 1)
+    assert report.counts == {status: int(status in KINDS) for status in STATUSES}
     assert report.alive.tolist() == [True, False, False, False]
     assert report.dims["active_unit"].tolist() == [True, False, False, False]
 
@@ -145,10 +145,10 @@ def test_other_units_change_nothing_but_the_variances_and_the_usual_count():
     assert not other.dims["active_unit"].any()  # the live dim's too: a variance has units
 
 
-def test_a_prior_that_knows_the_sample_costs_nothing_and_the_dim_is_alive():
+def test_a_prior_that_knows_the_sample_costs_nothing_and_nothing_is_added():
     mean, std = codes(), POSTERIOR_STD.expand(SAMPLES, 4)
     first = four(prior_mean=mean, prior_std=std).dims.iloc[0]
-    assert first["status"] == "alive" and first["ratio"] == pytest.approx(1)
+    assert first["status"] == "known to the prior" and first["ratio"] == pytest.approx(1)
     assert first["kl_nats"] == pytest.approx(0, abs=1e-9)
     # what it saves over the best constant prior, with a minus: the information, if it is Gaussian
     assert first["gap_nats"] == pytest.approx(-math.log(1 + 1 / 0.2**2) / 2, rel=1e-4)
@@ -270,8 +270,8 @@ def test_at_the_largest_numbers_nothing_overflows():
 
 def test_the_report_can_be_shown_and_logged():
     report = four()
-    assert "4 dims: 1 alive, 1 dead, 1 free-riding, 1 offset-wasting." in str(report)
-    assert "offset-wasting" in report._repr_html_()
+    assert "4 dims: 1 alive, 1 wasting, 1 free-riding, 1 dead." in str(report)
+    assert "free-riding" in report._repr_html_()
     logged = report.to_dict()
     assert json.loads(json.dumps(logged)) == logged
     assert [logged[f"dim/{dim}/alive"] for dim in range(4)] == [1, 0, 0, 0]
@@ -316,7 +316,7 @@ def test_what_a_recorder_cannot_use_is_one_line():
 def test_figures_have_a_row_or_a_line_for_each_dim():
     report = four()
     information, kl, ratio, _ = report.figure().axes
-    ordered = report.dims.sort_values("information_nats", ascending=False, kind="stable")
+    ordered = printed.ranked(report.dims)
     assert [label.get_text() for label in information.get_yticklabels()] == list(ordered.index)
     widths = sum(np.array([bar.get_width() for bar in part]) for part in kl.containers)
     assert np.allclose(widths, ordered["kl_nats"])

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vaenotes.diagnosis.status import ALIVE_NATS
+from vaenotes.diagnosis.printed import ranked
+from vaenotes.diagnosis.status import ALIVE_NATS, DEVIATIONS
 from vaenotes.style import (
     COLOURS,
     PARTS,
@@ -29,23 +30,21 @@ BLUE, ORANGE = COLOURS["posterior"], COLOURS["prior"]
 
 @figure
 def report(dims: pd.DataFrame) -> Figure:
-    """A row per dim, the most telling first: its information about the sample, with twice its
-    standard error; its KL in parts; posterior std / prior std; and the two variances.
+    """A row per dim, the most telling first: what it adds about the sample, with its 95% interval;
+    its KL in parts; posterior std / prior std; and the two variances.
 
     dims: as in `Report`.
     """
-    dims = dims.sort_values("information_nats", ascending=False, kind="stable")
+    dims = ranked(dims)
     rows = np.arange(len(dims))
     fig = Figure(figsize=(WIDTH, min(0.4 * len(rows) + 2.6, TALLEST)))
     axes = fig.subplots(2, 2, sharey=True)
-    information, kl, ratio, variance = axes.flat
+    adds, kl, ratio, variance = axes.flat
 
-    error = 2 * dims["information_error"]
-    information.errorbar(
-        dims["information_nats"], rows, xerr=error, fmt="none", ecolor="black", lw=1.2
-    )
-    _dots(information, dims, "information_nats", "black")
-    information.axvline(ALIVE_NATS, **REFERENCE)
+    error = DEVIATIONS * dims["added_error"]
+    adds.errorbar(dims["added_nats"], rows, xerr=error, fmt="none", ecolor="black", lw=1.2)
+    _dots(adds, dims, "added_nats", "black")
+    adds.axvline(ALIVE_NATS, **REFERENCE)
     _stacked_parts(kl, dims)
     _dots(ratio, dims, "ratio", "black")
     ratio.axvline(1, **REFERENCE)
@@ -53,8 +52,8 @@ def report(dims: pd.DataFrame) -> Figure:
     _dots(variance, dims, "posterior_variance", BLUE)
 
     step = -(-len(rows) // LABELLED)
-    information.set(xlabel="information (nats)", ylim=(len(rows) - 0.4, -0.6))
-    information.set_yticks(rows[::step], dims.index[::step])
+    adds.set(xlabel="adds (nats)", ylim=(len(rows) - 0.4, -0.6))
+    adds.set_yticks(rows[::step], dims.index[::step])
     for ax in axes[:, 0]:
         ax.set_ylabel("dim")
     ratio.set(xlabel="posterior std / prior std")
@@ -74,7 +73,7 @@ def report(dims: pd.DataFrame) -> Figure:
 
 @figure
 def history(table: pd.DataFrame) -> Figure:
-    """Over epochs, a line per dim: both variances, posterior std / prior std, and information.
+    """Over epochs, a line per dim: both variances, posterior std / prior std, and what it adds.
 
     table: as `Recorder` has it, by (epoch, dim). Dims that are alive at the end are full.
     """
@@ -82,7 +81,7 @@ def history(table: pd.DataFrame) -> Figure:
         "posterior_variance": ("posterior variance (z²)", BLUE),
         "prior_variance": ("prior variance (z²)", ORANGE),
         "ratio": ("posterior std / prior std", "black"),
-        "information_nats": ("information (nats)", "black"),
+        "added_nats": ("adds (nats)", "black"),
     }
     epochs = table.index.unique("epoch")
     alive = table.loc[epochs[-1], "status"] == "alive"
@@ -95,7 +94,7 @@ def history(table: pd.DataFrame) -> Figure:
                 epochs, values, lw=1, alpha=0.7, marker=marker, ms=3, **line(alive[dim], colour)
             )
         ax.set(xlabel="epoch", title=title)
-        if name != "information_nats":
+        if name != "added_nats":
             ax.set_yscale("log")
             plain_numbers(ax.yaxis)
     axes[1, 1].axhline(ALIVE_NATS, **REFERENCE)

@@ -61,7 +61,10 @@ def read_prior(
     fits = tuple(array.shape) in (latent, codes)
     rule = f"prior_mean must be {latent} or {codes}, as posterior_mean is {codes}"
     check(fits, f"{rule} (a mixture needs prior_weights)", tuple(array.shape))
-    return _gaussian("prior", array, spreads, len(latent))
+    prior = _gaussian("prior", array, spreads, len(latent))
+    if len(array.shape) > len(latent) and all((part == part[:1]).all() for part in prior):
+        return type(prior)(*(part[0] for part in prior))  # it is one for all samples
+    return prior
 
 
 def _mixture(mean: Tensor, spreads: Spreads, weights: Tensor, latent: tuple[int, ...]) -> Mixture:

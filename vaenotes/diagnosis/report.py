@@ -11,6 +11,7 @@ Nothing here needs this library's own models.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,14 +22,14 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from vaenotes.diagnosis import figures
+from vaenotes.diagnosis import figures, printed
+from vaenotes.diagnosis.added import Information, Waste, added, information, relative, waste
 from vaenotes.diagnosis.inputs import Mixture, read_posterior, read_prior
 from vaenotes.diagnosis.status import ACTIVE_VARIANCE, ALIVE_NATS, STATUSES, classify
-from vaenotes.diagnosis.surgery import Estimate, dim_log_density, estimate, mixture_log_density
+from vaenotes.diagnosis.surgery import dim_log_density, estimate, mixture_log_density
 from vaenotes.errors import LARGEST, check, check_int, check_number
 from vaenotes.kl import (
     Diagonal,
-    Full,
     Gaussian,
     Parts,
     kl_nats,
@@ -46,8 +47,13 @@ class Report:
 
     dims: a row per dim, by its place in the latent ("3", or "4,1" in a latent of two axes):
         status              one of STATUSES
-        information_nats    mutual information of sample and dim, and its standard error,
-        information_error   over the samples; at most log of how many were compared
+        added_nats          what the dim adds about the sample to what its prior knew (`added`),
+        added_error         and its standard error, over other samples and draws
+        information_nats    mutual information of sample and dim; the same, if the prior is one for
+        information_error   all samples. At most log of how many were compared
+        wasted_nats         the KL of the dim's own distribution beyond what it adds; of that,
+        wasted_offset_nats  for a constant shift, in units of the prior,
+        wasted_width_nats   and for a width of the codes that is not the prior's
         kl_nats             mean KL from the prior, and its parts:
         variance_nats       variances differ
         mean_nats           means vary from sample to sample
@@ -60,19 +66,21 @@ class Report:
         prior_variance      mean, in units of the code
         active_unit         whether the means' variance is above 0.01 (Burda et al. 2016), which
                             depends on the units of the code
-    totals: kl_nats, kl_error, information_nats, information_error, ceiling_nats, of all dims
-        together; `ceiling_nats` is the most that the information could have come out as.
+    totals: kl_nats, added_nats, information_nats, each with its error, and ceiling_nats, of all
+        dims together; `ceiling_nats` is the most that the information could have come out as.
     alive: bool, of the latent's shape, to pick dims with: z[:, report.alive].
+    hints: what looks like a mistake in what was given, a line each.
 
     With a full covariance kl_nats and its parts are terms of the chain rule (`kl.kl_nats`): their
     sum does not depend on the order of dims, each does; all else is of a dim's own distribution.
     From a mixture, a dim's KL and the total are estimated from a draw per sample; the parts are
-    NaN, and the dims need not add up to the total.
+    NaN, as is what is wasted on offset and width, and the dims need not add up to the total.
     """
 
     dims: pd.DataFrame
     totals: dict[str, float]
     alive: np.ndarray
+    hints: tuple[str, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -94,50 +102,15 @@ class Report:
         return figures.report(self.dims)
 
     def __str__(self) -> str:
-        return f"{self._sentence()}\n\n{_readable(self.dims).to_string()}"
+        lines = "\n".join((printed.sentence(self.dims, self.totals), *self.hints))
+        return f"{lines}\n\n{printed.table(self.dims).to_string()}"
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        table = _readable(self.dims).to_html(border=0, classes="report")
-        return f"<p>{self._sentence()}</p>{table}"
-
-    def _sentence(self) -> str:
-        of, counts = self.totals, [f"{n} {status}" for status, n in self.counts.items() if n]
-        offsets = self.dims["offset_nats"].sum()
-        wasted = f", {offsets:.2f} of it for offsets" if offsets >= ALIVE_NATS else ""
-        near = of["information_nats"] > of["ceiling_nats"] - 0.5
-        ceiling = f" (near the most that can be seen, {of['ceiling_nats']:.2f})" if near else ""
-        few = math.exp(of["ceiling_nats"]) < len(self.dims) - 0.5
-        return (
-            f"{len(self.dims)} dims: {', '.join(counts)}. "
-            f"KL {of['kl_nats']:.2f} ± {of['kl_error']:.2f} nats{wasted}. Information about the "
-            f"sample {of['information_nats']:.2f} ± {of['information_error']:.2f} nats{ceiling}."
-            + (" Fewer samples than dims: is the first axis that of samples?" if few else "")
-        )
-
-
-def _readable(dims: pd.DataFrame) -> pd.DataFrame:
-    """The columns for people, the most telling dims first."""
-    dims = dims.sort_values("information_nats", ascending=False, kind="stable")
-    information = zip(dims["information_nats"], dims["information_error"], strict=True)
-    columns: dict[str, Any] = {
-        "status": dims["status"],
-        "information": [f"{_rounded(value)} ± {_rounded(error)}" for value, error in information],
-    }
-    for title, name in (
-        ("KL", "kl_nats"), ("KL:means", "mean_nats"), ("KL:offset", "offset_nats"),
-        ("gap", "gap_nats"), ("s/t", "ratio"), ("spread/t", "spread"),
-    ):  # fmt: skip
-        columns[title] = dims[name].map(_rounded)
-    for title, name in (("s²", "posterior_variance"), ("t²", "prior_variance")):
-        columns[title] = dims[name].map("{:.2g}".format)
-    return pd.DataFrame(columns, index=dims.index).rename_axis("dim")
-
-
-def _rounded(value: float) -> str:
-    """To two places; a dash for NaN, and no minus before a zero."""
-    return "–" if math.isnan(value) else f"{round(value, 2) + 0:.2f}"
+        lines = "<br>".join((printed.sentence(self.dims, self.totals), *self.hints))
+        table = printed.table(self.dims).to_html(border=0, classes="report")
+        return f"<p>{lines}</p>{table}"
 
 
 def diagnose(
@@ -159,7 +132,7 @@ def diagnose(
     seed: int = 0,
     since: Report | None = None,
 ) -> Report:
-    """Report which dims of a VAE are alive, dead, free-riding or wasting KL on an offset.
+    """Report which dims of a VAE add something to its prior, and which cost and add nothing.
 
     Tensors or arrays, each Gaussian by its mean and one of the five other arguments:
     posterior_mean: (sample, ...), a latent of any shape, n numbers in all; logvar (natural log),
@@ -173,11 +146,10 @@ def diagnose(
         else from variance 1.
 
     No number but the variances and `active_unit` depends on the units of the code, which a learned
-    prior and a decoder can change at no cost; nor does a status, given `since`. A status goes by
-    the information, not by the ratio: a prior that knows the sample may have a ratio of 1 in a dim
-    that holds much. What the decoder makes of a dim is not seen here.
+    prior and a decoder can change at no cost; nor does a status, but that "free-riding" without
+    `since` takes 1 for what the variance was. What the decoder makes of a dim is not seen here.
 
-    Sources: the parts, `kl.kl_parts`; information, `surgery`; gap, `kl.match`.
+    Sources: what is added and wasted, `added`; the parts, `kl.kl_parts`; gap, `kl.match`.
     Raises ParameterError, naming the argument, for shapes that do not fit and numbers that are not
     finite, not positive where they must be, or so large or small that a KL could overflow.
     """
@@ -191,7 +163,8 @@ def diagnose(
     q, latent = read_posterior(posterior_mean, spreads)
     spreads = prior_logvar, prior_variance, prior_std, prior_covariance, prior_cholesky
     p = read_prior(prior_mean, spreads, prior_weights, (len(q.mean), *latent))
-    return _report(q, p, latent, compared, torch.Generator().manual_seed(seed), since)
+    generator = torch.Generator().manual_seed(seed)
+    return _report(q, p, latent, compared, generator, since, assumed=prior_mean is None)
 
 
 def _report(
@@ -201,14 +174,14 @@ def _report(
     compared: int,
     generator: torch.Generator,
     since: Report | None,
+    assumed: bool,
 ) -> Report:
     if since is not None:
         before = since.alive.shape
         rule = f"posterior_mean must be (sample, {', '.join(map(str, before))}), as in since"
         check(before == latent, rule, (len(q.mean), *latent))
     chosen = torch.randperm(len(q.mean), generator=generator)[:compared]
-    # before anything is drawn for the prior, on which this does not depend
-    of_dim, of_code = _information(type(q)(*(part[chosen] for part in q)), generator)
+    found, new = _compared(q, p, chosen, generator)
     own = marginal(q)
     kl = _kl(q, own, p, generator)
     kl_of_code = estimate(kl.code)
@@ -216,8 +189,12 @@ def _report(
     # one prior for all has no sample axis to average over
     prior_variance = kl.prior.logvar.exp().reshape(-1, *means_variance.shape).mean(0)
     columns = {
-        "information_nats": of_dim.mean,
-        "information_error": of_dim.standard_error,
+        "added_nats": new.dims.mean,
+        "added_error": new.dims.standard_error,
+        "information_nats": found.dims.mean,
+        "information_error": found.dims.standard_error,
+        "wasted_nats": kl.own.mean(0) - new.dims.mean,
+        **{f"wasted_{name}_nats": part for name, part in kl.waste._asdict().items()},
         "kl_nats": kl.dims.mean(0),
         **{f"{name}_nats": part for name, part in kl.parts._asdict().items()},
         "gap_nats": kl.own.mean(0) - kl_nats(own, match(own)).mean(0),
@@ -231,14 +208,33 @@ def _report(
     dims = pd.DataFrame({name: value.flatten().numpy() for name, value in columns.items()}, labels)
     start = 1.0 if since is None else since.dims["prior_variance"]
     dims.insert(0, "status", classify(dims, start))
-    totals = {
-        "kl_nats": float(kl_of_code.mean),
-        "kl_error": float(kl_of_code.standard_error),
-        "information_nats": float(of_code.mean),
-        "information_error": float(of_code.standard_error),
-        "ceiling_nats": math.log(len(chosen)),
-    }
-    return Report(dims, totals, (dims["status"] == "alive").to_numpy(copy=True).reshape(latent))
+    of_code = {"kl": kl_of_code, "added": new.code, "information": found.code}
+    totals: dict[str, float] = {}
+    for name, (mean, error) in of_code.items():
+        totals |= {f"{name}_nats": float(mean), f"{name}_error": float(error)}
+    totals["ceiling_nats"] = math.log(len(chosen))
+    alive = (dims["status"] == "alive").to_numpy(copy=True).reshape(latent)
+    return Report(dims, totals, alive, tuple(_hints(dims, len(chosen), assumed)))
+
+
+def _compared(
+    q: Gaussian, p: Gaussian | Mixture, chosen: Tensor, generator: torch.Generator
+) -> tuple[Information, Information]:
+    """The information of the samples that were chosen, and what they add to their priors."""
+    q = type(q)(*(part[chosen] for part in q))
+    noise = torch.randn(q.mean.shape, generator=generator, dtype=torch.float64)
+    found = information(q, noise)
+    if isinstance(p, Mixture) or p.mean.dim() < q.mean.dim():  # one for all samples
+        return found, found
+    return found, added(q, type(p)(*(part[chosen] for part in p)), noise, found)
+
+
+def _hints(dims: pd.DataFrame, compared: int, assumed: bool) -> Iterator[str]:
+    if compared < len(dims):
+        yield "Fewer samples than dims: is the first axis that of samples?"
+    if assumed and dims["gap_nats"].sum() > ALIVE_NATS * len(dims):
+        gap = f"{dims['gap_nats'].sum():.2f} nats"
+        yield (f"No prior was given, and N(0, I) misfits these codes by {gap}: pass a learned one.")
 
 
 class _KL(NamedTuple):
@@ -248,31 +244,21 @@ class _KL(NamedTuple):
     own: Tensor  # of each dim's own distribution from the prior's of that dim
     code: Tensor  # (sample,), of all dims together
     parts: Parts  # each (1, dim)
+    waste: Waste
     prior: Diagonal  # (..., 1, dim)
 
 
 def _kl(q: Gaussian, own: Diagonal, p: Gaussian | Mixture, generator: torch.Generator) -> _KL:
     if not isinstance(p, Mixture):
         dims, prior = kl_nats(q, p), marginal(p)
-        return _KL(dims, kl_nats(own, prior), dims.sum((-2, -1)), kl_parts(q, p), prior)
+        code, wasted = dims.sum((-2, -1)), waste(marginal(relative(own, prior)))
+        return _KL(dims, kl_nats(own, prior), code, kl_parts(q, p), wasted, prior)
     z = sample(q, torch.randn(q.mean.shape, generator=generator, dtype=torch.float64))
     each, joint = mixture_log_density(p.components, z, p.log_weights)
     dims = dim_log_density(own, z) - each
     unknown = torch.full_like(own.mean[0], torch.nan)
-    parts = Parts(unknown, unknown, unknown)
-    return _KL(dims, dims, log_density(q, z) - joint, parts, p.moments())
-
-
-def _information(q: Gaussian, generator: torch.Generator) -> tuple[Estimate, Estimate]:
-    """Mutual information of the sample, taken for one of these, and its code, from one draw of
-    each posterior: of each dim alone (1, dim), and of the whole code."""
-    z = sample(q, torch.randn(q.mean.shape, generator=generator, dtype=torch.float64))
-    own = marginal(q)
-    each, joint = mixture_log_density(own, z)
-    if isinstance(q, Full):  # the dims' own densities say nothing of the whole code's
-        every = [log_density(Full(q.mean[i], q.cholesky[i]), z) for i in range(len(z))]
-        joint = torch.stack(every, 1).logsumexp(1) - math.log(len(z))
-    return estimate(dim_log_density(own, z) - each), estimate(log_density(q, z) - joint)
+    parts, wasted = Parts(unknown, unknown, unknown), Waste(unknown, unknown)
+    return _KL(dims, dims, log_density(q, z) - joint, parts, wasted, p.moments())
 
 
 class Recorder:

@@ -1,0 +1,137 @@
+"""What a dim adds to what its prior knew already.
+
+A prior p(z | c) may see something of the sample x: a class, the state before, an upper latent. Then
+the information I(x; z) counts what c gave away too; what the dim adds is I(x; z | c). Each code in
+units of its own prior is
+
+    u = (z - prior mean) / prior std,
+
+for a full covariance L^-1 (z - prior mean), L the lower Cholesky factor. Given c this map is one to
+one, so I(x; z | c) = I(x; u | c); and as c is a function of x (or noise that no posterior saw),
+
+    I(x; u | c) = I(x; u) - I(c; u) <= I(x; u),    I(x; z | c) = I(x; z) - I(c; z) <= I(x; z).
+
+What is reported is the smaller of the two bounds. The first is exact where the aggregate of u is
+the same for every c, as it is where the model's prior fits its codes; the second where c tells
+nothing of z. For a prior that is one for all samples u is z in other units: all three are equal.
+
+In these units the prior is N(0, 1), so the mean KL splits by Hoffman & Johnson 2016:
+
+    E KL(q || p) = I(x; u) + KL(aggregate of u || N(0, 1)).
+
+The KL beyond what is added is wasted: it buys nothing. With a and v the mean and the variance of
+the aggregate of u, a^2 / 2 of it is for an offset, (v - 1 - log v) / 2 for a width; the rest is for
+a shape that is no Gaussian's, or for means that follow a prior which moves for nothing.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vaenotes.diagnosis.surgery import Estimate
+from vaenotes.kl import Diagonal, Full, Gaussian, log_density, marginal, match, sample
+
+BLOCK = 2**21  # numbers at a time: 16 MiB
+
+
+class Information(NamedTuple):
+    """Nats about the sample: of each dim alone (1, dim), and of the whole code ()."""
+
+    dims: Estimate
+    code: Estimate
+
+
+class Waste(NamedTuple):
+    """What of the KL is wasted on a constant shift and on a wrong width: each (1, dim), nats."""
+
+    offset: Tensor
+    width: Tensor
+
+
+def relative(q: Gaussian, p: Gaussian) -> Gaussian:
+    """The posteriors (sample, 1, dim) of u: full if either is."""
+    away = q.mean - p.mean
+    if isinstance(p, Diagonal):
+        per_std = torch.exp(-0.5 * p.logvar)
+        if isinstance(q, Diagonal):
+            return Diagonal(away * per_std, q.logvar - p.logvar)
+        return Full(away * per_std, per_std.mT * q.cholesky)
+    lower = q.cholesky if isinstance(q, Full) else torch.diag_embed((0.5 * q.logvar).exp()[:, 0])
+    mean = torch.linalg.solve_triangular(p.cholesky, away.mT, upper=False)
+    return Full(mean.mT, torch.linalg.solve_triangular(p.cholesky, lower, upper=False))
+
+
+def information(q: Gaussian, noise: Tensor) -> Information:
+    """Mutual information of the sample, taken for one of these, and its code, from one draw of
+    each posterior: E log q(z | x) - E log q(z), q(z) the mixture of all. At most log(samples).
+
+    Time grows with samples^2 x dims, memory with samples^2.
+    """
+    return _information(q, marginal(q), sample(q, noise))
+
+
+def added(q: Gaussian, p: Gaussian, noise: Tensor, alone: Information) -> Information:
+    """What each dim adds to a prior (sample, 1, dim), from the same draws; alone: their
+    `information`."""
+    prior, u = marginal(p), relative(q, p)
+    drawn = (sample(q, noise) - prior.mean) * torch.exp(-0.5 * prior.logvar)
+    dims = _of_dims(marginal(relative(marginal(q), prior)), drawn)
+    code = _of_code(u, sample(u, noise)) if isinstance(u, Full) else dims.code
+    return Information(_smaller(dims.dims, alone.dims), _smaller(code, alone.code))
+
+
+def waste(u: Diagonal) -> Waste:
+    """Of the posteriors in units of their priors, (sample, 1, dim)."""
+    mean, logvar = match(u)
+    return Waste(0.5 * mean.square(), 0.5 * (torch.expm1(logvar) - logvar))
+
+
+def _information(q: Gaussian, own: Diagonal, z: Tensor) -> Information:
+    found = _of_dims(own, z)
+    return Information(found.dims, _of_code(q, z)) if isinstance(q, Full) else found
+
+
+def _of_dims(own: Diagonal, z: Tensor) -> Information:
+    """Of each dim; and of the code, if its dims are independent given the sample."""
+    mean, logvar, drawn = (part.flatten(-2).T for part in (*own, z))  # (dim, sample)
+    together = torch.zeros(len(z), len(z), dtype=z.dtype)
+    found = []
+    for some in torch.arange(len(drawn)).split(max(1, BLOCK // len(z) ** 2)):
+        away = drawn[some, :, None] - mean[some, None]  # (dim, draw, component)
+        away *= torch.exp(-0.5 * logvar[some, None])
+        logs = away.square_().add_(logvar[some, None]).mul_(-0.5)
+        together += logs.sum(0)
+        found.append(_estimate(logs))
+    dims = Estimate(*(torch.cat(part).reshape(z.shape[1:]) for part in zip(*found, strict=True)))
+    return Information(dims, _estimate(together))
+
+
+def _of_code(q: Full, z: Tensor) -> Estimate:
+    every = [log_density(Full(q.mean[i], q.cholesky[i]), z) for i in range(len(z))]
+    return _estimate(torch.stack(every, 1))
+
+
+def _estimate(logs: Tensor) -> Estimate:
+    """From log densities (..., draw, component), which are overwritten: the information, and its
+    error over other samples, which would be other draws and other components.
+
+    A sample's part in that is its own draw's term less its component's share of all draws, but for
+    a constant: the infinitesimal jackknife (Efron 1982). The mixture has few components besides:
+    that bias is the jackknife's to second order, and enters the error in squares.
+    """
+    count = logs.shape[-1]
+    own, mixture = logs.diagonal(dim1=-2, dim2=-1).clone(), logs.logsumexp(-1)
+    share = logs.sub_(mixture[..., None]).exp_()
+    itself = share.diagonal(dim1=-2, dim2=-1).clone()
+    values = own - mixture + math.log(count)
+    error = (values - share.sum(-2)).std(-1) / math.sqrt(count)
+    others = share.square_().sum(-1) - itself.square()
+    bias = (0.5 * others - itself).mean(-1) + 0.5 / count
+    return Estimate(values.mean(-1), torch.hypot(error, bias))
+
+
+def _smaller(one: Estimate, other: Estimate) -> Estimate:
+    first = one.mean < other.mean
+    return Estimate(*(torch.where(first, a, b) for a, b in zip(one, other, strict=True)))
