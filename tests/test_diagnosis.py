@@ -138,7 +138,7 @@ def test_other_units_change_nothing_but_the_variances_and_the_usual_count():
         prior_mean=PRIOR_MEAN * scale,
     )
     free = usual.dims.columns.drop(
-        ["status", "posterior_variance", "prior_variance", "active_unit"]
+        ["status", "posterior_variance", "prior_variance", "active_unit", "at_ceiling"]
     )
     assert np.allclose(other.dims[free], usual.dims[free], atol=1e-6)
     assert other.alive.tolist() == usual.alive.tolist()
@@ -233,11 +233,11 @@ WRONG = [
     ({"posterior_mean": codes() / 0}, "posterior_mean must be finite", "more such"),
     ({"posterior_std": None}, "posterior_mean needs exactly one of posterior_logvar", "got none"),
     ({"posterior_logvar": codes()}, "needs exactly one of", "posterior_logvar, posterior_std"),
-    ({"posterior_std": torch.ones(4)}, "posterior_std must be (2000, 4)", "(4,)"),
+    ({"posterior_std": torch.ones(3)}, "posterior_std must be one number, (4,) or", "(3,)"),
     ({"posterior_std": torch.zeros(SAMPLES, 4)}, "posterior_std must be above 0", "0 at (0, 0)"),
     (prior(prior_logvar=-301 * torch.ones(4)), "must be of log-variances in +-300", "-301 at (0,)"),
     ({"prior_mean": None}, "prior_mean must be given where prior_std is", "None"),
-    ({"prior_mean": torch.zeros(3)}, "prior_mean must be (4,) or (2000, 4)", "(3,)"),
+    ({"prior_mean": torch.zeros(3)}, "prior_mean must be one number, (4,) or (2000, 4)", "(3,)"),
     ({"prior_weights": [1.5, -0.5]}, "prior_weights must not be negative", "-0.5 at (1,)"),
     ({"prior_weights": [0.5, 0.6]}, "prior_weights must sum to 1", "1.1"),
     ({"prior_weights": [0.5, 0.5]}, "prior_mean must be (2, 4)", "(4,)"),

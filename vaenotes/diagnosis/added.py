@@ -24,16 +24,15 @@ the aggregate of u, a^2 / 2 of it is for an offset, (v - 1 - log v) / 2 for a wi
 a shape that is no Gaussian's, or for means that follow a prior which moves for nothing.
 """
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vaenotes.diagnosis.surgery import Estimate
-from vaenotes.kl import Diagonal, Full, Gaussian, log_density, marginal, match, sample
+from vaenotes.kl import Diagonal, Full, Gaussian, log_density, marginal, sample
 
-BLOCK = 2**21  # numbers at a time: 16 MiB
+BLOCK = 2**19  # numbers at a time: 4 MiB
 
 
 class Information(NamedTuple):
@@ -44,7 +43,7 @@ class Information(NamedTuple):
 
 
 class Waste(NamedTuple):
-    """What of the KL is wasted on a constant shift and on a wrong width: each (1, dim), nats."""
+    """What of the KL is wasted on a constant shift and on a wrong width: each (dim,), nats."""
 
     offset: Tensor
     width: Tensor
@@ -63,39 +62,49 @@ def relative(q: Gaussian, p: Gaussian) -> Gaussian:
     return Full(mean.mT, torch.linalg.solve_triangular(p.cholesky, lower, upper=False))
 
 
-def information(q: Gaussian, noise: Tensor) -> Information:
-    """Mutual information of the sample, taken for one of these, and its code, from one draw of
-    each posterior: E log q(z | x) - E log q(z), q(z) the mixture of all. At most log(samples).
-
-    Time grows with samples^2 x dims, memory with samples^2.
-    """
-    return _information(q, marginal(q), sample(q, noise))
-
-
-def added(q: Gaussian, p: Gaussian, noise: Tensor, alone: Information) -> Information:
-    """What each dim adds to a prior (sample, 1, dim), from the same draws; alone: their
-    `information`."""
-    prior, u = marginal(p), relative(q, p)
-    drawn = (sample(q, noise) - prior.mean) * torch.exp(-0.5 * prior.logvar)
-    dims = _of_dims(marginal(relative(marginal(q), prior)), drawn)
-    code = _of_code(u, sample(u, noise)) if isinstance(u, Full) else dims.code
-    return Information(_smaller(dims.dims, alone.dims), _smaller(code, alone.code))
-
-
-def waste(u: Diagonal) -> Waste:
-    """Of the posteriors in units of their priors, (sample, 1, dim)."""
-    mean, logvar = match(u)
+def waste(mean: Tensor, variance: Tensor) -> Waste:
+    """From the moments of all codes of a dim, in units of their priors."""
+    logvar = variance.log()
     return Waste(0.5 * mean.square(), 0.5 * (torch.expm1(logvar) - logvar))
 
 
-def _information(q: Gaussian, own: Diagonal, z: Tensor) -> Information:
-    found = _of_dims(own, z)
-    return Information(found.dims, _of_code(q, z)) if isinstance(q, Full) else found
+def information(q: Gaussian, noise: Tensor, weights: Tensor | None = None) -> Information:
+    """Mutual information of the sample, taken for one of these, and its code, from one draw of
+    each posterior: E log q(z | x) - E log q(z), q(z) the mixture of all. At most log(samples).
+
+    weights: (sample, 1), or (sample, dim): how much samples count, of each dim. Of a code, dims
+    that do not count at all must have been given their prior's Gaussian.
+    Time grows with samples^2 x dims, memory with samples^2.
+    """
+    z = sample(q, noise)
+    weights = _shares(len(z), weights)
+    found = _of_dims(marginal(q), z, weights)
+    code = _of_code(q, z, weights) if isinstance(q, Full) else found.code
+    return Information(found.dims, code)
 
 
-def _of_dims(own: Diagonal, z: Tensor) -> Information:
+def added(
+    q: Gaussian, p: Gaussian, noise: Tensor, alone: Information, weights: Tensor | None = None
+) -> Information:
+    """What each dim adds to a prior (sample, 1, dim), from the same draws; alone: their
+    `information`."""
+    prior, u, weights = marginal(p), relative(q, p), _shares(len(q.mean), weights)
+    drawn = (sample(q, noise) - prior.mean) * torch.exp(-0.5 * prior.logvar)
+    found = _of_dims(marginal(relative(marginal(q), prior)), drawn, weights)
+    code = _of_code(u, sample(u, noise), weights) if isinstance(u, Full) else found.code
+    return Information(_smaller(found.dims, alone.dims), _smaller(code, alone.code))
+
+
+def _shares(samples: int, weights: Tensor | None) -> Tensor:
+    """Weights that add up to 1 over samples."""
+    weights = torch.ones(samples, 1).double() if weights is None else weights
+    return weights / weights.sum(0)
+
+
+def _of_dims(own: Diagonal, z: Tensor, weights: Tensor) -> Information:
     """Of each dim; and of the code, if its dims are independent given the sample."""
     mean, logvar, drawn = (part.flatten(-2).T for part in (*own, z))  # (dim, sample)
+    shares = weights.T.expand(mean.shape)
     together = torch.zeros(len(z), len(z), dtype=z.dtype)
     found = []
     for some in torch.arange(len(drawn)).split(max(1, BLOCK // len(z) ** 2)):
@@ -103,33 +112,45 @@ def _of_dims(own: Diagonal, z: Tensor) -> Information:
         away *= torch.exp(-0.5 * logvar[some, None])
         logs = away.square_().add_(logvar[some, None]).mul_(-0.5)
         together += logs.sum(0)
-        found.append(_estimate(logs))
+        found.append(_estimate(logs, shares[some]))
     dims = Estimate(*(torch.cat(part).reshape(z.shape[1:]) for part in zip(*found, strict=True)))
-    return Information(dims, _estimate(together))
+    return Information(dims, _estimate(together, _of_samples(weights)))
 
 
-def _of_code(q: Full, z: Tensor) -> Estimate:
+def _of_code(q: Full, z: Tensor, weights: Tensor) -> Estimate:
     every = [log_density(Full(q.mean[i], q.cholesky[i]), z) for i in range(len(z))]
-    return _estimate(torch.stack(every, 1))
+    return _estimate(torch.stack(every, 1), _of_samples(weights))
 
 
-def _estimate(logs: Tensor) -> Estimate:
-    """From log densities (..., draw, component), which are overwritten: the information, and its
-    error over other samples, which would be other draws and other components.
+def _of_samples(weights: Tensor) -> Tensor:
+    """Of the code: a sample counts as much as its dim that counts most."""
+    most = weights.amax(1)
+    return most / most.sum()
+
+
+def _estimate(logs: Tensor, weights: Tensor) -> Estimate:
+    """From log densities (..., draw, component), which are overwritten, and weights (..., sample)
+    that add up to 1: the information, and its error over other samples, which would be other draws
+    and other components.
 
     A sample's part in that is its own draw's term less its component's share of all draws, but for
     a constant: the infinitesimal jackknife (Efron 1982). The mixture has few components besides:
     that bias is the jackknife's to second order, and enters the error in squares.
     """
-    count = logs.shape[-1]
-    own, mixture = logs.diagonal(dim1=-2, dim2=-1).clone(), logs.logsumexp(-1)
+    own = logs.diagonal(dim1=-2, dim2=-1).clone()
+    logs += weights.log()[..., None, :]
+    mixture = logs.logsumexp(-1)
     share = logs.sub_(mixture[..., None]).exp_()
     itself = share.diagonal(dim1=-2, dim2=-1).clone()
-    values = own - mixture + math.log(count)
-    error = (values - share.sum(-2)).std(-1) / math.sqrt(count)
+    values = own - mixture
+    mean = (weights * values).sum(-1)
+    drawn = (weights[..., None, :] @ share).squeeze(-2)
+    parts = weights * (values + 1 - mean[..., None]) - drawn
+    worth = weights.square().sum(-1)  # 1 / samples, where they all count alike
+    error = (parts.square().sum(-1) / (1 - worth)).sqrt()
     others = share.square_().sum(-1) - itself.square()
-    bias = (0.5 * others - itself).mean(-1) + 0.5 / count
-    return Estimate(values.mean(-1), torch.hypot(error, bias))
+    bias = (weights * (0.5 * others - itself)).sum(-1) + 0.5 * worth
+    return Estimate(mean, torch.hypot(error, bias))
 
 
 def _smaller(one: Estimate, other: Estimate) -> Estimate:

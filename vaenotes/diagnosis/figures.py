@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vaenotes.diagnosis.printed import ranked
+from vaenotes.diagnosis.printed import SHOWN, ranked
 from vaenotes.diagnosis.status import ALIVE_NATS, DEVIATIONS
 from vaenotes.style import (
     COLOURS,
@@ -23,21 +23,20 @@ from vaenotes.style import (
     plain_numbers,
 )
 
-TALLEST = 12.0  # inches
-LABELLED = 32  # rows that can be labelled one by one
 BLUE, ORANGE = COLOURS["posterior"], COLOURS["prior"]
 
 
 @figure
 def report(dims: pd.DataFrame) -> Figure:
-    """A row per dim, the most telling first: what it adds about the sample, with its 95% interval;
-    its KL in parts; posterior std / prior std; and the two variances.
+    """A row per dim, of the SHOWN that add most: what it adds about the sample, with its 95%
+    interval; its KL in parts; posterior std / prior std; and the two variances.
 
     dims: as in `Report`.
     """
-    dims = ranked(dims)
+    left = len(dims) - SHOWN
+    dims = ranked(dims).iloc[:SHOWN]
     rows = np.arange(len(dims))
-    fig = Figure(figsize=(WIDTH, min(0.4 * len(rows) + 2.6, TALLEST)))
+    fig = Figure(figsize=(WIDTH, 0.4 * len(rows) + 2.6))
     axes = fig.subplots(2, 2, sharey=True)
     adds, kl, ratio, variance = axes.flat
 
@@ -51,11 +50,10 @@ def report(dims: pd.DataFrame) -> Figure:
     _dots(variance, dims, "prior_variance", ORANGE, size=44)  # a ring where they are equal
     _dots(variance, dims, "posterior_variance", BLUE)
 
-    step = -(-len(rows) // LABELLED)
     adds.set(xlabel="adds (nats)", ylim=(len(rows) - 0.4, -0.6))
-    adds.set_yticks(rows[::step], dims.index[::step])
+    adds.set_yticks(rows, dims.index)
     for ax in axes[:, 0]:
-        ax.set_ylabel("dim")
+        ax.set_ylabel(f"dim ({left:,} more are not drawn)" if left > 0 else "dim")
     ratio.set(xlabel="posterior std / prior std")
     variance.set(xlabel="variances (z²)")
     for ax in (ratio, variance):
@@ -73,7 +71,8 @@ def report(dims: pd.DataFrame) -> Figure:
 
 @figure
 def history(table: pd.DataFrame) -> Figure:
-    """Over epochs, a line per dim: both variances, posterior std / prior std, and what it adds.
+    """Over epochs, a line per dim, of the SHOWN that add most: both variances, posterior std /
+    prior std, and what it adds.
 
     table: as `Recorder` has it, by (epoch, dim). Dims that are alive at the end are full.
     """
@@ -84,12 +83,13 @@ def history(table: pd.DataFrame) -> Figure:
         "added_nats": ("adds (nats)", "black"),
     }
     epochs = table.index.unique("epoch")
-    alive = table.loc[epochs[-1], "status"] == "alive"
+    last = ranked(table.loc[epochs[-1]]).iloc[:SHOWN]  # the dims that add most
+    alive = last["status"] == "alive"
     marker = "." if len(epochs) <= 20 else ""  # more would hide the dashes
     fig = Figure(figsize=(WIDTH, 4.6))
     axes = fig.subplots(2, 2)
     for ax, (name, (title, colour)) in zip(axes.flat, panels.items(), strict=True):
-        for dim, values in table[name].unstack("dim").items():
+        for dim, values in table[name].unstack("dim")[last.index].items():
             ax.plot(
                 epochs, values, lw=1, alpha=0.7, marker=marker, ms=3, **line(alive[dim], colour)
             )

@@ -8,23 +8,48 @@ import pandas as pd
 
 from vaenotes.diagnosis.status import ALIVE_NATS, STATUSES
 
+SHOWN = 20
+"""Dims that are printed and drawn one by one, those that add most; the rest are counted."""
+
 
 def sentence(dims: pd.DataFrame, totals: dict[str, float]) -> str:
     """How many dims are what, what the code costs and for what, and what it adds."""
-    counts = dims["status"].value_counts()
-    named = ", ".join(f"{counts[status]} {status}" for status in STATUSES if status in counts)
-    found = {
-        name: f"{totals[f'{name}_nats']:.2f} ± {totals[f'{name}_error']:.2f}"
-        for name in ("kl", "added", "information")
-    }
-    near = totals["information_nats"] > totals["ceiling_nats"] - 0.5
-    ceiling = f" (near the most that can be seen, {totals['ceiling_nats']:.2f})" if near else ""
-    seen = differ(dims)
-    of_it = f", of which {found['added']} are added to what the prior knew" if seen else ""
-    return (
-        f"{len(dims)} dims: {named}. KL {found['kl']} nats{_wasted(dims)}. Information about the "
-        f"sample {found['information']} nats{ceiling}{of_it}."
+    kl, said, new = (
+        f"{totals[f'{name}_nats']:.2f} ± {totals[f'{name}_error']:.2f}"
+        for name in ("kl", "information", "added")
     )
+    sees = differ(dims)
+    said += " nats"
+    if totals["information_nats"] > totals["ceiling_nats"] - 0.5:
+        count = f"{math.exp(totals['ceiling_nats']):,.0f}"
+        said = f"{totals['information_nats']:.2f} nats or more, all that {count} samples can show"
+        if not sees and "bound_nats" in totals:
+            said += f", and at most {totals['bound_nats']:.2f}"
+    added = f", of which {new} are added to what the prior knew" if sees else ""
+    rest = []
+    if abs(totals["dims_nats"] - totals["added_nats"]) > 0.5:
+        rest.append(f" Dims, each by itself, add up to {totals['dims_nats']:.2f}.")
+    alive = (dims["status"] == "alive").sum()
+    if totals.get("directions", alive) != alive:
+        rest.append(f" Directions alive: {totals['directions']:.0f}.")
+    return (
+        f"{len(dims):,} dims: {_counted(dims)}. KL {kl} nats{_wasted(dims)}. Information about the "
+        f"sample {said}{added}.{''.join(rest)}"
+    )
+
+
+def _counted(dims: pd.DataFrame) -> str:
+    counts = dims["status"].value_counts()
+    return ", ".join(f"{counts[status]:,} {status}" for status in STATUSES if status in counts)
+
+
+def rest(dims: pd.DataFrame) -> str:
+    """The dims that `table` leaves out, in a line; nothing if there are none."""
+    left = ranked(dims).iloc[SHOWN:]
+    adds = (
+        f"adding up to {left['added_nats'].sum():.2f} nats, at a KL of {left['kl_nats'].sum():.2f}"
+    )
+    return f"and {len(left):,} more: {_counted(left)}; {adds}" if len(left) else ""
 
 
 def differ(dims: pd.DataFrame) -> bool:
@@ -38,13 +63,15 @@ def ranked(dims: pd.DataFrame) -> pd.DataFrame:
 
 
 def table(dims: pd.DataFrame) -> pd.DataFrame:
-    """The columns for people, the dims that add most first."""
-    dims = ranked(dims)
+    """The columns for people, of the dims that add most."""
+    every, dims = dims, ranked(dims).iloc[:SHOWN]
     columns: dict[str, Any] = {"status": dims["status"]}
     for title, name in (("adds", "added"), ("information", "information")):
-        pairs = zip(dims[f"{name}_nats"], dims[f"{name}_error"], strict=True)
-        if name == "added" or differ(dims):
-            columns[title] = [f"{_rounded(value)} ± {_rounded(error)}" for value, error in pairs]
+        if name == "added" or differ(every):
+            parts = dims[f"{name}_nats"], dims[f"{name}_error"], dims["at_ceiling"]
+            columns[title] = [_estimated(*row) for row in zip(*parts, strict=True)]
+    if dims["at_ceiling"].any():
+        columns["at most"] = dims["bound_nats"].map(_rounded)
     for title, name in (
         ("KL", "kl_nats"), ("offset", "wasted_offset_nats"), ("width", "wasted_width_nats"),
         ("s/t", "ratio"), ("spread/t", "spread"),
@@ -65,6 +92,10 @@ def _wasted(dims: pd.DataFrame) -> str:
     parts = {"offsets": offset, "widths": width, "other misfits": other}
     named = [f"{nats:.2f} on {title}" for title, nats in parts.items() if nats >= ALIVE_NATS]
     return f", of it wasted: {', '.join(named)}" if named else ""
+
+
+def _estimated(value: float, error: float, at_ceiling: bool) -> str:
+    return f"≥ {_rounded(value)}" if at_ceiling else f"{_rounded(value)} ± {_rounded(error)}"
 
 
 def _rounded(value: float) -> str:
