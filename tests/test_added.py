@@ -137,6 +137,16 @@ def test_widths_that_cost_are_wasting_and_the_sentence_says_how_much():
     assert row["status"] == "wasting" and row["wasted_width_nats"] == pytest.approx(4.105, abs=1e-3)
 
 
+def test_correlations_that_the_prior_lacks_are_wasted_and_said():
+    factor = torch.linalg.cholesky(torch.tensor([[1.0, 0.9], [0.9, 1.0]]))
+    report = vn.diagnose(posterior_mean=torch.zeros(200, 2), posterior_cholesky=factor)
+    assert report.counts["dead"] == 2
+    wasted = -0.5 * math.log(1 - 0.9**2)
+    assert f"KL {wasted:.2f} ± 0.00 nats, of it wasted: {wasted:.2f} on other misfits" in str(
+        report
+    )
+
+
 def test_a_prior_that_fits_is_not_asked_for():
     fits, _ = one(0.8 * NORMAL, 0.6)
     assert not fits.hints

@@ -5,11 +5,14 @@ import math
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
 from scipy import integrate, stats
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
@@ -329,6 +332,27 @@ def test_figures_have_a_row_or_a_line_for_each_dim():
     assert len(information.lines) == 3  # one is the bound
     counts = figures.counts(np.array([0.1, 1.0]), {"usual": [0, 4], "ours": [2, 2]}, 4)
     assert [line.get_ydata().tolist() for line in counts.axes[0].lines[:2]] == [[0, 4], [2, 2]]
+
+
+@pytest.mark.parametrize(
+    ("std", "unit"), [([0.01, 0.1, 1.0], 1.0), ([0.01, 0.1, 1.0], 1e-6), ([1.0] * 3, 1.0),
+                      ([1e-6, 0.03, 30.0], 1.0), ([0.4, 0.5, 0.9], 1.0)],
+)  # fmt: skip
+def test_a_figures_numbers_can_be_read_and_its_marks_are_whole(std, unit):
+    given = {"posterior_mean": codes(100)[:, :3] * unit, "posterior_std": torch.tensor(std) * unit}
+    fig = vn.diagnose(**given, prior_mean=0.0, prior_std=unit).figure()
+    fig.canvas = FigureCanvasAgg(fig)
+    fig.canvas.draw()
+    for ax in fig.axes:
+        low, high = ax.get_xlim()
+        ticks = zip(ax.get_xticks(), ax.get_xticklabels(), strict=True)
+        boxes = [text.get_window_extent() for at, text in ticks if low <= at <= high]
+        assert len(boxes) >= 2
+        assert all(one.x1 + 3 < two.x0 for one, two in pairwise(boxes))
+        for marks in ax.collections[-2:]:
+            if isinstance(marks, PathCollection):
+                x = ax.transAxes.inverted().transform(ax.transData.transform(marks.get_offsets()))
+                assert (x[:, 0] > 0.01).all() and (x[:, 0] < 0.99).all()
 
 
 def test_the_readmes_example_runs_as_it_stands_and_prints_what_it_shows(capsys):

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
 from vaenotes.diagnosis.printed import SHOWN, ranked
 from vaenotes.diagnosis.status import ALIVE_NATS, DEVIATIONS
@@ -56,9 +57,8 @@ def report(dims: pd.DataFrame) -> Figure:
         ax.set_ylabel(f"dim ({left:,} more are not drawn)" if left > 0 else "dim")
     ratio.set(xlabel="posterior std / prior std")
     variance.set(xlabel="variances (z²)")
-    for ax in (ratio, variance):
-        ax.set_xscale("log")
-        plain_numbers(ax.xaxis)
+    _logarithmic(ratio, dims[["ratio"]].assign(one=1.0))
+    _logarithmic(variance, dims[["posterior_variance", "prior_variance"]])
     handles = [Line2D([], [], lw=5, color=c, label=f"KL: {title}") for title, c in PARTS.values()]
     for edge, face, label in (
         ("black", "black", "alive"), (greyed("black"), "white", "not alive"),
@@ -121,6 +121,16 @@ def counts(scales: np.ndarray, lines: Mapping[str, Sequence[int]], dims: int) ->
     return fig
 
 
+def _logarithmic(ax: Axes, values: pd.DataFrame) -> None:
+    """An x axis with room for all marks, and few enough numbers to be read."""
+    low, high = (np.log10(values.to_numpy()).min(), np.log10(values.to_numpy()).max())
+    room = max(0.06 * (high - low), 0.35)
+    ax.set(xscale="log", xlim=(10 ** (low - room), 10 ** (high + room)))
+    plain_numbers(ax.xaxis)
+    if high - low > 1:
+        ax.xaxis.set_major_locator(LogLocator(numticks=4))
+
+
 def _dots(ax: Axes, dims: pd.DataFrame, name: str, colour: str, size: int = 16) -> None:
     rows, look = range(len(dims)), marks(dims["status"] == "alive", colour)
     ax.scatter(dims[name], rows, s=size, lw=0.9, zorder=3, **look)
@@ -134,5 +144,4 @@ def _stacked_parts(ax: Axes, dims: pd.DataFrame) -> None:
         ax.barh(rows, part, left=left, height=0.7, color=colour)
         left += part
     ax.plot(dims["kl_nats"], rows, "|", color="black", ms=6)
-    ax.set(xlabel="KL (nats)")
-    ax.margins(x=0.08)
+    ax.set(xlabel="KL (nats)", xlim=(0, 1.08 * max(dims["kl_nats"].max(), ALIVE_NATS)))

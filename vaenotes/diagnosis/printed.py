@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vaenotes.diagnosis.status import ALIVE_NATS, STATUSES
+from vaenotes.diagnosis.status import ALIVE_NATS, DEVIATIONS, STATUSES
 
 SHOWN = 20
 """Dims that are printed and drawn one by one, those that add most; the rest are counted."""
@@ -20,7 +20,7 @@ def sentence(dims: pd.DataFrame, totals: dict[str, float]) -> str:
     )
     sees = differ(dims)
     said += " nats"
-    if totals["information_nats"] > totals["ceiling_nats"] - 0.5:
+    if near_ceiling(totals):
         count = f"{math.exp(totals['ceiling_nats']):,.0f}"
         said = f"{totals['information_nats']:.2f} nats or more, all that {count} samples can show"
         if not sees and "bound_nats" in totals:
@@ -32,8 +32,9 @@ def sentence(dims: pd.DataFrame, totals: dict[str, float]) -> str:
     alive = (dims["status"] == "alive").sum()
     if totals.get("directions", alive) != alive:
         rest.append(f" Directions alive: {totals['directions']:.0f}.")
+    wasted = _wasted(dims, totals)
     return (
-        f"{len(dims):,} dims: {_counted(dims)}. KL {kl} nats{_wasted(dims)}. Information about the "
+        f"{len(dims):,} dims: {_counted(dims)}. KL {kl} nats{wasted}. Information about the "
         f"sample {said}{added}.{''.join(rest)}"
     )
 
@@ -82,16 +83,25 @@ def table(dims: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns, index=dims.index).rename_axis("dim")
 
 
-def _wasted(dims: pd.DataFrame) -> str:
-    """What of the KL buys nothing: offsets and widths of all dims, all else of those that add too
-    little for a doubt."""
-    offset, width = dims["wasted_offset_nats"].sum(), dims["wasted_width_nats"].sum()
-    idle = dims[~dims["status"].isin(["alive", "unsure"])]
-    known = idle[["wasted_offset_nats", "wasted_width_nats"]].sum(axis=1)
-    other = (idle["wasted_nats"] - known).sum()
+def _wasted(dims: pd.DataFrame, totals: dict[str, float]) -> str:
+    """What of the KL buys nothing: on offsets, on widths, and the rest. What codes near the ceiling
+    add is not known: then the rest is that of dims which add little for sure."""
+    found = dims[["wasted_offset_nats", "wasted_width_nats"]]
+    offset, width = found.sum()
+    other = totals["kl_nats"] - totals["added_nats"] - offset - width
+    if near_ceiling(totals):
+        idle = ~dims["status"].isin(["alive", "unsure"])
+        other = (dims["wasted_nats"] - found.sum(axis=1))[idle].sum()
+    elif other < DEVIATIONS * totals["added_error"]:
+        other = 0.0
     parts = {"offsets": offset, "widths": width, "other misfits": other}
     named = [f"{nats:.2f} on {title}" for title, nats in parts.items() if nats >= ALIVE_NATS]
     return f", of it wasted: {', '.join(named)}" if named else ""
+
+
+def near_ceiling(totals: dict[str, float]) -> bool:
+    """Whether the information is about as much as the samples compared can show."""
+    return totals["information_nats"] > totals["ceiling_nats"] - 0.5
 
 
 def _estimated(value: float, error: float, at_ceiling: bool) -> str:

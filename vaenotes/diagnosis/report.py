@@ -30,7 +30,8 @@ class Report:
         information_error   all samples. At most log of how many were compared
         bound_nats          what it could add at most, whatever was compared: exact if the codes are
                             Gaussian all in all (`directions`)
-        wasted_nats         the KL of the dim's own distribution beyond what it adds; of that,
+        wasted_nats         the KL of the dim's own distribution beyond what it adds (of a dim at
+                            its ceiling too much); of that,
         wasted_offset_nats  for a constant shift, in units of the prior,
         wasted_width_nats   and for a width of the codes that is not the prior's
         kl_nats             mean KL from the prior, and its parts:
