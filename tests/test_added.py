@@ -171,6 +171,23 @@ def test_every_status_can_be_reached(status):
     assert report.alive.tolist() == [status == "alive"]
 
 
+REPORTED = {  # what people asked about: mean, std, prior std, status, KL of a dim
+    "a KL of 3.8e-7, averaged over 32 dims": (0 * NORMAL, 1 + 6.16e-4, 1.0, "dead", 3.8e-7),
+    "noise multiplied by 0.01": (0 * NORMAL, 0.01, 1.0, "wasting", 4.105),
+    "drawn with a sigma of 1.3": (0 * NORMAL, 1.0, 1.3, "dead", 0.058),
+    "channels that were never centred": (0 * NORMAL + 1.5508, 1.0, 1.0, "wasting", 1.2025),
+    "a std that goes to 0": (NORMAL, 1e-4, 1.0, "alive", 9.21),
+    "a KL that rises in training": (NORMAL, 0.3, 1.0, "alive", 1.247),
+}
+
+
+@pytest.mark.parametrize("report", REPORTED)
+def test_what_people_report_is_told_for_what_it_is(report):
+    mean, std, prior_std, status, kl = REPORTED[report]
+    _, row = one(mean, std, torch.zeros(1), prior_std)
+    assert row["status"] == status and row["kl_nats"] == pytest.approx(kl, rel=5e-3)
+
+
 def binary(std, share):
     """Nats of a signal of +-1, and of the mean's share at +1, in Gaussian noise, by quadrature."""
     z = np.linspace(-1 - 9 * std, 1 + 9 * std, 20001)
