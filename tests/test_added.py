@@ -142,8 +142,9 @@ def test_correlations_that_the_prior_lacks_are_wasted_and_said():
     report = vn.diagnose(posterior_mean=torch.zeros(200, 2), posterior_cholesky=factor)
     assert report.counts["dead"] == 2
     wasted = -0.5 * math.log(1 - 0.9**2)
-    assert f"KL {wasted:.2f} ± 0.00 nats, of it wasted: {wasted:.2f} on other misfits" in str(
-        report
+    assert (
+        f"KL {wasted:.2f} ± 0.00 nats, of it wasted: {wasted:.2f} or more on other misfits"
+        in str(report)
     )
 
 

@@ -196,6 +196,21 @@ def test_padded_steps_do_not_count(masked):
     agree(pooled, valid, tolerance=1e-6)
 
 
+def test_of_the_whole_code_what_is_masked_is_as_its_prior_has_it():
+    """It costs nothing, and adds nothing, whatever the prior."""
+    mean, std = codes(200, 6)
+    sees, there = 5 * codes(200, 6, seed=1)[0], codes(200, 6, seed=2)[1] > 0.6
+    same = vn.diagnose(**arguments(sees, std, prior_mean=sees, prior_std=std, weights=there))
+    for name in ("kl_nats", "added_nats", "bound_nats", "directions"):
+        assert same.totals[name] == pytest.approx(0, abs=1e-6), name
+    dead = vn.diagnose(**arguments(0 * mean + 3, 2.0, prior_mean=3.0, prior_std=2.0, weights=there))
+    assert dead.totals["added_nats"] == pytest.approx(0, abs=1e-6)
+    prior = torch.distributions.Normal(3.0, 2.0)
+    kl = torch.distributions.kl_divergence(torch.distributions.Normal(mean, std), prior)
+    report = vn.diagnose(**arguments(mean, std, prior_mean=3.0, prior_std=2.0, weights=there))
+    assert report.totals["kl_nats"] == pytest.approx(float((kl * there).sum(1).mean()), rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("weights", "words"),
     [

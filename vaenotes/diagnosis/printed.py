@@ -84,18 +84,19 @@ def table(dims: pd.DataFrame) -> pd.DataFrame:
 
 
 def _wasted(dims: pd.DataFrame, totals: dict[str, float]) -> str:
-    """What of the KL buys nothing: on offsets, on widths, and the rest. What codes near the ceiling
-    add is not known: then the rest is that of dims which add little for sure."""
+    """What of the KL buys nothing: on offsets, on widths, and the rest at the low end of its
+    interval. What codes near the ceiling add is not known: then it is that of dims which add little
+    for sure."""
     found = dims[["wasted_offset_nats", "wasted_width_nats"]]
     offset, width = found.sum()
     other = totals["kl_nats"] - totals["added_nats"] - offset - width
     if near_ceiling(totals):
         idle = ~dims["status"].isin(["alive", "unsure"])
         other = (dims["wasted_nats"] - found.sum(axis=1))[idle].sum()
-    elif other < DEVIATIONS * totals["added_error"]:
-        other = 0.0
-    parts = {"offsets": offset, "widths": width, "other misfits": other}
-    named = [f"{nats:.2f} on {title}" for title, nats in parts.items() if nats >= ALIVE_NATS]
+    else:
+        other -= DEVIATIONS * totals["added_error"]
+    parts = {"on offsets": offset, "on widths": width, "or more on other misfits": other}
+    named = [f"{nats:.2f} {title}" for title, nats in parts.items() if nats >= ALIVE_NATS]
     return f", of it wasted: {', '.join(named)}" if named else ""
 
 
