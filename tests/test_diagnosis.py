@@ -234,8 +234,16 @@ WRONG = [
     ({"posterior_mean": "codes"}, "posterior_mean must be a tensor or array", "'codes'"),
     ({"posterior_mean": codes() + 1j}, "of real numbers", "complex64"),
     ({"posterior_mean": codes() / 0}, "posterior_mean must be finite", "more such"),
-    ({"posterior_std": None}, "posterior_mean needs exactly one of posterior_logvar", "got none"),
-    ({"posterior_logvar": codes()}, "needs exactly one of", "posterior_logvar, posterior_std"),
+    (
+        {"posterior_std": None},
+        "posterior_mean must come with exactly one of posterior_logvar",
+        "got none",
+    ),
+    (
+        {"posterior_logvar": codes()},
+        "must come with exactly one of",
+        "posterior_logvar, posterior_std",
+    ),
     ({"posterior_std": torch.ones(3)}, "posterior_std must be one number, (4,) or", "(3,)"),
     ({"posterior_std": torch.zeros(SAMPLES, 4)}, "posterior_std must be above 0", "0 at (0, 0)"),
     (prior(prior_logvar=-301 * torch.ones(4)), "must be of log-variances in +-300", "-301 at (0,)"),
@@ -332,6 +340,12 @@ def test_figures_have_a_row_or_a_line_for_each_dim():
     assert len(information.lines) == 3  # one is the bound
     counts = figures.counts(np.array([0.1, 1.0]), {"usual": [0, 4], "ours": [2, 2]}, 4)
     assert [line.get_ydata().tolist() for line in counts.axes[0].lines[:2]] == [[0, 4], [2, 2]]
+
+
+def test_the_table_has_first_what_adds_most_and_else_keeps_the_order():
+    mean = codes(100)[:, :1] * torch.tensor([0.0, 0.5, 0.0, 2.0])
+    report = vn.diagnose(posterior_mean=mean, posterior_std=0.5)
+    assert printed.table(report.dims).index.tolist() == ["3", "1", "0", "2"]
 
 
 @pytest.mark.parametrize(

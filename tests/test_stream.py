@@ -93,7 +93,9 @@ def test_a_stream_can_start_anew_and_has_nothing_to_say_of_nothing():
     stream = vn.Diagnosis()
     stream.update(**batches[0])
     stream.reset()
-    with pytest.raises(ParameterError, match="there must be 2 samples or more, got 0"):
+    with pytest.raises(
+        ParameterError, match="must have 2 samples or more, of weights above 0, got 0"
+    ):
         stream.compute()
     stream.merge(vn.Diagnosis())
     stream.update(**whole)
@@ -109,7 +111,10 @@ def test_a_stream_can_start_anew_and_has_nothing_to_say_of_nothing():
             "the prior must be the same in ev",
         ),
         (arguments(*codes(9, 5), prior_mean=codes(9, 5)[0], prior_std=1.0), "the prior must be"),
-        (arguments(*codes(9, 5), compared=3), "compared is no argument of update"),
+        (
+            arguments(*codes(9, 5), compared=3),
+            "update must be given arguments of diagnose, got compared",
+        ),
     ],
 )
 def test_a_batch_of_another_kind_is_refused(second, words):
@@ -209,6 +214,21 @@ def test_of_the_whole_code_what_is_masked_is_as_its_prior_has_it():
     kl = torch.distributions.kl_divergence(torch.distributions.Normal(mean, std), prior)
     report = vn.diagnose(**arguments(mean, std, prior_mean=3.0, prior_std=2.0, weights=there))
     assert report.totals["kl_nats"] == pytest.approx(float((kl * there).sum(1).mean()), rel=1e-5)
+
+
+def test_a_dim_that_hardly_ever_counts_is_unsure_and_one_that_never_does_is_refused():
+    mean, std = codes(100, 3)
+    there = torch.ones(100, 3)
+    there[1:, 0] = 0  # of one sample
+    there[:90, 1] = 0  # of ten, of which some are compared
+    report = vn.diagnose(**arguments(mean, std, weights=there), compared=20)
+    assert report.dims["status"]["0"] == "unsure"
+    few = vn.diagnose(**arguments(mean[90:, 1:2], std[90:, 1:2]))
+    assert report.dims["kl_nats"]["1"] == pytest.approx(few.dims["kl_nats"]["0"], rel=1e-6)
+    assert str(report) and report.figure()
+    there[0, 0] = 0
+    with pytest.raises(ParameterError, match="a sample or more of each dim, got '1 without'"):
+        vn.diagnose(**arguments(mean, std, weights=there))
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def information(q: Gaussian, noise: Tensor, weights: Tensor | None = None) -> In
     Time grows with samples^2 x dims, memory with samples^2.
     """
     z = sample(q, noise)
-    weights = _shares(len(z), weights)
+    weights = shares(len(z), weights)
     found = _of_dims(marginal(q), z, weights)
     code = _of_code(q, z, weights) if isinstance(q, Full) else found.code
     return Information(found.dims, code)
@@ -88,23 +88,23 @@ def added(
 ) -> Information:
     """What each dim adds to a prior (sample, 1, dim), from the same draws; alone: their
     `information`."""
-    prior, u, weights = marginal(p), relative(q, p), _shares(len(q.mean), weights)
+    prior, u, weights = marginal(p), relative(q, p), shares(len(q.mean), weights)
     drawn = (sample(q, noise) - prior.mean) * torch.exp(-0.5 * prior.logvar)
     found = _of_dims(marginal(relative(marginal(q), prior)), drawn, weights)
     code = _of_code(u, sample(u, noise), weights) if isinstance(u, Full) else found.code
     return Information(_smaller(found.dims, alone.dims), _smaller(code, alone.code))
 
 
-def _shares(samples: int, weights: Tensor | None) -> Tensor:
+def shares(samples: int, weights: Tensor | None) -> Tensor:
     """Weights that add up to 1 over samples."""
     weights = torch.ones(samples, 1).double() if weights is None else weights
-    return weights / weights.sum(0)
+    return weights / weights.sum(0).clamp_min(1e-300)
 
 
 def _of_dims(own: Diagonal, z: Tensor, weights: Tensor) -> Information:
     """Of each dim; and of the code, if its dims are independent given the sample."""
     mean, logvar, drawn = (part.flatten(-2).T for part in (*own, z))  # (dim, sample)
-    shares = weights.T.expand(mean.shape)
+    parts = weights.T.expand(mean.shape)
     together = torch.zeros(len(z), len(z), dtype=z.dtype)
     found = []
     for some in torch.arange(len(drawn)).split(max(1, BLOCK // len(z) ** 2)):
@@ -112,7 +112,7 @@ def _of_dims(own: Diagonal, z: Tensor, weights: Tensor) -> Information:
         away *= torch.exp(-0.5 * logvar[some, None])
         logs = away.square_().add_(logvar[some, None]).mul_(-0.5)
         together += logs.sum(0)
-        found.append(_estimate(logs, shares[some]))
+        found.append(_estimate(logs, parts[some]))
     dims = Estimate(*(torch.cat(part).reshape(z.shape[1:]) for part in zip(*found, strict=True)))
     return Information(dims, _estimate(together, _of_samples(weights)))
 
@@ -147,10 +147,14 @@ def _estimate(logs: Tensor, weights: Tensor) -> Estimate:
     drawn = (weights[..., None, :] @ share).squeeze(-2)
     parts = weights * (values + 1 - mean[..., None]) - drawn
     worth = weights.square().sum(-1)  # 1 / samples, where they all count alike
-    error = (parts.square().sum(-1) / (1 - worth)).sqrt()
+    error = (parts.square().sum(-1) / (1 - worth).clamp_min(1e-12)).sqrt()
     others = share.square_().sum(-1) - itself.square()
     bias = (weights * (0.5 * others - itself)).sum(-1) + 0.5 * worth
-    return Estimate(mean, torch.hypot(error, bias))
+    nothing = worth == 0  # no sample counts: nothing is known
+    return Estimate(
+        mean.where(~nothing, torch.zeros_like(mean)),
+        torch.hypot(error, bias).where(~nothing, torch.full_like(mean, torch.inf)),
+    )
 
 
 def _smaller(one: Estimate, other: Estimate) -> Estimate:

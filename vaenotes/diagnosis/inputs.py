@@ -3,6 +3,7 @@ into Gaussians over (..., 1, n) in float64 a block of samples at a time."""
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,7 +82,11 @@ class Axes:
         self.kept = every
         if groups is not None:
             self.kept = tuple(groups) if isinstance(groups, tuple | list) else (groups,)
-            fits = len(set(self.kept)) == len(self.kept) > 0 and set(self.kept) <= set(every)
+            whole = (
+                isinstance(axis, Integral) and not isinstance(axis, bool) for axis in self.kept
+            )
+            fits = all(whole) and len(set(self.kept)) == len(self.kept) > 0
+            fits = fits and set(self.kept) <= set(every)
             check(fits, f"groups must be one or more of the latent's axes {every}", groups)
         self.pooled = tuple(axis for axis in every if axis not in self.kept)
         self.dims = tuple(codes[axis] for axis in self.kept)
@@ -136,11 +141,11 @@ def _weights(weights: ArrayLike | None, posterior: tuple[Any, ...], axes: Axes) 
     """Of all entries of the codes: what is given for leading axes, and not hidden by a mask."""
     counted = None
     if weights is not None:
-        counted = _sane("weights", _array("weights", weights))
+        counted = _array("weights", weights)
         fits = counted.dim() >= 1 and tuple(counted.shape) == axes.codes[: counted.dim()]
         rule = f"weights must be {axes.codes} or its leading axes, as posterior_mean is"
         check(fits, rule, tuple(counted.shape))
-        _check_each("weights must not be negative", counted >= 0, counted)
+        _check_each("weights must not be negative", _sane("weights", counted) >= 0, counted)
         counted = counted.reshape(*counted.shape, *[1] * (len(axes.codes) - counted.dim()))
     for value in posterior:
         if isinstance(value, np.ma.MaskedArray):
@@ -201,7 +206,7 @@ def _gaussian(of: str, mean: Tensor, spreads: Spreads, axes: Axes, counted: Tens
     if len(given) != 1:
         names = ", ".join(f"{of}_{name}" for name in SPREADS)
         found = ", ".join(f"{of}_{name}" for name in given) or "none"
-        raise ParameterError(f"{of}_mean needs exactly one of {names}, got {found}")
+        raise ParameterError(f"{of}_mean must come with exactly one of {names}, got {found}")
     [(kind, value)] = given.items()
     name, latent, codes = f"{of}_{kind}", axes.latent, axes.codes
     mean, array = _filled(mean, counted, 0), _array(name, value)

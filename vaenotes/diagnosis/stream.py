@@ -20,7 +20,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from vaenotes.diagnosis.added import Information, Waste, added, information, waste
+from vaenotes.diagnosis.added import Information, Waste, added, information, shares, waste
 from vaenotes.diagnosis.directions import dim_bound, directions
 from vaenotes.diagnosis.inputs import FULL, SPREADS, Batch, Given, Mixture, read
 from vaenotes.diagnosis.moments import LARGEST_JOINT, QUANTITIES, Moments, moments
@@ -48,7 +48,7 @@ class Diagnosis:
     def __init__(self, *, compared: int = 1024, seed: int = 0) -> None:
         check_int("compared", compared, 2)
         check_int("seed", seed, 0, LARGEST)
-        self.compared, self.seed = compared, seed
+        self.compared, self.seed = int(compared), int(seed)
         self.reset()
 
     def reset(self) -> None:
@@ -71,7 +71,7 @@ class Diagnosis:
             for name in ("posterior_mean", "prior_mean", "prior_weights", "weights", "groups")
         )
         for name in arguments:
-            raise ParameterError(f"{name} is no argument of update")
+            raise ParameterError(f"update must be given arguments of diagnose, got {name}")
         batch = read(mean, posterior, (prior_mean, prior, prior_weights), weights, groups)
         self._join(_common(batch))
         self._assumed |= prior_mean is None
@@ -114,9 +114,15 @@ class Diagnosis:
         """The report on all samples so far. since: as in `diagnose`."""
         check(isinstance(since, Report | None), "since must be a Report", since)
         seen = 0 if self._sampled is None else len(self._sampled.keys)
-        check(seen >= 2, "there must be 2 samples or more", seen)
+        check(seen >= 2, "posterior_mean must have 2 samples or more, of weights above 0", seen)
         assert self._first is not None and self._moments is not None and self._sampled is not None
         latent = self._first.latent
+        empty = int((self._moments.dims.weight <= 0).sum())
+        check(
+            empty == 0,
+            "weights must be above 0 for a sample or more of each dim",
+            f"{empty} without",
+        )
         if since is not None:
             before = since.alive.shape
             rule = f"posterior_mean must be (sample, {', '.join(map(str, before))}), as in since"
@@ -124,8 +130,7 @@ class Diagnosis:
         found, new = _compare(self._sampled, self._first.prior, self.seed)
         mixture = isinstance(self._first.prior, Mixture)
         columns = _columns(self._moments, found, new, mixture)
-        shares = self._sampled.weights / self._sampled.weights.sum(0)
-        ceiling = torch.special.entr(shares).sum(0)
+        ceiling = torch.special.entr(shares(seen, self._sampled.weights)).sum(0)
         columns["at_ceiling"] = new.dims.mean[0] > ceiling - 0.5
         labels = list(self._first.names) or [",".join(map(str, at)) for at in np.ndindex(latent)]
         dims = pd.DataFrame({name: value.numpy() for name, value in columns.items()}, labels)
