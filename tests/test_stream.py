@@ -102,6 +102,18 @@ def test_a_stream_can_start_anew_and_has_nothing_to_say_of_nothing():
     assert stream.compute().dims.equals(vn.diagnose(**whole).dims)
 
 
+def test_a_recorder_takes_streams_and_measures_shrinking_from_the_first():
+    recorder = vn.Recorder()
+    for epoch, width in enumerate((0.1, 0.1, 0.03)):
+        stream = vn.Diagnosis()
+        for _ in range(3):
+            given = {"posterior_mean": torch.zeros(5, 2), "posterior_std": width}
+            stream.update(**given, prior_mean=0.0, prior_std=width)
+        recorder.record(epoch, stream)
+    found = [report.dims["status"]["0"] for report in recorder.reports.values()]
+    assert found == ["free-riding", "dead", "free-riding"]
+
+
 @pytest.mark.parametrize(
     ("second", "words"),
     [

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from vaenotes.diagnosis import figures
 from vaenotes.diagnosis.report import Report
-from vaenotes.diagnosis.stream import diagnose
+from vaenotes.diagnosis.stream import Diagnosis, diagnose
 from vaenotes.errors import check, check_number
 
 
@@ -27,12 +27,16 @@ class Recorder:
     def __init__(self) -> None:
         self.reports: dict[float, Report] = {}
 
-    def record(self, epoch: float, **arguments: Any) -> Report:
-        """`diagnose` with these arguments, kept under this epoch; a second time, it replaces."""
+    def record(self, epoch: float, diagnosis: Diagnosis | None = None, **arguments: Any) -> Report:
+        """The report of this diagnosis, or `diagnose` with these arguments, kept under this epoch;
+        a second time, it replaces."""
         check_number("epoch", epoch)
         first = next(iter(self.reports), epoch)
         since = None if epoch == first else self.reports[first]
-        self.reports[epoch] = diagnose(**{"since": since, **arguments})
+        if diagnosis is None:
+            self.reports[epoch] = diagnose(**{"since": since, **arguments})
+        else:
+            self.reports[epoch] = diagnosis.compute(**{"since": since, **arguments})
         return self.reports[epoch]
 
     @property
