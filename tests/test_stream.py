@@ -220,6 +220,10 @@ def test_of_the_whole_code_what_is_masked_is_as_its_prior_has_it():
     same = vn.diagnose(**arguments(sees, std, prior_mean=sees, prior_std=std, weights=there))
     for name in ("kl_nats", "added_nats", "bound_nats", "directions"):
         assert same.totals[name] == pytest.approx(0, abs=1e-6), name
+    far = vn.diagnose(**arguments(1e3 * mean, std, weights=there))  # no two can be confused
+    counted = int(there.any(1).sum())
+    assert far.totals["information_nats"] == pytest.approx(math.log(counted), abs=0.01)
+    assert far.totals["ceiling_nats"] == pytest.approx(math.log(counted))
     dead = vn.diagnose(**arguments(0 * mean + 3, 2.0, prior_mean=3.0, prior_std=2.0, weights=there))
     assert dead.totals["added_nats"] == pytest.approx(0, abs=1e-6)
     prior = torch.distributions.Normal(3.0, 2.0)

@@ -77,7 +77,7 @@ def information(q: Gaussian, noise: Tensor, weights: Tensor | None = None) -> In
     Time grows with samples^2 x dims, memory with samples^2.
     """
     z = sample(q, noise)
-    weights = shares(len(z), weights)
+    weights = torch.ones(len(z), 1).double() if weights is None else weights
     found = _of_dims(marginal(q), z, weights)
     code = _of_code(q, z, weights) if isinstance(q, Full) else found.code
     return Information(found.dims, code)
@@ -88,23 +88,23 @@ def added(
 ) -> Information:
     """What each dim adds to a prior (sample, 1, dim), from the same draws; alone: their
     `information`."""
-    prior, u, weights = marginal(p), relative(q, p), shares(len(q.mean), weights)
+    prior, u = marginal(p), relative(q, p)
+    weights = torch.ones(len(q.mean), 1).double() if weights is None else weights
     drawn = (sample(q, noise) - prior.mean) * torch.exp(-0.5 * prior.logvar)
     found = _of_dims(marginal(relative(marginal(q), prior)), drawn, weights)
     code = _of_code(u, sample(u, noise), weights) if isinstance(u, Full) else found.code
     return Information(_smaller(found.dims, alone.dims), _smaller(code, alone.code))
 
 
-def shares(samples: int, weights: Tensor | None) -> Tensor:
-    """Weights that add up to 1 over samples."""
-    weights = torch.ones(samples, 1).double() if weights is None else weights
+def shares(weights: Tensor) -> Tensor:
+    """Weights (sample, ...) that add up to 1 over samples."""
     return weights / weights.sum(0).clamp_min(1e-300)
 
 
 def _of_dims(own: Diagonal, z: Tensor, weights: Tensor) -> Information:
     """Of each dim; and of the code, if its dims are independent given the sample."""
     mean, logvar, drawn = (part.flatten(-2).T for part in (*own, z))  # (dim, sample)
-    parts = weights.T.expand(mean.shape)
+    parts = shares(weights).T.expand(mean.shape)
     together = torch.zeros(len(z), len(z), dtype=z.dtype)
     found = []
     for some in torch.arange(len(drawn)).split(max(1, BLOCK // len(z) ** 2)):
@@ -114,18 +114,17 @@ def _of_dims(own: Diagonal, z: Tensor, weights: Tensor) -> Information:
         together += logs.sum(0)
         found.append(_estimate(logs, parts[some]))
     dims = Estimate(*(torch.cat(part).reshape(z.shape[1:]) for part in zip(*found, strict=True)))
-    return Information(dims, _estimate(together, _of_samples(weights)))
+    return Information(dims, _estimate(together, of_samples(weights)))
 
 
 def _of_code(q: Full, z: Tensor, weights: Tensor) -> Estimate:
     every = [log_density(Full(q.mean[i], q.cholesky[i]), z) for i in range(len(z))]
-    return _estimate(torch.stack(every, 1), _of_samples(weights))
+    return _estimate(torch.stack(every, 1), of_samples(weights))
 
 
-def _of_samples(weights: Tensor) -> Tensor:
+def of_samples(weights: Tensor) -> Tensor:
     """Of the code: a sample counts as much as its dim that counts most."""
-    most = weights.amax(1)
-    return most / most.sum()
+    return shares(weights.amax(1))
 
 
 def _estimate(logs: Tensor, weights: Tensor) -> Estimate:

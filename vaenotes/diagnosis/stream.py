@@ -20,7 +20,15 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from vaenotes.diagnosis.added import Information, Waste, added, information, shares, waste
+from vaenotes.diagnosis.added import (
+    Information,
+    Waste,
+    added,
+    information,
+    of_samples,
+    shares,
+    waste,
+)
 from vaenotes.diagnosis.directions import dim_bound, directions
 from vaenotes.diagnosis.inputs import FULL, SPREADS, Batch, Given, Mixture, read
 from vaenotes.diagnosis.moments import LARGEST_JOINT, QUANTITIES, Moments, moments
@@ -130,14 +138,15 @@ class Diagnosis:
         found, new = _compare(self._sampled, self._first.prior, self.seed)
         mixture = isinstance(self._first.prior, Mixture)
         columns = _columns(self._moments, found, new, mixture)
-        ceiling = torch.special.entr(shares(seen, self._sampled.weights)).sum(0)
+        ceiling = torch.special.entr(shares(self._sampled.weights)).sum(0)
         columns["at_ceiling"] = new.dims.mean[0] > ceiling - 0.5
         labels = list(self._first.names) or [",".join(map(str, at)) for at in np.ndindex(latent)]
         dims = pd.DataFrame({name: value.numpy() for name, value in columns.items()}, labels)
         start = 1.0 if since is None else since.dims["prior_variance"]
         dims.insert(0, "status", classify(dims, start))
         totals = _totals(self._moments, found, new)
-        totals["ceiling_nats"] = float(ceiling.max())
+        counted = of_samples(self._sampled.weights)
+        totals["ceiling_nats"] = float(torch.special.entr(counted).sum())
         totals["dims_nats"] = float(dims["added_nats"].sum())
         joint, along = self._moments.joint, None
         if joint is not None:
