@@ -75,6 +75,16 @@ def test_what_is_added_is_at_most_the_kl_and_the_rest_is_wasted_in_closed_form()
     assert row["wasted_nats"] == pytest.approx(offset + width, abs=3 * row["added_error"])
 
 
+def test_where_a_prior_misfits_what_is_reported_is_an_upper_bound():
+    """A class of +-1, which the prior puts at +-2: in its units the code still tells the class."""
+    sees, delta = torch.sign(shuffled(0)), 0.5 * shuffled(1)
+    _, row = one(sees + delta, 0.5, 2 * sees, 1.0, compared=SAMPLES)
+    true = channel(0.5, 0.5)
+    assert true + 0.2 < row["added_nats"] < row["kl_nats"]
+    fits = one(sees + delta, 0.5, sees, 0.5**0.5, compared=SAMPLES)[1]
+    assert abs(fits["added_nats"] - true) < 3 * fits["added_error"]
+
+
 def test_a_prior_that_moves_for_nothing_makes_no_dim_alive():
     """Against such a prior the code seems to move: what it says alone bounds what it adds."""
     report, row = one(0 * NORMAL, 0.3, NORMAL, 1.0)
