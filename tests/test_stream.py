@@ -86,6 +86,9 @@ def test_a_stream_keeps_as_many_samples_as_it_compares_and_any_is_as_likely():
     assert len(kept) == 50 and len(kept.unique()) == 50
     assert abs(float(kept.mean()) - 2500) < 3 * 5000 / (12 * 50) ** 0.5
     assert stream.compute().totals["ceiling_nats"] == pytest.approx(math.log(50))
+    large = vn.Diagnosis(compared=50)
+    large.update(posterior_mean=torch.zeros(10**5, 1), posterior_std=1.0)
+    assert len(pickle.dumps(large)) < 10**5  # no view of all samples either
 
 
 def test_a_stream_can_start_anew_and_has_nothing_to_say_of_nothing():

@@ -20,7 +20,7 @@ def sentence(dims: pd.DataFrame, totals: dict[str, float]) -> str:
     )
     sees = differ(dims)
     said += " nats"
-    if near_ceiling(totals):
+    if near_ceiling(totals, "information"):
         count = f"{math.exp(totals['ceiling_nats']):,.0f}"
         said = f"{totals['information_nats']:.2f} nats or more, all that {count} samples can show"
         if not sees and "bound_nats" in totals:
@@ -47,10 +47,9 @@ def _counted(dims: pd.DataFrame) -> str:
 def rest(dims: pd.DataFrame) -> str:
     """The dims that `table` leaves out, in a line; nothing if there are none."""
     left = ranked(dims).iloc[SHOWN:]
-    adds = (
-        f"adding up to {left['added_nats'].sum():.2f} nats, at a KL of {left['kl_nats'].sum():.2f}"
-    )
-    return f"and {len(left):,} more: {_counted(left)}; {adds}" if len(left) else ""
+    added, kl = (left[name].sum() for name in ("added_nats", "kl_nats"))
+    sums = f"they add up to {added:.2f} nats, at a KL of {kl:.2f}"
+    return f"and {len(left):,} more: {_counted(left)}; {sums}" if len(left) else ""
 
 
 def differ(dims: pd.DataFrame) -> bool:
@@ -90,7 +89,7 @@ def _wasted(dims: pd.DataFrame, totals: dict[str, float]) -> str:
     found = dims[["wasted_offset_nats", "wasted_width_nats"]]
     offset, width = found.sum()
     other = totals["kl_nats"] - totals["added_nats"] - offset - width
-    if near_ceiling(totals):
+    if near_ceiling(totals, "added"):
         idle = ~dims["status"].isin(["alive", "unsure"])
         other = (dims["wasted_nats"] - found.sum(axis=1))[idle].sum()
     else:
@@ -100,9 +99,9 @@ def _wasted(dims: pd.DataFrame, totals: dict[str, float]) -> str:
     return f", of it wasted: {', '.join(named)}" if named else ""
 
 
-def near_ceiling(totals: dict[str, float]) -> bool:
-    """Whether the information is about as much as the samples compared can show."""
-    return totals["information_nats"] > totals["ceiling_nats"] - 0.5
+def near_ceiling(totals: dict[str, float], name: str) -> bool:
+    """Whether an estimate is about as much as the samples compared can show."""
+    return totals[f"{name}_nats"] > totals["ceiling_nats"] - 0.5
 
 
 def _estimated(value: float, error: float, at_ceiling: bool) -> str:

@@ -173,10 +173,14 @@ class Diagnosis:
 
 
 def _common(batch: Batch) -> Batch:
-    """What every batch must have: no samples are kept."""
-    q, p = batch.posterior.only(slice(0)), batch.prior
-    p = p.only(slice(0)) if isinstance(p, Given) and p.sees else p
-    return batch._replace(posterior=q, prior=p, weights=None)
+    """What every batch must have: no samples, and no view of any."""
+
+    def bare(given: Given) -> Given:
+        some = given.only(slice(0)) if given.sees else given
+        return Given(some.mean.clone(), some.spread.clone(), some.kind)
+
+    p = bare(batch.prior) if isinstance(batch.prior, Given) else batch.prior
+    return batch._replace(posterior=bare(batch.posterior), prior=p, weights=None)
 
 
 def _same(one: Given | Mixture, other: Given | Mixture) -> bool:
