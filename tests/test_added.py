@@ -182,6 +182,22 @@ def test_every_status_can_be_reached(status):
     assert report.alive.tolist() == [status == "alive"]
 
 
+@pytest.mark.parametrize("unit", [0.03, 1.0, 30.0])
+def test_since_an_earlier_report_no_status_depends_on_the_units(unit):
+    means = torch.cat([NORMAL, 0 * NORMAL, 0 * NORMAL, 0 * NORMAL + 1, NORMAL], 1) * unit
+    sees = torch.cat([0 * NORMAL] * 4 + [NORMAL], 1) * unit
+
+    def report(widths, **rest):
+        std = torch.tensor(widths) * unit
+        priors = torch.tensor([1.0, widths[1], widths[2], 1.0, widths[4]]) * unit
+        prior = {"prior_mean": sees, "prior_std": priors}
+        return vn.diagnose(posterior_mean=means, posterior_std=std, **prior, **rest)
+
+    later = report([0.3, 0.1, 0.9, 1.0, 0.3], since=report([0.3, 1.0, 1.0, 1.0, 0.3]))
+    statuses = ["alive", "free-riding", "dead", "wasting", "known to the prior"]
+    assert later.dims["status"].tolist() == statuses
+
+
 REPORTED = {  # what people asked about: mean, std, prior std, status, KL of a dim
     "a KL of 3.8e-7, averaged over 32 dims": (0 * NORMAL, 1 + 6.16e-4, 1.0, "dead", 3.8e-7),
     "noise multiplied by 0.01": (0 * NORMAL, 0.01, 1.0, "wasting", 4.105),

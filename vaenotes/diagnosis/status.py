@@ -19,7 +19,8 @@ STATUSES = {
     "unsure": f"its 95% interval has {ALIVE_NATS} nats in it: compare more samples",
     "wasting": f"adds less, and more than {ALIVE_NATS} nats of KL buy nothing: an offset, a width",
     "known to the prior": "adds less: what it says of the sample the prior knew",
-    "free-riding": "dead, but narrow: the prior shrank with the posterior, or was made so",
+    "free-riding": "dead, but narrow: the prior shrank with the posterior since an earlier report,"
+    " or is narrow in the units of this code",
     "dead": "adds less, and costs as little",
 }
 """What a dim may be, and what that means; where several fit, the first."""
