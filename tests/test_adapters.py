@@ -73,7 +73,8 @@ def test_priors_that_see_the_sample_or_do_not():
     [
         ({"data": DATA[:0]}, "data must hold a sample or more"),
         ({"data": (DATA, DATA)}, "(one batch: in a list), got a tuple"),
-        ({"data": [{"images": DATA}]}, 'a batch of data must have "data"'),
+        ({"data": [{"images": DATA}]}, 'a batch of data must have "data", or pick must say'),
+        ({"encode": lambda x: {"mean": x, "std": x, "prior_mean": x}}, "encode's prior must give"),
         ({"encode": lambda x: {"mean": x}}, "got mean"),
         ({"encode": lambda x: {"mean": x, "std": x, "weights": x}}, "got mean, std, weights"),
         ({"prior": {"mean": DATA, "sigma": DATA}}, 'prior must give a dict of "mean"'),
@@ -83,6 +84,98 @@ def test_what_does_not_fit_is_named(changes, rule):
     with pytest.raises(ParameterError) as error:
         read(Plain(), **changes)
     assert rule in str(error.value)
+
+
+def test_labels_reach_an_encoder_that_wants_them():
+    labels = torch.arange(300) % 4
+
+    def encode(batch):
+        x, y = batch
+        assert x.dtype == torch.float32 and y.dtype == torch.int64
+        return {"mean": x[:, :3] + y[:, None], "std": x[:, 3:6] + 1}
+
+    loader = DataLoader(TensorDataset(DATA.double(), labels), batch_size=77)
+    found = read(Plain(), loader, encode=encode, pick=lambda batch: batch)
+    assert torch.allclose(found["posterior_mean"], DATA[:, :3] + labels[:, None])
+    named = [{"x": DATA, "labels": labels}]
+    other = read(Plain(), named, encode=encode, pick=lambda batch: (batch["x"], batch["labels"]))
+    assert torch.equal(other["posterior_mean"], found["posterior_mean"])
+
+
+def test_a_dataset_will_do():
+    model = Plain()
+    found = read(model, TensorDataset(DATA, torch.arange(300)), batch=77)
+    assert torch.allclose(found["posterior_mean"], read(model)["posterior_mean"], atol=1e-6)
+
+
+def test_an_encoder_may_return_the_prior_of_the_very_draw_that_it_saw():
+    """The lower of two latents, whose posterior is its prior given one draw of the upper: a KL of
+    nothing, whatever was drawn."""
+
+    def encode(x):
+        upper = x[:, :3] + torch.randn_like(x[:, :3])
+        return {
+            "mean": upper,
+            "std": 0 * upper + 0.5,
+            "prior_mean": upper,
+            "prior_std": 0 * upper + 0.5,
+        }
+
+    report = vn.diagnose(**read(Plain(), encode=encode, batch=77))
+    assert report.totals["kl_nats"] == pytest.approx(0, abs=1e-9)
+    assert report.counts["known to the prior"] == 3
+
+
+def distributions():
+    torch.manual_seed(0)
+    mean, std = torch.randn(50, 3), torch.rand(50, 3) + 0.2
+    factor = torch.diag_embed(std) + 0.1 * torch.ones(3, 3).tril(-1)
+    unit = torch.distributions.Normal(torch.zeros(3), 2.0)
+    return {
+        "normal": (torch.distributions.Normal(mean, std), None),
+        "independent": (torch.distributions.Independent(torch.distributions.Normal(mean, std), 1),
+                        torch.distributions.Independent(unit, 1)),
+        "full": (torch.distributions.MultivariateNormal(mean, scale_tril=factor), None),
+        "both": (torch.distributions.MultivariateNormal(mean, scale_tril=factor),
+                 torch.distributions.MultivariateNormal(mean + 1, torch.eye(3))),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", distributions())
+def test_distributions_have_the_kl_that_torch_has(name):
+    q, p = distributions()[name]
+    report = vn.diagnose(**vn.adapters.distributions(q, p))
+    standard = torch.distributions.Normal(torch.zeros(3), 1.0)
+    if p is None and name == "full":
+        standard = torch.distributions.MultivariateNormal(torch.zeros(3), torch.eye(3))
+    kl = torch.distributions.kl_divergence(q, p or standard)
+    assert report.totals["kl_nats"] == pytest.approx(float(kl.sum()) / 50, rel=1e-5)
+
+
+@pytest.mark.parametrize("library", ["pyro", "numpyro"])
+def test_distributions_of_other_libraries(library):
+    kinds = pytest.importorskip(f"{library}.distributions")
+    tensor = torch.as_tensor if library == "pyro" else np.asarray
+    q, _ = distributions()["independent"]
+    theirs = kinds.Normal(tensor(q.mean), tensor(q.stddev)).to_event(1)
+    prior = kinds.Normal(tensor(np.zeros(3, "f")), tensor(np.full(3, 2.0, "f"))).to_event(1)
+    one, other = (
+        vn.diagnose(**vn.adapters.distributions(*pair))
+        for pair in ((theirs, prior), distributions()["independent"])
+    )
+    assert np.allclose(one.dims["kl_nats"], other.dims["kl_nats"], rtol=1e-5)
+
+
+def test_a_mixture_of_distributions_is_refused_with_the_way_that_works():
+    categorical = torch.distributions.Categorical(torch.ones(2))
+    parts = torch.distributions.Normal(torch.zeros(2), 1.0)
+    mixture = torch.distributions.MixtureSameFamily(categorical, parts)
+    with pytest.raises(
+        ParameterError, match="got a MixtureSameFamily; of a mixture pass prior_mean"
+    ):
+        vn.adapters.distributions(parts, mixture)
+    with pytest.raises(ParameterError, match=r"posterior must be a Normal, .*, got a Laplace$"):
+        vn.adapters.distributions(torch.distributions.Laplace(torch.zeros(3), 1.0))
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +195,22 @@ def test_a_model_of_pythae_has_the_kl_that_its_own_loss_has(pythae, name):
     assert report.totals["kl_nats"] == pytest.approx(float(own), rel=1e-4)
 
 
+@pytest.mark.parametrize("name", vn.adapters.OTHER_LOSS)
+def test_a_model_of_pythae_with_another_loss_has_the_same_posterior_and_prior(pythae, name):
+    from pythae.data.datasets import BaseDataset
+
+    torch.manual_seed(0)
+    kind = getattr(pythae, name)
+    config = inspect.signature(kind).parameters["model_config"].annotation
+    model = kind(config(input_dim=(12,), latent_dim=4)).eval()
+    with torch.no_grad():
+        output = model.encoder(DATA)
+    q = torch.distributions.Normal(output.embedding, torch.exp(output.log_covariance / 2))
+    kl = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0))
+    found = vn.adapters.pythae(model, BaseDataset(DATA, torch.zeros(300)))
+    assert vn.diagnose(**found).totals["kl_nats"] == pytest.approx(float(kl.sum()) / 300, rel=1e-4)
+
+
 def test_a_vamp_of_pythae_against_its_own_log_prior(pythae):
     torch.manual_seed(0)
     model = pythae.VAMP(pythae.VAMPConfig(input_dim=(12,), latent_dim=2, number_components=7))
@@ -116,7 +225,7 @@ def test_a_vamp_of_pythae_against_its_own_log_prior(pythae):
 
 def test_a_model_of_pythae_whose_posterior_is_no_gaussian_is_refused(pythae):
     model = pythae.VAE_LinNF(pythae.VAE_LinNF_Config(input_dim=(12,), latent_dim=4))
-    with pytest.raises(ParameterError, match=r"model, of pythae, must be one of VAE, .*VAMP"):
+    with pytest.raises(ParameterError, match=r"one of VAE, .*VAMP, or read by adapters\.module"):
         vn.adapters.pythae(model, DATA)
 
 

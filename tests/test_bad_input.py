@@ -100,6 +100,30 @@ def test_a_notebooks_names_are_settings_or_refused(namespace: dict[str, Any]) ->
     assert line is not None or not strange
 
 
+CODES = {
+    "posterior_mean": st.just(np.zeros((4, 2))),
+    "posterior_std": st.sampled_from([1, 0.5, np.ones(2), np.ones((4, 2))]),
+    "prior_mean": st.sampled_from([0.0, np.zeros(2), np.zeros((4, 2))]),
+    "prior_std": st.sampled_from([1.0, np.ones(2)]),
+    "weights": st.sampled_from([np.ones(4), np.ones((4, 2), bool)]),
+    "groups": st.sampled_from([1, (1,)]),
+    "compared": st.integers(2, 9),
+    "seed": st.integers(0, 9),
+}
+
+
+@given(one_bad(CODES, ANYTHING))
+@drawn(300)
+def test_a_bad_argument_of_a_diagnosis_is_named(argument: tuple[str, Any]) -> None:
+    name, value = argument
+    codes = {"posterior_mean": np.arange(8.0).reshape(4, 2), "posterior_std": 1.0}
+    prior = {"prior_mean": 0.0, "prior_std": 1.0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        line = refusal(vn.diagnose, **codes | prior | {name: value})
+    assert names(line, name, f"{name}:", "prior_mean" if name == "prior_std" else name), line
+
+
 @pytest.mark.parametrize(
     ("call", "value", "words"),
     [

@@ -5,22 +5,25 @@ import math
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
 from scipy import integrate, stats
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 import vaenotes as vn
-from vaenotes.diagnosis import STATUSES, figures
+from vaenotes.diagnosis import STATUSES, figures, printed
 from vaenotes.diagnosis.status import ALIVE_NATS
 from vaenotes.errors import ParameterError
 
 README = Path(__file__).parents[1] / "README.md"
 SAMPLES = 2000
-KINDS = ["alive", "dead", "free-riding", "offset-wasting"]
+KINDS = ["alive", "dead", "free-riding", "wasting"]
 POSTERIOR_STD = torch.tensor([0.2, 1.0, 0.05, 1.0])
 PRIOR_MEAN, PRIOR_STD = torch.zeros(4), torch.tensor([1.1, 1.0, 0.05, 1.0])
 
@@ -46,7 +49,7 @@ def four(**changes):
 def test_one_dim_of_each_kind():
     report = four()
     assert report.dims["status"].tolist() == KINDS
-    assert report.counts == dict.fromkeys(STATUSES, 1)
+    assert report.counts == {status: int(status in KINDS) for status in STATUSES}
     assert report.alive.tolist() == [True, False, False, False]
     assert report.dims["active_unit"].tolist() == [True, False, False, False]
 
@@ -138,17 +141,17 @@ def test_other_units_change_nothing_but_the_variances_and_the_usual_count():
         prior_mean=PRIOR_MEAN * scale,
     )
     free = usual.dims.columns.drop(
-        ["status", "posterior_variance", "prior_variance", "active_unit"]
+        ["status", "posterior_variance", "prior_variance", "active_unit", "at_ceiling"]
     )
     assert np.allclose(other.dims[free], usual.dims[free], atol=1e-6)
     assert other.alive.tolist() == usual.alive.tolist()
     assert not other.dims["active_unit"].any()  # the live dim's too: a variance has units
 
 
-def test_a_prior_that_knows_the_sample_costs_nothing_and_the_dim_is_alive():
+def test_a_prior_that_knows_the_sample_costs_nothing_and_nothing_is_added():
     mean, std = codes(), POSTERIOR_STD.expand(SAMPLES, 4)
     first = four(prior_mean=mean, prior_std=std).dims.iloc[0]
-    assert first["status"] == "alive" and first["ratio"] == pytest.approx(1)
+    assert first["status"] == "known to the prior" and first["ratio"] == pytest.approx(1)
     assert first["kl_nats"] == pytest.approx(0, abs=1e-9)
     # what it saves over the best constant prior, with a minus: the information, if it is Gaussian
     assert first["gap_nats"] == pytest.approx(-math.log(1 + 1 / 0.2**2) / 2, rel=1e-4)
@@ -231,13 +234,21 @@ WRONG = [
     ({"posterior_mean": "codes"}, "posterior_mean must be a tensor or array", "'codes'"),
     ({"posterior_mean": codes() + 1j}, "of real numbers", "complex64"),
     ({"posterior_mean": codes() / 0}, "posterior_mean must be finite", "more such"),
-    ({"posterior_std": None}, "posterior_mean needs exactly one of posterior_logvar", "got none"),
-    ({"posterior_logvar": codes()}, "needs exactly one of", "posterior_logvar, posterior_std"),
-    ({"posterior_std": torch.ones(4)}, "posterior_std must be (2000, 4)", "(4,)"),
+    (
+        {"posterior_std": None},
+        "posterior_mean must come with exactly one of posterior_logvar",
+        "got none",
+    ),
+    (
+        {"posterior_logvar": codes()},
+        "must come with exactly one of",
+        "posterior_logvar, posterior_std",
+    ),
+    ({"posterior_std": torch.ones(3)}, "posterior_std must be one number, (4,) or", "(3,)"),
     ({"posterior_std": torch.zeros(SAMPLES, 4)}, "posterior_std must be above 0", "0 at (0, 0)"),
     (prior(prior_logvar=-301 * torch.ones(4)), "must be of log-variances in +-300", "-301 at (0,)"),
     ({"prior_mean": None}, "prior_mean must be given where prior_std is", "None"),
-    ({"prior_mean": torch.zeros(3)}, "prior_mean must be (4,) or (2000, 4)", "(3,)"),
+    ({"prior_mean": torch.zeros(3)}, "prior_mean must be one number, (4,) or (2000, 4)", "(3,)"),
     ({"prior_weights": [1.5, -0.5]}, "prior_weights must not be negative", "-0.5 at (1,)"),
     ({"prior_weights": [0.5, 0.6]}, "prior_weights must sum to 1", "1.1"),
     ({"prior_weights": [0.5, 0.5]}, "prior_mean must be (2, 4)", "(4,)"),
@@ -270,8 +281,8 @@ def test_at_the_largest_numbers_nothing_overflows():
 
 def test_the_report_can_be_shown_and_logged():
     report = four()
-    assert "4 dims: 1 alive, 1 dead, 1 free-riding, 1 offset-wasting." in str(report)
-    assert "offset-wasting" in report._repr_html_()
+    assert "4 dims: 1 alive, 1 wasting, 1 free-riding, 1 dead." in str(report)
+    assert "free-riding" in report._repr_html_()
     logged = report.to_dict()
     assert json.loads(json.dumps(logged)) == logged
     assert [logged[f"dim/{dim}/alive"] for dim in range(4)] == [1, 0, 0, 0]
@@ -316,7 +327,7 @@ def test_what_a_recorder_cannot_use_is_one_line():
 def test_figures_have_a_row_or_a_line_for_each_dim():
     report = four()
     information, kl, ratio, _ = report.figure().axes
-    ordered = report.dims.sort_values("information_nats", ascending=False, kind="stable")
+    ordered = printed.ranked(report.dims)
     assert [label.get_text() for label in information.get_yticklabels()] == list(ordered.index)
     widths = sum(np.array([bar.get_width() for bar in part]) for part in kl.containers)
     assert np.allclose(widths, ordered["kl_nats"])
@@ -329,6 +340,33 @@ def test_figures_have_a_row_or_a_line_for_each_dim():
     assert len(information.lines) == 3  # one is the bound
     counts = figures.counts(np.array([0.1, 1.0]), {"usual": [0, 4], "ours": [2, 2]}, 4)
     assert [line.get_ydata().tolist() for line in counts.axes[0].lines[:2]] == [[0, 4], [2, 2]]
+
+
+def test_the_table_has_first_what_adds_most_and_else_keeps_the_order():
+    mean = codes(100)[:, :1] * torch.tensor([0.0, 0.5, 0.0, 2.0])
+    report = vn.diagnose(posterior_mean=mean, posterior_std=0.5)
+    assert printed.table(report.dims).index.tolist() == ["3", "1", "0", "2"]
+
+
+@pytest.mark.parametrize(
+    ("std", "unit"), [([0.01, 0.1, 1.0], 1.0), ([0.01, 0.1, 1.0], 1e-6), ([1.0] * 3, 1.0),
+                      ([1e-6, 0.03, 30.0], 1.0), ([0.4, 0.5, 0.9], 1.0)],
+)  # fmt: skip
+def test_a_figures_numbers_can_be_read_and_its_marks_are_whole(std, unit):
+    given = {"posterior_mean": codes(100)[:, :3] * unit, "posterior_std": torch.tensor(std) * unit}
+    fig = vn.diagnose(**given, prior_mean=0.0, prior_std=unit).figure()
+    fig.canvas = FigureCanvasAgg(fig)
+    fig.canvas.draw()
+    for ax in fig.axes:
+        low, high = ax.get_xlim()
+        ticks = zip(ax.get_xticks(), ax.get_xticklabels(), strict=True)
+        boxes = [text.get_window_extent() for at, text in ticks if low <= at <= high]
+        assert len(boxes) >= 2
+        assert all(one.x1 + 3 < two.x0 for one, two in pairwise(boxes))
+        for marks in ax.collections[-2:]:
+            if isinstance(marks, PathCollection):
+                x = ax.transAxes.inverted().transform(ax.transData.transform(marks.get_offsets()))
+                assert (x[:, 0] > 0.01).all() and (x[:, 0] < 0.99).all()
 
 
 def test_the_readmes_example_runs_as_it_stands_and_prints_what_it_shows(capsys):

@@ -4,8 +4,9 @@ from .data.dataset import Dataset as Dataset
 from .data.load import DATASETS as DATASETS
 from .data.load import load as load
 from .diagnosis import adapters as adapters
-from .diagnosis.report import Recorder as Recorder
-from .diagnosis.report import diagnose as diagnose
+from .diagnosis.recorder import Recorder as Recorder
+from .diagnosis.stream import Diagnosis as Diagnosis
+from .diagnosis.stream import diagnose as diagnose
 from .errors import ParameterError as ParameterError
 from .kl import kl_nats as kl_nats
 from .kl import kl_parts as kl_parts

@@ -1,10 +1,12 @@
 """From a model and data to the arguments of `diagnose`.
 
-    report = diagnose(**adapters.pythae(model, images))
     report = diagnose(**adapters.module(model, images, encode=lambda x: {"mean": ..., "std": ...}))
+    report = diagnose(**adapters.distributions(posterior, prior))
+    report = diagnose(**adapters.pythae(model, images))
 
-An adapter is any function that returns those arguments as a dict; these two serve plain PyTorch
-(Lightning's modules too) and pythae. Neither library is imported here.
+An adapter is any function that returns those arguments as a dict; these serve plain PyTorch
+(Lightning's modules too), distributions of torch, Pyro and NumPyro, and pythae. None but torch is
+imported here.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from vaenotes.diagnosis.inputs import SPREADS
 from vaenotes.errors import ParameterError, check, check_choice, check_int
@@ -21,7 +24,9 @@ Named = Mapping[str, Any]  # "mean", and one of diagnosis.SPREADS
 
 STANDARD = ("VAE", "BetaVAE", "DisentangledBetaVAE", "MSSSIM_VAE")
 """pythae's models whose posterior is the encoder's own Gaussian and whose loss takes its KL from
-N(0, I); read others with `module`."""
+N(0, I)."""
+OTHER_LOSS = ("BetaTCVAE", "FactorVAE", "IWAE", "MIWAE", "CIWAE", "PIWAE")
+"""Of the same posterior and prior, with another loss."""
 
 
 def module(
@@ -30,17 +35,22 @@ def module(
     *,
     encode: Callable[[Any], Named],
     prior: Callable[[Any], Named] | Named | None = None,
+    pick: Callable[[Any], Any] | None = None,
     batch: int = 512,
 ) -> dict[str, Any]:
     """Arguments of `diagnose` from any torch module, in eval mode and without gradients.
 
-    data: an array or tensor (sample, ...), taken `batch` at a time; or an iterable of batches, as a
-        DataLoader is: each a tensor, a tuple or list that starts with it, or a dict with "data".
+    data: an array or tensor (sample, ...) or a torch Dataset, taken `batch` at a time; or an
+        iterable of batches, as a DataLoader is: each a tensor, a tuple or list that starts with
+        it, or a dict with "data".
     encode: batch -> {"mean": ..., "logvar": ...} of the posterior, or with another of
         diagnosis.SPREADS by name. Batches are on the model's device, and numbers of its
-        precision.
+        precision. It may return "prior_mean" and "prior_logvar" too, as where the prior of a lower
+        latent is that of the very draw of an upper one which its posterior saw.
     prior: the same for a prior that sees the sample; {"mean": ..., ...} for one that does not; with
         "weights" for a mixture; None for N(0, I).
+    pick: what of a batch `encode` and `prior` are given: `lambda batch: batch` is all of it, labels
+        too.
     Raises ParameterError where data are empty or these return something else.
     """
     check(isinstance(model, nn.Module), "model must be a torch module", model)
@@ -48,29 +58,59 @@ def module(
     check(callable(encode), "encode must be a function of a batch", encode)
     posteriors, priors = [], []
     with _evaluating(model) as like:
-        for inputs in _batches(data, batch):
-            if isinstance(inputs, Tensor):
-                inputs = inputs.to(like.device, like.dtype if inputs.is_floating_point() else None)
-            posteriors.append(_checked("encode", encode(inputs)))
+        for whole in _batches(data, batch):
+            inputs = _moved((pick or _first)(whole), like)
+            found = encode(inputs)
+            if isinstance(found, Mapping) and "prior_mean" in found:
+                check(prior is None, "prior must be None where encode returns one", prior)
+                own = {name: value for name, value in found.items() if "prior_" in name}
+                found = {name: value for name, value in found.items() if name not in own}
+                of_prior = {name.removeprefix("prior_"): value for name, value in own.items()}
+                priors.append(_checked("encode's prior", of_prior))
+            posteriors.append(_checked("encode", found))
             if callable(prior):
                 priors.append(_checked("prior", prior(inputs)))
     check(bool(posteriors), "data must hold a sample or more", data)
     arguments = _arguments("posterior", _joined(posteriors))
+    if priors:
+        return arguments | _arguments("prior", _joined(priors))
     if prior is None:
         return arguments
-    of_prior = _joined(priors) if callable(prior) else _checked("prior", prior)
-    return arguments | _arguments("prior", of_prior)
+    return arguments | _arguments("prior", _checked("prior", prior))
+
+
+def distributions(posterior: Any, prior: Any = None) -> dict[str, Any]:
+    """Arguments of `diagnose` from objects of torch.distributions, of Pyro or of NumPyro: Normal,
+    MultivariateNormal, or Independent of these. prior: one, for all samples or for each; None for
+    N(0, I). Raises ParameterError for others."""
+    given = {"posterior": posterior} | ({} if prior is None else {"prior": prior})
+    return {name: value for of, one in given.items() for name, value in _read(of, one).items()}
+
+
+def _read(of: str, distribution: Any) -> dict[str, Any]:
+    kinds = {kind.__name__ for kind in type(distribution).__mro__}
+    if "Independent" in kinds:
+        return _read(of, distribution.base_dist)
+    if "MultivariateNormal" in kinds:
+        return {f"{of}_mean": distribution.loc, f"{of}_cholesky": distribution.scale_tril}
+    rule = f"{of} must be a Normal, a MultivariateNormal or Independent of these"
+    mixture = "; of a mixture pass prior_mean, prior_std and prior_weights of its components"
+    name = type(distribution).__name__
+    if "Normal" not in kinds:
+        raise ParameterError(f"{rule}, got a {name}{mixture if 'Mixture' in name else ''}")
+    return {f"{of}_mean": distribution.loc, f"{of}_std": distribution.scale}
 
 
 def pythae(model: Any, data: Any, batch: int = 512) -> dict[str, Any]:
-    """Arguments of `diagnose` from a model of pythae: one of STANDARD, or a VAMP, whose prior is
-    the mixture of the posteriors of its pseudo-inputs (Tomczak & Welling 2018).
+    """Arguments of `diagnose` from a model of pythae: one of STANDARD or OTHER_LOSS, or a VAMP,
+    whose prior is the mixture of the posteriors of its pseudo-inputs (Tomczak & Welling 2018).
 
     data: as for `module`. Raises ParameterError for another model: its posterior (of flows, say)
-    or its prior may be another one.
+    or its prior may be another one, and `module` reads it by an `encode` of your own.
     """
     name = getattr(model, "model_name", type(model).__name__)
-    check_choice("model, of pythae,", name, (*STANDARD, "VAMP"))
+    also = "or read by adapters.module with an encode of yours"
+    check_choice("model, of pythae,", name, (*STANDARD, *OTHER_LOSS, "VAMP"), also)
 
     def encode(inputs: Tensor) -> Named:
         output = model.encoder(inputs)
@@ -99,6 +139,8 @@ def _evaluating(model: nn.Module) -> Iterator[Tensor]:
 
 
 def _batches(data: Any, batch: int) -> Iterator[Any]:
+    if isinstance(data, Dataset):
+        data = DataLoader(data, batch, collate_fn=_stacked)
     if hasattr(data, "shape"):
         whole = torch.as_tensor(data)
         yield from whole.split(batch) if whole.dim() and len(whole) else ()
@@ -106,12 +148,32 @@ def _batches(data: Any, batch: int) -> Iterator[Any]:
     if isinstance(data, Mapping | tuple) or not hasattr(data, "__iter__"):
         rule = "data must be an array or tensor (sample, ...) or an iterable of batches"
         raise ParameterError(f"{rule} (one batch: in a list), got a {type(data).__name__}")
-    for inputs in data:
-        if isinstance(inputs, Mapping):
-            if "data" not in inputs:
-                raise ParameterError(f'a batch of data must have "data", got {list(inputs)}')
-            inputs = inputs["data"]
-        yield inputs[0] if isinstance(inputs, tuple | list) else inputs
+    yield from data
+
+
+def _stacked(samples: list[Any]) -> Any:
+    """A batch of a Dataset's samples; of pythae's own kinds of dict as of any other."""
+    return default_collate([dict(one) if isinstance(one, Mapping) else one for one in samples])
+
+
+def _first(batch: Any) -> Any:
+    if isinstance(batch, Mapping):
+        if "data" not in batch:
+            rule = 'a batch of data must have "data", or pick must say what to take'
+            raise ParameterError(f"{rule}, got {list(batch)}")
+        return batch["data"]
+    return batch[0] if isinstance(batch, tuple | list) else batch
+
+
+def _moved(inputs: Any, like: Tensor) -> Any:
+    """On the model's device, floats in its precision, however deep in dicts, tuples and lists."""
+    if isinstance(inputs, Tensor):
+        return inputs.to(like.device, like.dtype if inputs.is_floating_point() else None)
+    if isinstance(inputs, Mapping):
+        return {name: _moved(value, like) for name, value in inputs.items()}
+    if isinstance(inputs, tuple | list):
+        return [_moved(value, like) for value in inputs]
+    return inputs
 
 
 def _checked(argument: str, found: Any) -> dict[str, Tensor]:

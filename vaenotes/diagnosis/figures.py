@@ -8,8 +8,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
-from vaenotes.diagnosis.status import ALIVE_NATS
+from vaenotes.diagnosis.printed import SHOWN, ranked
+from vaenotes.diagnosis.status import ALIVE_NATS, DEVIATIONS
 from vaenotes.style import (
     COLOURS,
     PARTS,
@@ -22,46 +24,41 @@ from vaenotes.style import (
     plain_numbers,
 )
 
-TALLEST = 12.0  # inches
-LABELLED = 32  # rows that can be labelled one by one
 BLUE, ORANGE = COLOURS["posterior"], COLOURS["prior"]
 
 
 @figure
 def report(dims: pd.DataFrame) -> Figure:
-    """A row per dim, the most telling first: its information about the sample, with twice its
-    standard error; its KL in parts; posterior std / prior std; and the two variances.
+    """A row per dim, of the SHOWN that add most: what it adds about the sample, with its 95%
+    interval; its KL in parts; posterior std / prior std; and the two variances.
 
     dims: as in `Report`.
     """
-    dims = dims.sort_values("information_nats", ascending=False, kind="stable")
+    left = len(dims) - SHOWN
+    dims = ranked(dims).iloc[:SHOWN]
     rows = np.arange(len(dims))
-    fig = Figure(figsize=(WIDTH, min(0.4 * len(rows) + 2.6, TALLEST)))
+    fig = Figure(figsize=(WIDTH, 0.4 * len(rows) + 2.6))
     axes = fig.subplots(2, 2, sharey=True)
-    information, kl, ratio, variance = axes.flat
+    adds, kl, ratio, variance = axes.flat
 
-    error = 2 * dims["information_error"]
-    information.errorbar(
-        dims["information_nats"], rows, xerr=error, fmt="none", ecolor="black", lw=1.2
-    )
-    _dots(information, dims, "information_nats", "black")
-    information.axvline(ALIVE_NATS, **REFERENCE)
+    error = DEVIATIONS * dims["added_error"]
+    adds.errorbar(dims["added_nats"], rows, xerr=error, fmt="none", ecolor="black", lw=1.2)
+    _dots(adds, dims, "added_nats", "black")
+    adds.axvline(ALIVE_NATS, **REFERENCE)
     _stacked_parts(kl, dims)
     _dots(ratio, dims, "ratio", "black")
     ratio.axvline(1, **REFERENCE)
     _dots(variance, dims, "prior_variance", ORANGE, size=44)  # a ring where they are equal
     _dots(variance, dims, "posterior_variance", BLUE)
 
-    step = -(-len(rows) // LABELLED)
-    information.set(xlabel="information (nats)", ylim=(len(rows) - 0.4, -0.6))
-    information.set_yticks(rows[::step], dims.index[::step])
+    adds.set(xlabel="adds (nats)", ylim=(len(rows) - 0.4, -0.6))
+    adds.set_yticks(rows, dims.index)
     for ax in axes[:, 0]:
-        ax.set_ylabel("dim")
+        ax.set_ylabel(f"dim ({left:,} more are not drawn)" if left > 0 else "dim")
     ratio.set(xlabel="posterior std / prior std")
     variance.set(xlabel="variances (z²)")
-    for ax in (ratio, variance):
-        ax.set_xscale("log")
-        plain_numbers(ax.xaxis)
+    _logarithmic(ratio, dims[["ratio"]].assign(one=1.0))
+    _logarithmic(variance, dims[["posterior_variance", "prior_variance"]])
     handles = [Line2D([], [], lw=5, color=c, label=f"KL: {title}") for title, c in PARTS.values()]
     for edge, face, label in (
         ("black", "black", "alive"), (greyed("black"), "white", "not alive"),
@@ -74,7 +71,8 @@ def report(dims: pd.DataFrame) -> Figure:
 
 @figure
 def history(table: pd.DataFrame) -> Figure:
-    """Over epochs, a line per dim: both variances, posterior std / prior std, and information.
+    """Over epochs, a line per dim, of the SHOWN that add most: both variances, posterior std /
+    prior std, and what it adds.
 
     table: as `Recorder` has it, by (epoch, dim). Dims that are alive at the end are full.
     """
@@ -82,20 +80,21 @@ def history(table: pd.DataFrame) -> Figure:
         "posterior_variance": ("posterior variance (z²)", BLUE),
         "prior_variance": ("prior variance (z²)", ORANGE),
         "ratio": ("posterior std / prior std", "black"),
-        "information_nats": ("information (nats)", "black"),
+        "added_nats": ("adds (nats)", "black"),
     }
     epochs = table.index.unique("epoch")
-    alive = table.loc[epochs[-1], "status"] == "alive"
+    last = ranked(table.loc[epochs[-1]]).iloc[:SHOWN]  # the dims that add most
+    alive = last["status"] == "alive"
     marker = "." if len(epochs) <= 20 else ""  # more would hide the dashes
     fig = Figure(figsize=(WIDTH, 4.6))
     axes = fig.subplots(2, 2)
     for ax, (name, (title, colour)) in zip(axes.flat, panels.items(), strict=True):
-        for dim, values in table[name].unstack("dim").items():
+        for dim, values in table[name].unstack("dim")[last.index].items():
             ax.plot(
                 epochs, values, lw=1, alpha=0.7, marker=marker, ms=3, **line(alive[dim], colour)
             )
         ax.set(xlabel="epoch", title=title)
-        if name != "information_nats":
+        if name != "added_nats":
             ax.set_yscale("log")
             plain_numbers(ax.yaxis)
     axes[1, 1].axhline(ALIVE_NATS, **REFERENCE)
@@ -122,6 +121,16 @@ def counts(scales: np.ndarray, lines: Mapping[str, Sequence[int]], dims: int) ->
     return fig
 
 
+def _logarithmic(ax: Axes, values: pd.DataFrame) -> None:
+    """An x axis with room for all marks, and few enough numbers to be read."""
+    low, high = (np.log10(values.to_numpy()).min(), np.log10(values.to_numpy()).max())
+    room = max(0.06 * (high - low), 0.35)
+    ax.set(xscale="log", xlim=(10 ** (low - room), 10 ** (high + room)))
+    plain_numbers(ax.xaxis)
+    if high - low > 1:
+        ax.xaxis.set_major_locator(LogLocator(numticks=4))
+
+
 def _dots(ax: Axes, dims: pd.DataFrame, name: str, colour: str, size: int = 16) -> None:
     rows, look = range(len(dims)), marks(dims["status"] == "alive", colour)
     ax.scatter(dims[name], rows, s=size, lw=0.9, zorder=3, **look)
@@ -135,5 +144,4 @@ def _stacked_parts(ax: Axes, dims: pd.DataFrame) -> None:
         ax.barh(rows, part, left=left, height=0.7, color=colour)
         left += part
     ax.plot(dims["kl_nats"], rows, "|", color="black", ms=6)
-    ax.set(xlabel="KL (nats)")
-    ax.margins(x=0.08)
+    ax.set(xlabel="KL (nats)", xlim=(0, 1.08 * max(dims["kl_nats"].max(), ALIVE_NATS)))

@@ -1,8 +1,9 @@
-"""What `diagnose` is given, checked, as Gaussians over (..., 1, n) in float64 on the CPU: a latent
-of any shape is flattened to its n dims."""
+"""What `diagnose` is given, checked and kept as it is: a latent of any shape as its n dims, read
+into Gaussians over (..., 1, n) in float64 a block of samples at a time."""
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,49 +36,162 @@ class Mixture(NamedTuple):
         return Diagonal(mean, (weights * second).sum(0).log())
 
 
-def read_posterior(mean: ArrayLike, spreads: Spreads) -> tuple[Gaussian, tuple[int, ...]]:
-    """The posterior, over (sample, 1, n), and the shape of the latent."""
+class Given(NamedTuple):
+    """A Gaussian as it was given: mean (..., n), and its spread of that kind, of the same shape or
+    a lower Cholesky factor (..., n, n); with one leading axis, or none."""
+
+    mean: Tensor
+    spread: Tensor
+    kind: str
+
+    @property
+    def sees(self) -> bool:
+        """Whether there is one for each sample."""
+        return self.mean.dim() == 2
+
+    def rows(self, rows: slice | Tensor) -> Gaussian:
+        """Of some samples, over (sample, 1, n); if it is one for all, over (1, n)."""
+        some = self.only(rows) if self.sees else self
+        mean, spread = some.mean.double()[..., None, :], some.spread.double()
+        if self.kind in FULL:
+            return Full(mean, spread)
+        return Diagonal(mean, _as_logvar(spread, self.kind)[..., None, :])
+
+    def only(self, rows: slice | Tensor) -> "Given":
+        return Given(self.mean[rows], self.spread[rows], self.kind)
+
+
+class Batch(NamedTuple):
+    """Codes (sample, n), their prior, and weights (sample, 1), or (sample, n) of each dim; None:
+    all count alike. latent: the shape of the n dims; names: theirs, or none."""
+
+    posterior: Given
+    prior: Given | Mixture
+    weights: Tensor | None
+    latent: tuple[int, ...]
+    names: tuple[str, ...]
+
+
+class Axes:
+    """The axes of codes (sample, ...), and which of them are dims; places along the others are
+    samples too."""
+
+    def __init__(self, codes: tuple[int, ...], groups: Any) -> None:
+        every = tuple(range(1, len(codes)))
+        self.codes, self.latent = codes, codes[1:]
+        self.kept = every
+        if groups is not None:
+            self.kept = tuple(groups) if isinstance(groups, tuple | list) else (groups,)
+            whole = (
+                isinstance(axis, Integral) and not isinstance(axis, bool) for axis in self.kept
+            )
+            fits = all(whole) and len(set(self.kept)) == len(self.kept) > 0
+            fits = fits and set(self.kept) <= set(every)
+            check(fits, f"groups must be one or more of the latent's axes {every}", groups)
+        self.pooled = tuple(axis for axis in every if axis not in self.kept)
+        self.dims = tuple(codes[axis] for axis in self.kept)
+
+    def read(self, array: Tensor) -> Tensor:
+        """One number, one for each place of the latent, or these of each sample: as (n,) or
+        (sample, n)."""
+        n = math.prod(self.dims)
+        if array.dim() > len(self.latent):
+            return array.permute(0, *self.pooled, *self.kept).reshape(-1, n)
+        array = array.expand(self.latent)
+        places = array.permute(*(axis - 1 for axis in (*self.pooled, *self.kept))).reshape(-1, n)
+        same = len(places) == 1 or bool((places == places[:1]).all())
+        return places[0] if same else self.read(array.expand(self.codes))
+
+
+def read(
+    mean: ArrayLike,
+    spreads: Spreads,
+    prior: tuple[ArrayLike | None, Spreads, ArrayLike | None],
+    weights: ArrayLike | None,
+    groups: Any,
+) -> Batch:
+    """The arguments of `diagnose`, or ParameterError; of the prior mean, spreads and weights."""
     array = _array("posterior_mean", mean)
-    fits = array.dim() >= 2 and len(array) >= 2 and array.numel() > 0
-    rule = (
-        "posterior_mean must be (sample, ...), of 2 samples or more and a latent of 1 dim or more"
-    )
-    check(fits, rule, tuple(array.shape))
-    return _gaussian("posterior", array, spreads, array.dim() - 1), tuple(array.shape[1:])
+    rule = "posterior_mean must be (sample, ...), of a sample or more and a latent of 1 dim or more"
+    check(array.dim() >= 2 and array.numel() > 0, rule, tuple(array.shape))
+    axes = Axes(tuple(array.shape), groups)
+    counted = _weights(weights, (mean, *spreads), axes)
+    q = _gaussian("posterior", array, spreads, axes, counted)
+    p = _prior(*prior, axes, counted)
+    names = tuple(map(str, getattr(mean, "columns", ())))
+    names = names if len(names) == q.mean.shape[1] else ()
+    if counted is None:
+        return Batch(q, p, None, axes.dims, names)
+    counted = axes.read(counted)
+    some = (counted > 0).any(1)
+    check(bool(some.any()), "weights must be above 0 for a sample or more", weights)
+    if (counted == counted[:, :1]).all():
+        counted = counted[:, :1]
+    else:
+        fits = isinstance(p, Given) and not {q.kind, p.kind} & set(FULL)
+        rule = "weights must be (sample,) where a Gaussian is full or the prior a mixture"
+        check(bool(fits), rule, tuple(counted.shape))
+    if not some.all():
+        q, counted = q.only(some), counted[some]
+        p = p.only(some) if isinstance(p, Given) and p.sees else p
+    return Batch(q, p, counted, axes.dims, names)
 
 
-def read_prior(
-    mean: ArrayLike | None, spreads: Spreads, weights: ArrayLike | None, codes: tuple[int, ...]
-) -> Gaussian | Mixture:
-    """The prior of codes (sample, ...): over (1, n), (sample, 1, n) or (component, 1, n)."""
-    latent = codes[1:]
+def _weights(weights: ArrayLike | None, posterior: tuple[Any, ...], axes: Axes) -> Tensor | None:
+    """Of all entries of the codes: what is given for leading axes, and not hidden by a mask."""
+    counted = None
+    if weights is not None:
+        counted = _array("weights", weights)
+        fits = counted.dim() >= 1 and tuple(counted.shape) == axes.codes[: counted.dim()]
+        rule = f"weights must be {axes.codes} or its leading axes, as posterior_mean is"
+        check(fits, rule, tuple(counted.shape))
+        _check_each("weights must not be negative", _sane("weights", counted) >= 0, counted)
+        counted = counted.reshape(*counted.shape, *[1] * (len(axes.codes) - counted.dim()))
+    for value in posterior:
+        if isinstance(value, np.ma.MaskedArray):
+            fits = np.shape(value) == axes.codes
+            check(fits, f"a masked array must be {axes.codes}, as posterior_mean is", value)
+            seen = torch.from_numpy(~np.ma.getmaskarray(value)).double()
+            counted = seen if counted is None else counted * seen
+    return None if counted is None else counted.double().expand(axes.codes)
+
+
+def _prior(
+    mean: ArrayLike | None,
+    spreads: Spreads,
+    weights: ArrayLike | None,
+    axes: Axes,
+    counted: Tensor | None,
+) -> Given | Mixture:
     if mean is None:
         for name in (*_given(spreads), *(() if weights is None else ("weights",))):
             raise ParameterError(f"prior_mean must be given where prior_{name} is, got None")
-        return Diagonal(*torch.zeros(2, 1, math.prod(latent), dtype=torch.float64))
+        zeros = torch.zeros(math.prod(axes.dims), dtype=torch.float64)
+        return Given(zeros, zeros, "logvar")
+    for value in (mean, *spreads):
+        fits = not isinstance(value, np.ma.MaskedArray)
+        check(fits, "a prior must not be a masked array: weights serve instead", value)
     array = _array("prior_mean", mean)
     if weights is not None:
-        return _mixture(array, spreads, _array("prior_weights", weights), latent)
-    fits = tuple(array.shape) in (latent, codes)
-    rule = f"prior_mean must be {latent} or {codes}, as posterior_mean is {codes}"
-    check(fits, f"{rule} (a mixture needs prior_weights)", tuple(array.shape))
-    return _gaussian("prior", array, spreads, len(latent))
+        check(not axes.pooled, "groups must be None for a mixture", axes.kept)
+        return _mixture(array, spreads, _array("prior_weights", weights), axes.latent)
+    return _gaussian("prior", array, spreads, axes, counted)
 
 
 def _mixture(mean: Tensor, spreads: Spreads, weights: Tensor, latent: tuple[int, ...]) -> Mixture:
     check(weights.dim() == 1, "prior_weights must be (component,)", tuple(weights.shape))
     _check_each("prior_weights must not be negative", weights >= 0, weights)
-    total = weights.sum()
-    check(abs(float(total) - 1) < 0.01, "prior_weights must sum to 1", float(total))
+    total = float(weights.double().sum())
+    check(abs(total - 1) < 0.01, "prior_weights must sum to 1", total)
     wanted = (len(weights), *latent)
     rule = f"prior_mean must be {wanted}, one for each of prior_weights"
     check(mean.shape == wanted, rule, tuple(mean.shape))
     for name, value in _given(spreads).items():
         rule = f"prior_{name} must not be given with prior_weights: a mixture is of diagonal ones"
         check(name not in FULL, rule, value)
-    components = _gaussian("prior", mean, spreads, len(latent))
+    components = _gaussian("prior", mean, spreads, Axes(wanted, None), None).rows(slice(None))
     assert isinstance(components, Diagonal)
-    return Mixture(components, (weights / total).log())
+    return Mixture(components, (weights.double() / total).log())
 
 
 def _given(spreads: Spreads) -> dict[str, ArrayLike]:
@@ -85,34 +199,66 @@ def _given(spreads: Spreads) -> dict[str, ArrayLike]:
     return {name: value for name, value in named if value is not None}
 
 
-def _gaussian(of: str, mean: Tensor, spreads: Spreads, latent_axes: int) -> Gaussian:
-    """A Gaussian over (..., 1, n) from its mean and the one spread that is given."""
+def _gaussian(of: str, mean: Tensor, spreads: Spreads, axes: Axes, counted: Tensor | None) -> Given:
+    """A Gaussian from its mean and the one spread that is given, where entries that count for
+    nothing may be anything."""
     given = _given(spreads)
     if len(given) != 1:
         names = ", ".join(f"{of}_{name}" for name in SPREADS)
         found = ", ".join(f"{of}_{name}" for name in given) or "none"
-        raise ParameterError(f"{of}_mean needs exactly one of {names}, got {found}")
+        raise ParameterError(f"{of}_mean must come with exactly one of {names}, got {found}")
     [(kind, value)] = given.items()
-    name = f"{of}_{kind}"
-    array = _array(name, value)
-    leading = mean.shape[: mean.dim() - latent_axes]
-    n = math.prod(mean.shape[len(leading) :])
-    wanted = (*leading, n, n) if kind in FULL else tuple(mean.shape)
-    rule = f"{name} must be {wanted}, as {of}_mean is {tuple(mean.shape)}"
-    check(tuple(array.shape) == wanted, rule, tuple(array.shape))
-    flat = mean.reshape(*leading, 1, n)
+    name, latent, codes = f"{of}_{kind}", axes.latent, axes.codes
+    mean, array = _filled(mean, counted, 0), _array(name, value)
+    rule = f"must be one number, {latent} or {codes}, as posterior_mean is {codes}"
+    more = " (a mixture needs prior_weights)" if of == "prior" else ""
+    fits = tuple(mean.shape) in ((), latent, codes)
+    check(fits, f"{of}_mean {rule}{more}", tuple(mean.shape))
     if kind in FULL:
-        return Full(flat, _cholesky(name, array) if kind == "covariance" else _lower(name, array))
-    return Diagonal(flat, _logvar(name, array, kind).reshape(flat.shape))
+        n = math.prod(latent)
+        rule = f"{name} must be {(n, n)} or {(codes[0], n, n)}, as posterior_mean is {codes}"
+        check(tuple(array.shape) in ((n, n), (codes[0], n, n)), rule, tuple(array.shape))
+        check(not axes.pooled, f"groups must be None with {name}", axes.kept)
+        array = _sane(name, array).double()
+        spread = _cholesky(name, array) if kind == "covariance" else _lower(name, array)
+    else:
+        check(tuple(array.shape) in ((), latent, codes), f"{name} {rule}", tuple(array.shape))
+        array = _filled(array, counted, kind != "logvar")
+        _check_logvar(name, _sane(name, array), kind)
+        spread = axes.read(array)
+    mean = axes.read(_sane(f"{of}_mean", mean))
+    latent_axes = 2 if kind in FULL else 1
+    if mean.dim() == 1 and spread.dim() == latent_axes:
+        return Given(mean, spread, kind)
+    samples = len(mean) if mean.dim() == 2 else len(spread)
+    one = spread.shape[-latent_axes:]
+    return Given(mean.expand(samples, mean.shape[-1]), spread.expand(samples, *one), kind)
 
 
-def _logvar(name: str, array: Tensor, kind: str) -> Tensor:
+def _filled(array: Tensor, counted: Tensor | None, harmless: float) -> Tensor:
+    """With a harmless number in place of what counts for nothing."""
+    if counted is None or array.shape != counted.shape:
+        return array
+    return torch.where(counted > 0, array, torch.tensor(harmless, dtype=array.dtype))
+
+
+def _check_logvar(name: str, array: Tensor, kind: str) -> None:
     if kind != "logvar":
-        _check_each(f"{name} must be above 0", array > 0, array)
-        array = array.log() if kind == "variance" else 2 * array.log()
-    rule = f"{name} must be of log-variances in +-{LARGEST_LOGVAR:g}"
-    _check_each(rule, array.abs() <= LARGEST_LOGVAR, array)
-    return array
+        low = array.amin()
+        if not low > 0:
+            _check_each(f"{name} must be above 0", array > 0, array)
+    low, high = array.aminmax()
+    least, most = (_as_logvar(value.double(), kind) for value in (low, high))
+    if not -LARGEST_LOGVAR <= least <= most <= LARGEST_LOGVAR:
+        logvar = _as_logvar(array.double(), kind)
+        rule = f"{name} must be of log-variances in +-{LARGEST_LOGVAR:g}"
+        _check_each(rule, logvar.abs() <= LARGEST_LOGVAR, logvar)
+
+
+def _as_logvar(array: Tensor, kind: str) -> Tensor:
+    if kind == "logvar":
+        return array
+    return array.log() if kind == "variance" else 2 * array.log()
 
 
 def _lower(name: str, array: Tensor) -> Tensor:
@@ -134,20 +280,32 @@ def _cholesky(name: str, covariance: Tensor) -> Tensor:
 
 
 def _array(name: str, value: Any) -> Tensor:
-    """Any tensor or array of real numbers as a tensor of float64 on the CPU."""
+    """Any tensor or array of real numbers as a tensor on the CPU, floats of 32 and 64 bits as they
+    are."""
     try:
         if isinstance(value, Tensor):
             fits, tensor = not value.is_complex(), value.detach().to_dense().cpu()
+            if fits and tensor.dtype not in (torch.float32, torch.float64):
+                tensor = tensor.to(torch.float32 if tensor.itemsize < 4 else torch.float64)
         else:
             array = np.asarray(value)
-            fits = array.dtype.kind in "biuf"
-            tensor = torch.from_numpy(array.astype(np.float64)) if fits else torch.empty(0)
+            short = "float" in array.dtype.name and array.dtype.itemsize <= 4  # of ml_dtypes too
+            fits = short or array.dtype.kind in "biuf"
+            kind = np.float32 if short else np.float64
+            tensor = (
+                torch.from_numpy(np.require(array, kind, ["C", "W"])) if fits else torch.empty(0)
+            )
     except (TypeError, ValueError, RuntimeError):
         fits = False
     check(fits, f"{name} must be a tensor or array of real numbers", value)
-    tensor = tensor.double()
-    sane = tensor.abs() <= LARGEST_NUMBER  # not so of nan
-    _check_each(f"{name} must be finite, at most {LARGEST_NUMBER:g} in size", sane, tensor)
+    return tensor
+
+
+def _sane(name: str, tensor: Tensor) -> Tensor:
+    low, high = tensor.aminmax()  # nan if any is
+    if not -LARGEST_NUMBER <= low <= high <= LARGEST_NUMBER:
+        sane = tensor.abs() <= LARGEST_NUMBER
+        _check_each(f"{name} must be finite, at most {LARGEST_NUMBER:g} in size", sane, tensor)
     return tensor
 
 

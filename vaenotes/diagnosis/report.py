@@ -1,43 +1,21 @@
-"""Which dims of any VAE are alive: a report on its codes, from the numbers alone.
+"""What `diagnose` found."""
 
-    report = diagnose(
-        posterior_mean=mean, posterior_logvar=logvar,  # (sample, ...), from your encoder
-        prior_mean=prior_mean, prior_std=prior_std,    # leave out for N(0, I)
-    )
-    print(report)
-
-`adapters` takes these arguments from a model; `Recorder` keeps a report for each epoch.
-Nothing here needs this library's own models.
-"""
-
-import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from html import escape
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
-from torch import Tensor
 
-from vaenotes.diagnosis import figures
-from vaenotes.diagnosis.inputs import Mixture, read_posterior, read_prior
-from vaenotes.diagnosis.status import ACTIVE_VARIANCE, ALIVE_NATS, STATUSES, classify
-from vaenotes.diagnosis.surgery import Estimate, dim_log_density, estimate, mixture_log_density
-from vaenotes.errors import LARGEST, check, check_int, check_number
-from vaenotes.kl import (
-    Diagonal,
-    Full,
-    Gaussian,
-    Parts,
-    kl_nats,
-    kl_parts,
-    log_density,
-    marginal,
-    match,
-    sample,
-)
+from vaenotes.diagnosis import figures, printed
+from vaenotes.diagnosis.status import STATUSES
+from vaenotes.errors import check
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,8 +24,16 @@ class Report:
 
     dims: a row per dim, by its place in the latent ("3", or "4,1" in a latent of two axes):
         status              one of STATUSES
-        information_nats    mutual information of sample and dim, and its standard error,
-        information_error   over the samples; at most log of how many were compared
+        added_nats          what the dim adds about the sample to what its prior knew (`added`),
+        added_error         and its standard error, over other samples and draws
+        information_nats    mutual information of sample and dim; the same, if the prior is one for
+        information_error   all samples. At most log of how many were compared
+        bound_nats          what it could add at most, whatever was compared: exact if the codes are
+                            Gaussian all in all (`directions`)
+        wasted_nats         the KL of the dim's own distribution beyond what it adds (of a dim at
+                            its ceiling too much); of that,
+        wasted_offset_nats  for a constant shift, in units of the prior,
+        wasted_width_nats   and for a width of the codes that is not the prior's
         kl_nats             mean KL from the prior, and its parts:
         variance_nats       variances differ
         mean_nats           means vary from sample to sample
@@ -60,252 +46,80 @@ class Report:
         prior_variance      mean, in units of the code
         active_unit         whether the means' variance is above 0.01 (Burda et al. 2016), which
                             depends on the units of the code
-    totals: kl_nats, kl_error, information_nats, information_error, ceiling_nats, of all dims
-        together; `ceiling_nats` is the most that the information could have come out as.
+        at_ceiling          whether the information is near the most that so few samples can show
+    totals: kl_nats, added_nats, information_nats, each with its error, and ceiling_nats, of all
+        dims together; `ceiling_nats` is the most that the information could have come out as.
+        dims_nats is the sum of what dims add, each by itself; bound_nats the bound of all together,
+        and directions how many directions are alive, whatever dims they lie along (not beyond 1,024
+        dims).
     alive: bool, of the latent's shape, to pick dims with: z[:, report.alive].
+    hints: what looks like a mistake in what was given, a line each.
+    directions: nats of each direction of the code, most first (`directions.directions`); or None.
 
     With a full covariance kl_nats and its parts are terms of the chain rule (`kl.kl_nats`): their
     sum does not depend on the order of dims, each does; all else is of a dim's own distribution.
     From a mixture, a dim's KL and the total are estimated from a draw per sample; the parts are
-    NaN, and the dims need not add up to the total.
+    NaN, as is what is wasted on offset and width, and the dims need not add up to the total.
     """
 
     dims: pd.DataFrame
     totals: dict[str, float]
     alive: np.ndarray
+    hints: tuple[str, ...] = ()
+    directions: np.ndarray | None = None
 
     @property
     def counts(self) -> dict[str, int]:
         """How many dims have each status."""
         return {status: int((self.dims["status"] == status).sum()) for status in STATUSES}
 
-    def to_dict(self) -> dict[str, float]:
-        """All of it as flat numbers for a logger: totals, counts, and "dim/3/ratio" and so on."""
-        numbers = self.dims.drop(columns="status")
+    def to_dict(self, dims: bool = True) -> dict[str, float]:
+        """All of it as flat numbers for a logger: totals, counts, and, with `dims`, "dim/3/ratio"
+        and so on."""
         found = {**self.totals, **{name: float(n) for name, n in self.counts.items()}}
-        for label, row in numbers.iterrows():
-            found |= {f"dim/{label}/{name}": float(value) for name, value in row.items()}
-        for label, alive in zip(self.dims.index, self.alive.flat, strict=True):
-            found[f"dim/{label}/alive"] = float(alive)
+        if dims:
+            numbers = self.dims.assign(alive=self.dims["status"] == "alive").drop(columns="status")
+            for label, row in zip(numbers.index, numbers.to_numpy(float), strict=True):
+                row_of = zip(numbers.columns, row.tolist(), strict=True)
+                found |= {f"dim/{label}/{name}": value for name, value in row_of}
         return found
 
+    def to_xarray(self) -> "xr.Dataset":
+        """`dims` over the latent's axes ("dim"; of several, "dim_0" and so on), totals as attrs."""
+        import xarray as xr
+
+        shape = self.alive.shape
+        axes = ["dim"] if len(shape) == 1 else [f"dim_{axis}" for axis in range(len(shape))]
+        columns = {name: (axes, self.dims[name].to_numpy().reshape(shape)) for name in self.dims}
+        coords = {"dim": list(self.dims.index)} if len(shape) == 1 else {}
+        return xr.Dataset(columns, coords, {**self.totals, "hints": list(self.hints)})
+
+    def save(self, path: str | Path) -> None:
+        """The report with its figure, as one HTML file that needs no network."""
+        check(Path(path).suffix == ".html", "path must end in .html", str(path))
+        svg = StringIO()
+        self.figure().savefig(svg, format="svg")
+        drawn = svg.getvalue()
+        page = (
+            '<!doctype html><html lang="en"><meta charset="utf-8"><title>Diagnosis</title>'
+            "<style>body{font:15px sans-serif;margin:2em}th,td{padding:.1em .6em;text-align:right}"
+            f"</style>{self._repr_html_()}{drawn[drawn.index('<svg') :]}</html>"
+        )
+        Path(path).write_text(page, encoding="utf-8")
+
     def figure(self) -> Figure:
-        """A row per dim: its information, its KL, its ratio, and its variances."""
+        """A row per dim, of those that add most: what it adds, its KL, ratio and variances."""
         return figures.report(self.dims)
 
     def __str__(self) -> str:
-        return f"{self._sentence()}\n\n{_readable(self.dims).to_string()}"
+        lines = (printed.sentence(self.dims, self.totals), *self.hints)
+        table, rest = printed.table(self.dims).to_string(), printed.rest(self.dims)
+        return "\n".join([*lines, "", table, *([rest] if rest else [])])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        table = _readable(self.dims).to_html(border=0, classes="report")
-        return f"<p>{self._sentence()}</p>{table}"
-
-    def _sentence(self) -> str:
-        of, counts = self.totals, [f"{n} {status}" for status, n in self.counts.items() if n]
-        offsets = self.dims["offset_nats"].sum()
-        wasted = f", {offsets:.2f} of it for offsets" if offsets >= ALIVE_NATS else ""
-        near = of["information_nats"] > of["ceiling_nats"] - 0.5
-        ceiling = f" (near the most that can be seen, {of['ceiling_nats']:.2f})" if near else ""
-        few = math.exp(of["ceiling_nats"]) < len(self.dims) - 0.5
-        return (
-            f"{len(self.dims)} dims: {', '.join(counts)}. "
-            f"KL {of['kl_nats']:.2f} ± {of['kl_error']:.2f} nats{wasted}. Information about the "
-            f"sample {of['information_nats']:.2f} ± {of['information_error']:.2f} nats{ceiling}."
-            + (" Fewer samples than dims: is the first axis that of samples?" if few else "")
-        )
-
-
-def _readable(dims: pd.DataFrame) -> pd.DataFrame:
-    """The columns for people, the most telling dims first."""
-    dims = dims.sort_values("information_nats", ascending=False, kind="stable")
-    information = zip(dims["information_nats"], dims["information_error"], strict=True)
-    columns: dict[str, Any] = {
-        "status": dims["status"],
-        "information": [f"{_rounded(value)} ± {_rounded(error)}" for value, error in information],
-    }
-    for title, name in (
-        ("KL", "kl_nats"), ("KL:means", "mean_nats"), ("KL:offset", "offset_nats"),
-        ("gap", "gap_nats"), ("s/t", "ratio"), ("spread/t", "spread"),
-    ):  # fmt: skip
-        columns[title] = dims[name].map(_rounded)
-    for title, name in (("s²", "posterior_variance"), ("t²", "prior_variance")):
-        columns[title] = dims[name].map("{:.2g}".format)
-    return pd.DataFrame(columns, index=dims.index).rename_axis("dim")
-
-
-def _rounded(value: float) -> str:
-    """To two places; a dash for NaN, and no minus before a zero."""
-    return "–" if math.isnan(value) else f"{round(value, 2) + 0:.2f}"
-
-
-def diagnose(
-    *,
-    posterior_mean: ArrayLike,
-    posterior_logvar: ArrayLike | None = None,
-    posterior_variance: ArrayLike | None = None,
-    posterior_std: ArrayLike | None = None,
-    posterior_covariance: ArrayLike | None = None,
-    posterior_cholesky: ArrayLike | None = None,
-    prior_mean: ArrayLike | None = None,
-    prior_logvar: ArrayLike | None = None,
-    prior_variance: ArrayLike | None = None,
-    prior_std: ArrayLike | None = None,
-    prior_covariance: ArrayLike | None = None,
-    prior_cholesky: ArrayLike | None = None,
-    prior_weights: ArrayLike | None = None,
-    compared: int = 1024,
-    seed: int = 0,
-    since: Report | None = None,
-) -> Report:
-    """Report which dims of a VAE are alive, dead, free-riding or wasting KL on an offset.
-
-    Tensors or arrays, each Gaussian by its mean and one of the five other arguments:
-    posterior_mean: (sample, ...), a latent of any shape, n numbers in all; logvar (natural log),
-        variance or std of the same shape; or covariance or its lower Cholesky factor
-        (sample, n, n), over the flattened latent.
-    prior_mean: (...) for a prior that is one for all samples, (sample, ...) for one that is not;
-        the rest accordingly. No prior at all: N(0, I). With prior_weights (component,), that sum
-        to 1, the prior is a mixture and the rest is (component, ...), of independent dims.
-    compared: of how many samples, drawn with `seed`, the information is estimated; its time grows
-        with their square. since: an earlier report of the model, from which shrinking is measured;
-        else from variance 1.
-
-    No number but the variances and `active_unit` depends on the units of the code, which a learned
-    prior and a decoder can change at no cost; nor does a status, given `since`. A status goes by
-    the information, not by the ratio: a prior that knows the sample may have a ratio of 1 in a dim
-    that holds much. What the decoder makes of a dim is not seen here.
-
-    Sources: the parts, `kl.kl_parts`; information, `surgery`; gap, `kl.match`.
-    Raises ParameterError, naming the argument, for shapes that do not fit and numbers that are not
-    finite, not positive where they must be, or so large or small that a KL could overflow.
-    """
-    check_int("compared", compared, 2)
-    check_int("seed", seed, 0, LARGEST)
-    check(isinstance(since, Report | None), "since must be a Report", since)
-    spreads = (
-        posterior_logvar, posterior_variance, posterior_std, posterior_covariance,
-        posterior_cholesky,
-    )  # fmt: skip
-    q, latent = read_posterior(posterior_mean, spreads)
-    spreads = prior_logvar, prior_variance, prior_std, prior_covariance, prior_cholesky
-    p = read_prior(prior_mean, spreads, prior_weights, (len(q.mean), *latent))
-    return _report(q, p, latent, compared, torch.Generator().manual_seed(seed), since)
-
-
-def _report(
-    q: Gaussian,
-    p: Gaussian | Mixture,
-    latent: tuple[int, ...],
-    compared: int,
-    generator: torch.Generator,
-    since: Report | None,
-) -> Report:
-    if since is not None:
-        before = since.alive.shape
-        rule = f"posterior_mean must be (sample, {', '.join(map(str, before))}), as in since"
-        check(before == latent, rule, (len(q.mean), *latent))
-    chosen = torch.randperm(len(q.mean), generator=generator)[:compared]
-    # before anything is drawn for the prior, on which this does not depend
-    of_dim, of_code = _information(type(q)(*(part[chosen] for part in q)), generator)
-    own = marginal(q)
-    kl = _kl(q, own, p, generator)
-    kl_of_code = estimate(kl.code)
-    means_variance = own.mean.var(0, correction=0)
-    # one prior for all has no sample axis to average over
-    prior_variance = kl.prior.logvar.exp().reshape(-1, *means_variance.shape).mean(0)
-    columns = {
-        "information_nats": of_dim.mean,
-        "information_error": of_dim.standard_error,
-        "kl_nats": kl.dims.mean(0),
-        **{f"{name}_nats": part for name, part in kl.parts._asdict().items()},
-        "gap_nats": kl.own.mean(0) - kl_nats(own, match(own)).mean(0),
-        "ratio": (0.5 * (own.logvar - kl.prior.logvar)).mean(0).exp(),
-        "spread": (means_variance / prior_variance).sqrt(),
-        "posterior_variance": own.logvar.exp().mean(0),
-        "prior_variance": prior_variance,
-        "active_unit": means_variance > ACTIVE_VARIANCE,
-    }
-    labels = [",".join(map(str, place)) for place in np.ndindex(latent)]
-    dims = pd.DataFrame({name: value.flatten().numpy() for name, value in columns.items()}, labels)
-    start = 1.0 if since is None else since.dims["prior_variance"]
-    dims.insert(0, "status", classify(dims, start))
-    totals = {
-        "kl_nats": float(kl_of_code.mean),
-        "kl_error": float(kl_of_code.standard_error),
-        "information_nats": float(of_code.mean),
-        "information_error": float(of_code.standard_error),
-        "ceiling_nats": math.log(len(chosen)),
-    }
-    return Report(dims, totals, (dims["status"] == "alive").to_numpy(copy=True).reshape(latent))
-
-
-class _KL(NamedTuple):
-    """KL from the prior in nats, each (sample, 1, dim) but where said, and the prior's moments."""
-
-    dims: Tensor  # of each dim; for full covariances, given the dims before
-    own: Tensor  # of each dim's own distribution from the prior's of that dim
-    code: Tensor  # (sample,), of all dims together
-    parts: Parts  # each (1, dim)
-    prior: Diagonal  # (..., 1, dim)
-
-
-def _kl(q: Gaussian, own: Diagonal, p: Gaussian | Mixture, generator: torch.Generator) -> _KL:
-    if not isinstance(p, Mixture):
-        dims, prior = kl_nats(q, p), marginal(p)
-        return _KL(dims, kl_nats(own, prior), dims.sum((-2, -1)), kl_parts(q, p), prior)
-    z = sample(q, torch.randn(q.mean.shape, generator=generator, dtype=torch.float64))
-    each, joint = mixture_log_density(p.components, z, p.log_weights)
-    dims = dim_log_density(own, z) - each
-    unknown = torch.full_like(own.mean[0], torch.nan)
-    parts = Parts(unknown, unknown, unknown)
-    return _KL(dims, dims, log_density(q, z) - joint, parts, p.moments())
-
-
-def _information(q: Gaussian, generator: torch.Generator) -> tuple[Estimate, Estimate]:
-    """Mutual information of the sample, taken for one of these, and its code, from one draw of
-    each posterior: of each dim alone (1, dim), and of the whole code."""
-    z = sample(q, torch.randn(q.mean.shape, generator=generator, dtype=torch.float64))
-    own = marginal(q)
-    each, joint = mixture_log_density(own, z)
-    if isinstance(q, Full):  # the dims' own densities say nothing of the whole code's
-        every = [log_density(Full(q.mean[i], q.cholesky[i]), z) for i in range(len(z))]
-        joint = torch.stack(every, 1).logsumexp(1) - math.log(len(z))
-    return estimate(dim_log_density(own, z) - each), estimate(log_density(q, z) - joint)
-
-
-class Recorder:
-    """A report for each epoch, from any training loop: no callback, no hook.
-
-        recorder = Recorder()
-        for epoch in range(epochs):
-            ...
-            report = recorder.record(epoch, posterior_mean=..., posterior_logvar=...)
-            logger.log(report.to_dict())
-        recorder.figure()
-
-    The first report is where shrinking is measured from.
-    """
-
-    def __init__(self) -> None:
-        self.reports: dict[float, Report] = {}
-
-    def record(self, epoch: float, **arguments: Any) -> Report:
-        """`diagnose` with these arguments, kept under this epoch; a second time, it replaces."""
-        check_number("epoch", epoch)
-        first = next(iter(self.reports), epoch)
-        since = None if epoch == first else self.reports[first]
-        self.reports[epoch] = diagnose(**{"since": since, **arguments})
-        return self.reports[epoch]
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """The `dims` of all reports, by (epoch, dim)."""
-        frames = {epoch: report.dims for epoch, report in sorted(self.reports.items())}
-        check(bool(frames), "a Recorder must have recorded something", len(frames))
-        return pd.concat(frames, names=["epoch", "dim"])
-
-    def figure(self) -> Figure:
-        """Over epochs, a line per dim: its variances, its ratio, and its information."""
-        return figures.history(self.table)
+        lines = (printed.sentence(self.dims, self.totals), *self.hints)
+        table = printed.table(self.dims).to_html(border=0, classes="report")
+        rest = f"<p>{printed.rest(self.dims)}</p>" if len(self.dims) > printed.SHOWN else ""
+        return f"<p>{'<br>'.join(map(escape, lines))}</p>{table}{rest}"

@@ -5,27 +5,36 @@ import numpy as np
 import pandas as pd
 
 ALIVE_NATS = 0.1
-"""A dim is alive if it holds more information about the sample than this, and an offset whose KL is
-larger is a waste. Where a prior matches its codes, a ratio of 0.9 holds about so much."""
+"""A dim is alive if it adds more information about the sample than this to what its prior knew; KL
+that is larger and adds nothing is a waste. Where a prior matches its codes, a ratio of 0.9 adds
+about so much."""
+DEVIATIONS = 1.96
+"""Standard errors on each side of an estimate that make its 95% interval."""
 ACTIVE_VARIANCE = 0.01
 """A unit is called active if the variance of its means is larger (Burda et al. 2016)."""
 SHRUNK_SHARE = 0.5
 """A dead dim whose prior variance is below this share of where it started is free-riding."""
 STATUSES = {
-    "alive": f"more than {ALIVE_NATS} nats of information about the sample",
-    "dead": "less information, and little KL",
-    "free-riding": "dead, but narrow: the prior shrank with the posterior, or was made so",
-    "offset-wasting": f"dead, with more than {ALIVE_NATS} nats of KL for a constant shift",
+    "alive": f"adds more than {ALIVE_NATS} nats about the sample, and its 95% interval says so",
+    "unsure": f"its 95% interval has {ALIVE_NATS} nats in it: compare more samples",
+    "wasting": f"adds less, and more than {ALIVE_NATS} nats of KL buy nothing: an offset, a width",
+    "known to the prior": "adds less: what it says of the sample the prior knew",
+    "free-riding": "dead, but narrow: the prior shrank with the posterior since an earlier report,"
+    " or is narrow in the units of this code",
+    "dead": "adds less, and costs as little",
 }
-"""What a dim may be, and what that means."""
+"""What a dim may be, and what that means; where several fit, the first."""
 
 
 def classify(dims: pd.DataFrame, start: float | pd.Series) -> np.ndarray:
     """The status of each row of `Report.dims`; start: the prior variances shrinking is measured
     from."""
+    added, error = dims["added_nats"], DEVIATIONS * dims["added_error"]
     conditions = {
-        "alive": dims["information_nats"] > ALIVE_NATS,
-        "offset-wasting": dims["offset_nats"] > ALIVE_NATS,
+        "alive": added - error > ALIVE_NATS,
+        "unsure": added + error > ALIVE_NATS,
+        "wasting": dims["wasted_nats"] > ALIVE_NATS,
+        "known to the prior": dims["information_nats"] > ALIVE_NATS,
         "free-riding": dims["prior_variance"] < SHRUNK_SHARE * start,
     }
     return np.select(list(conditions.values()), list(conditions), "dead")

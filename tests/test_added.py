@@ -1,0 +1,263 @@
+"""What a dim adds to its prior, its error, and every status, against closed forms."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+import vaenotes as vn
+from vaenotes.diagnosis import STATUSES
+from vaenotes.diagnosis.added import information
+from vaenotes.diagnosis.status import ALIVE_NATS, DEVIATIONS
+from vaenotes.kl import Diagonal
+
+SAMPLES = 1000
+NORMAL = torch.from_numpy(stats.norm.ppf((np.arange(SAMPLES) + 0.5) / SAMPLES))[:, None]
+
+
+def shuffled(seed):
+    return NORMAL[torch.randperm(SAMPLES, generator=torch.Generator().manual_seed(seed))]
+
+
+def one(mean, std, prior_mean=None, prior_std=None, **rest):
+    """The report on a dim, and its row; the spreads are numbers."""
+    given = {"posterior_mean": mean, "posterior_std": torch.full_like(mean, std)}
+    if prior_mean is not None:
+        given |= {"prior_mean": prior_mean, "prior_std": torch.full_like(prior_mean, prior_std)}
+    report = vn.diagnose(**given, **rest)
+    return report, report.dims.iloc[0]
+
+
+def channel(signal, noise):
+    """Nats of a Gaussian signal of this std in Gaussian noise."""
+    return math.log1p((signal / noise) ** 2) / 2
+
+
+def test_a_posterior_that_is_its_prior_is_known_to_the_prior():
+    report, row = one(NORMAL, 0.3, NORMAL, 0.3)
+    assert row["status"] == "known to the prior" and not report.alive.any()
+    assert row["added_nats"] == pytest.approx(0, abs=1e-9)
+    assert row["added_error"] < 1e-6
+    assert row["information_nats"] == pytest.approx(channel(1, 0.3), abs=0.06)
+    assert "1 known to the prior" in str(report) and "of which 0.00 ± 0.00 are added" in str(report)
+
+
+def test_a_posterior_that_is_narrower_than_a_prior_that_knows_it_wastes_its_width():
+    report, row = one(2 * NORMAL, 0.5, 2 * NORMAL, 1.0)
+    wasted = (0.25 - 1 - math.log(0.25)) / 2
+    assert row["status"] == "wasting" and row["added_nats"] == pytest.approx(0, abs=1e-9)
+    found = row[["kl_nats", "wasted_nats", "wasted_width_nats", "wasted_offset_nats"]]
+    assert np.allclose(found.astype(float), [wasted, wasted, wasted, 0])
+    assert "KL 0.32 ± 0.00 nats, of it wasted: 0.32 on widths." in str(report)
+
+
+@pytest.mark.parametrize("step", [0.1, 0.4, 2.0])
+def test_a_residual_model_adds_the_information_of_its_residual(step):
+    """Posterior mean = prior mean + delta, delta independent of it."""
+    sees, delta = 3 * shuffled(0), step * shuffled(1)
+    _, row = one(sees + delta, 0.5, sees, (0.25 + step**2) ** 0.5, compared=SAMPLES)
+    exact = channel(step, 0.5)
+    assert abs(row["added_nats"] - exact) < 3 * row["added_error"] < 0.11
+    assert row["information_nats"] > 1.5
+    assert row["kl_nats"] == pytest.approx(exact, rel=1e-2)  # the prior fits: nothing is wasted
+    assert row["status"] == {0.1: "known to the prior", 0.4: "alive", 2.0: "alive"}[step]
+
+
+def test_what_is_added_is_at_most_the_kl_and_the_rest_is_wasted_in_closed_form():
+    sees, delta = 3 * shuffled(0), 0.4 * shuffled(1)
+    _, row = one(sees + delta + 0.7, 0.5, sees, 2.0, compared=SAMPLES)
+    variance = (0.4**2 + 0.5**2) / 4  # of the aggregate, in units of the prior
+    offset, width = 0.35**2 / 2, (variance - 1 - math.log(variance)) / 2
+    assert row["wasted_offset_nats"] == pytest.approx(offset)
+    assert row["wasted_width_nats"] == pytest.approx(width, rel=1e-2)
+    assert row["wasted_nats"] == pytest.approx(offset + width, abs=3 * row["added_error"])
+
+
+def test_where_a_prior_misfits_what_is_reported_is_an_upper_bound():
+    """A class of +-1, which the prior puts at +-2: in its units the code still tells the class."""
+    sees, delta = torch.sign(shuffled(0)), 0.5 * shuffled(1)
+    _, row = one(sees + delta, 0.5, 2 * sees, 1.0, compared=SAMPLES)
+    true = channel(0.5, 0.5)
+    assert true + 0.2 < row["added_nats"] < row["kl_nats"]
+    fits = one(sees + delta, 0.5, sees, 0.5**0.5, compared=SAMPLES)[1]
+    assert abs(fits["added_nats"] - true) < 3 * fits["added_error"]
+
+
+def test_a_prior_that_moves_for_nothing_makes_no_dim_alive():
+    """Against such a prior the code seems to move: what it says alone bounds what it adds."""
+    report, row = one(0 * NORMAL, 0.3, NORMAL, 1.0)
+    assert row["status"] == "wasting" and row["added_nats"] == pytest.approx(0, abs=1e-9)
+    assert row["wasted_nats"] == pytest.approx(row["kl_nats"])
+    assert "on other misfits" in str(report)
+
+
+def test_under_a_prior_that_is_one_for_all_what_is_said_is_added():
+    mean = torch.randn(300, 5, generator=torch.Generator().manual_seed(0))
+    given = {"posterior_mean": mean, "posterior_std": torch.full_like(mean, 0.5)}
+    prior = {"prior_mean": torch.ones(5), "prior_std": torch.linspace(0.5, 2, 5)}
+    constant = vn.diagnose(**given, **prior)
+    everyone = {name: value.expand(300, 5) for name, value in prior.items()}
+    mixture = {name: value[None] for name, value in prior.items()} | {"prior_weights": [1.0]}
+    for more in (prior, everyone, mixture):
+        found = vn.diagnose(**given, **more)
+        for name in ("nats", "error"):
+            assert found.dims[f"added_{name}"].equals(found.dims[f"information_{name}"])
+            assert found.dims[f"added_{name}"].equals(constant.dims[f"added_{name}"])
+            assert found.totals[f"added_{name}"] == constant.totals[f"information_{name}"]
+    wasted = constant.dims[["wasted_offset_nats", "wasted_width_nats"]].sum(axis=1)
+    assert np.allclose(wasted, constant.dims["gap_nats"])  # what the best constant prior saves
+
+
+@pytest.mark.parametrize("full", ["posterior", "prior", "both"])
+def test_a_full_prior_is_whitened_by_each_samples_own_factor(full):
+    """Two dims, of which the residual's first only differs: in all that is what is added."""
+    generator = torch.Generator().manual_seed(0)
+    sees = 3 * torch.randn(SAMPLES, 2, generator=generator).double()
+    factor = torch.tensor([[1.0, 0.0], [0.8, 0.6]]).double() * (1 + sees[:, :1, None].square())
+    u = torch.cat([1.5 * NORMAL, 0 * NORMAL], 1)
+    away = (factor @ u[..., None]).squeeze(-1)
+    q = {"posterior_cholesky": 0.5 * factor}
+    p = {"prior_cholesky": factor}
+    if full == "prior":  # of one dim's own noise, in z: in u it is no longer independent
+        q = {"posterior_std": 0.5 * factor.diagonal(dim1=1, dim2=2)}
+    if full == "posterior":
+        q, p = {"posterior_cholesky": 0.5 * factor}, {"prior_std": 0 * u + 1}
+        away, sees = u, 0 * sees + torch.arange(SAMPLES)[:, None] % 2
+        q["posterior_cholesky"] = 0.5 * torch.eye(2).double().expand(SAMPLES, 2, 2)
+    found = vn.diagnose(posterior_mean=sees + away, prior_mean=sees, **q, **p, compared=SAMPLES)
+    exact = channel(1.5, 0.5)
+    if full == "prior":
+        # in u: noise M M^T with M = L^-1 diag(L), signal along the first dim
+        whiten = torch.linalg.inv(factor[0]) @ torch.diag(factor[0].diagonal()) * 0.5
+        noise, signal = whiten @ whiten.T, torch.diag(torch.tensor([2.25, 0.0]).double())
+        exact = float(torch.logdet(noise + signal) - torch.logdet(noise)) / 2
+    assert abs(found.totals["added_nats"] - exact) < 3 * found.totals["added_error"] < 0.2
+    assert found.totals["information_nats"] > exact + 0.5 or full == "posterior"
+
+
+def test_widths_that_cost_are_wasting_and_the_sentence_says_how_much():
+    """Ten dims of std 0.4; and one of std 0.01, which would cost 4.11 nats."""
+    ten, _ = one(torch.zeros(100, 10), 0.4)
+    assert ten.counts["wasting"] == 10
+    assert "10 dims: 10 wasting. KL 4.96 ± 0.00 nats, of it wasted: 4.96 on widths." in str(ten)
+    assert "No prior was given, and N(0, I) misfits these codes by 4.96 nats" in str(ten)
+    _, row = one(torch.zeros(100, 1), 0.01)
+    assert row["status"] == "wasting" and row["wasted_width_nats"] == pytest.approx(4.105, abs=1e-3)
+
+
+def test_correlations_that_the_prior_lacks_are_wasted_and_said():
+    factor = torch.linalg.cholesky(torch.tensor([[1.0, 0.9], [0.9, 1.0]]))
+    report = vn.diagnose(posterior_mean=torch.zeros(200, 2), posterior_cholesky=factor)
+    assert report.counts["dead"] == 2
+    wasted = -0.5 * math.log(1 - 0.9**2)
+    assert (
+        f"KL {wasted:.2f} ± 0.00 nats, of it wasted: {wasted:.2f} or more on other misfits"
+        in str(report)
+    )
+
+
+def test_a_prior_that_fits_is_not_asked_for():
+    fits, _ = one(0.8 * NORMAL, 0.6)
+    assert not fits.hints
+    learned, _ = one(torch.zeros(100, 10), 0.4, torch.zeros(10), 0.4)
+    assert not learned.hints and learned.counts["free-riding"] == 10
+
+
+ROWS = {  # status: mean, std, prior mean, prior std
+    "alive": (NORMAL, 0.3, torch.zeros(1), 1.0),
+    "unsure": (NORMAL, math.expm1(2 * ALIVE_NATS) ** -0.5, torch.zeros(1), 2.3),
+    "wasting": (0 * NORMAL + 0.8, 1.0, torch.zeros(1), 1.0),
+    "known to the prior": (NORMAL, 0.3, NORMAL, 0.3),
+    "free-riding": (0 * NORMAL, 0.05, torch.zeros(1), 0.05),
+    "dead": (0 * NORMAL, 1.0, torch.zeros(1), 1.0),
+}
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_every_status_can_be_reached(status):
+    report, row = one(*ROWS[status])
+    assert row["status"] == status and report.counts[status] == 1
+    assert report.alive.tolist() == [status == "alive"]
+
+
+@pytest.mark.parametrize("unit", [0.03, 1.0, 30.0])
+def test_since_an_earlier_report_no_status_depends_on_the_units(unit):
+    means = torch.cat([NORMAL, 0 * NORMAL, 0 * NORMAL, 0 * NORMAL + 1, NORMAL], 1) * unit
+    sees = torch.cat([0 * NORMAL] * 4 + [NORMAL], 1) * unit
+
+    def report(widths, **rest):
+        std = torch.tensor(widths) * unit
+        priors = torch.tensor([1.0, widths[1], widths[2], 1.0, widths[4]]) * unit
+        prior = {"prior_mean": sees, "prior_std": priors}
+        return vn.diagnose(posterior_mean=means, posterior_std=std, **prior, **rest)
+
+    later = report([0.3, 0.1, 0.9, 1.0, 0.3], since=report([0.3, 1.0, 1.0, 1.0, 0.3]))
+    statuses = ["alive", "free-riding", "dead", "wasting", "known to the prior"]
+    assert later.dims["status"].tolist() == statuses
+
+
+REPORTED = {  # what people asked about: mean, std, prior std, status, KL of a dim
+    "a KL of 3.8e-7, averaged over 32 dims": (0 * NORMAL, 1 + 6.16e-4, 1.0, "dead", 3.8e-7),
+    "noise multiplied by 0.01": (0 * NORMAL, 0.01, 1.0, "wasting", 4.105),
+    "drawn with a sigma of 1.3": (0 * NORMAL, 1.0, 1.3, "dead", 0.058),
+    "channels that were never centred": (0 * NORMAL + 1.5508, 1.0, 1.0, "wasting", 1.2025),
+    "a std that goes to 0": (NORMAL, 1e-4, 1.0, "alive", 9.21),
+    "a KL that rises in training": (NORMAL, 0.3, 1.0, "alive", 1.247),
+}
+
+
+@pytest.mark.parametrize("report", REPORTED)
+def test_what_people_report_is_told_for_what_it_is(report):
+    mean, std, prior_std, status, kl = REPORTED[report]
+    _, row = one(mean, std, torch.zeros(1), prior_std)
+    assert row["status"] == status and row["kl_nats"] == pytest.approx(kl, rel=5e-3)
+
+
+def binary(std, share):
+    """Nats of a signal of +-1, and of the mean's share at +1, in Gaussian noise, by quadrature."""
+    z = np.linspace(-1 - 9 * std, 1 + 9 * std, 20001)
+    low, high = (stats.norm.pdf(z, at, std) for at in (-1, 1))
+    density = (1 - share) * low + share * high
+    entropy = -np.trapezoid(density * np.log(np.maximum(density, 1e-300)), z)
+    return entropy - math.log(2 * math.pi * math.e * std**2) / 2
+
+
+def signs(samples, share):
+    return lambda generator: 2.0 * (torch.rand(samples, generator=generator) < share) - 1
+
+
+def normals(generator):
+    return torch.randn(64, generator=generator)
+
+
+CASES = {  # nats, std, means
+    "gaussian, 0.1 nats": (0.1, math.expm1(0.2) ** -0.5, normals),
+    "gaussian, 1 nat": (1.0, math.expm1(2) ** -0.5, normals),
+    "binary": (binary(2.06, 0.5), 2.06, signs(64, 0.5)),
+    "rare": (binary(0.3, 0.1), 0.3, signs(128, 0.1)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_nineteen_of_twenty_intervals_hold_the_truth(case):
+    exact, std, draw = CASES[case]
+    inside = []
+    for seed in range(120):
+        generator = torch.Generator().manual_seed(seed)
+        mean = draw(generator)[:, None, None].double()
+        q = Diagonal(mean, torch.full_like(mean, 2 * math.log(std)))
+        found = information(q, torch.randn(mean.shape, generator=generator).double()).dims
+        inside.append(abs(float(found.mean) - exact) < DEVIATIONS * float(found.standard_error))
+    assert 0.88 <= np.mean(inside) <= 0.995
+
+
+def test_where_there_are_too_few_samples_to_tell_the_error_says_so():
+    """At 6 nats a thousand samples see too little, and at 20 nothing but their own number."""
+    for exact in (5.0, 6.0, 20.0):
+        _, row = one(NORMAL, math.expm1(2 * exact) ** -0.5)
+        assert row["added_nats"] < exact
+        assert row["added_error"] > 0.12
+        if exact < 7:
+            assert row["added_nats"] + DEVIATIONS * row["added_error"] > exact

@@ -1,0 +1,127 @@
+"""Bounds without sampling, and directions, against closed forms."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import linalg
+
+import vaenotes as vn
+
+SAMPLES = 1000
+SEEN = 256  # compared: enough for what is asked here
+SIGNALS = torch.tensor([1.0, 0.5]).double()
+
+
+def normals(dims):
+    """Of mean 0 and covariance 1, exactly."""
+    drawn = torch.randn(SAMPLES, dims, generator=torch.Generator().manual_seed(0)).double()
+    drawn -= drawn.mean(0)
+    return drawn @ torch.linalg.inv(torch.linalg.cholesky(drawn.T @ drawn / SAMPLES)).T
+
+
+def rotation(dims):
+    generator = torch.Generator().manual_seed(1)
+    return torch.linalg.qr(torch.randn(dims, dims, generator=generator).double())[0]
+
+
+def diagnose(mean, std=0.2, **rest):
+    return vn.diagnose(posterior_mean=mean, posterior_std=std, compared=SEEN, **rest)
+
+
+def channels(signals, noise=0.2):
+    return np.log1p((np.asarray(signals) / noise) ** 2) / 2
+
+
+def test_the_bound_of_a_gaussian_channel_is_its_information_at_any_number_of_samples():
+    exact = 12.0
+    report = diagnose(normals(1), math.expm1(2 * exact) ** -0.5)
+    row = report.dims.iloc[0]
+    assert row["bound_nats"] == pytest.approx(exact)
+    assert report.totals["bound_nats"] == pytest.approx(exact)
+    assert row["at_ceiling"] and row["added_nats"] == pytest.approx(math.log(SEEN), abs=0.01)
+    said = f" nats or more, all that {SEEN} samples can show, and at most 12.00"
+    assert said in str(report) and "≥ 5.5" in str(report)
+
+
+def test_of_other_codes_the_bound_is_above_the_information():
+    signs = torch.where(torch.arange(SAMPLES) % 2 == 0, 1.0, -1.0)[:, None]
+    row = diagnose(signs, 0.01).dims.iloc[0]
+    assert row["added_nats"] == pytest.approx(math.log(2), abs=0.01)
+    assert row["bound_nats"] == pytest.approx(channels(1.0, 0.01), rel=1e-3)
+    assert not row["at_ceiling"]
+
+
+def test_the_bound_holds_widths_that_differ_from_sample_to_sample():
+    std = torch.linspace(0.1, 1, SAMPLES)[:, None].double()
+    report = diagnose(0 * std, std)
+    exact = 0.5 * (float((std**2).mean().log()) - float((2 * std.log()).mean()))
+    assert report.dims["bound_nats"].iloc[0] == pytest.approx(exact)
+    assert report.totals["bound_nats"] == pytest.approx(exact)
+
+
+def test_two_dims_rotated_into_sixteen_are_two_directions():
+    code = torch.cat([normals(2) * SIGNALS, torch.zeros(SAMPLES, 14)], 1).double()
+    plain, turned = diagnose(code), diagnose(code @ rotation(16))
+    for report in (plain, turned):
+        assert report.totals["directions"] == 2
+        assert np.allclose(report.directions[:2], channels(SIGNALS))
+        assert np.allclose(report.directions[2:], 0, atol=1e-9)
+        assert report.totals["bound_nats"] == pytest.approx(channels(SIGNALS).sum())
+    assert plain.counts["alive"] == 2 < turned.counts["alive"]
+    assert "Directions alive: 2." in str(turned) and "Directions" not in str(plain)
+    assert turned.totals["dims_nats"] > plain.totals["dims_nats"] + 0.5
+    assert "Dims, each by itself, add up to" in str(turned)
+
+
+def test_four_copies_of_a_dim_are_one_direction():
+    report = diagnose(normals(1).repeat(1, 4), 0.5)
+    assert report.counts["alive"] == 4 and report.totals["directions"] == 1
+    assert report.directions[0] == pytest.approx(channels(2.0, 0.5))  # four looks at one number
+
+
+def test_directions_of_correlated_posteriors_do_not_depend_on_the_basis():
+    code, basis = normals(3) * torch.tensor([1.0, 0.5, 0.0]), rotation(3) * 7
+    factor = torch.linalg.cholesky(basis.T @ basis * 0.04)
+    report = vn.diagnose(
+        posterior_mean=code @ basis, posterior_cholesky=factor, prior_mean=0.0, prior_std=7.0,
+        compared=SEEN,
+    )  # fmt: skip
+    assert np.allclose(report.directions, [*channels(SIGNALS), 0], atol=1e-9)
+    assert report.totals["bound_nats"] == pytest.approx(channels(SIGNALS).sum())
+
+
+def test_directions_are_in_units_of_a_prior_that_knows_the_sample():
+    sees = 5 * normals(3)[:, :2]
+    known = diagnose(sees, 0.2, prior_mean=sees, prior_std=0.2)
+    assert known.totals["directions"] == 0
+    assert known.totals["bound_nats"] == pytest.approx(0, abs=1e-9)
+    step = normals(3)[:, 2:]
+    one = diagnose(sees + step, 0.2, prior_mean=sees, prior_std=1.0)
+    assert one.totals["directions"] == 1
+    assert one.dims["bound_nats"].to_numpy() == pytest.approx(channels(1.0))
+
+
+def test_narrow_posteriors_and_copies_break_no_eigenvalues():
+    report = diagnose(normals(1).repeat(1, 4), 1e-12)
+    assert report.totals["directions"] == 1 and math.isfinite(report.totals["bound_nats"])
+
+
+def test_beyond_a_thousand_dims_directions_are_left_out_and_that_is_said():
+    report = diagnose(torch.zeros(4, 1025), 1.0)
+    assert report.directions is None and "directions" not in report.totals
+    assert "Directions and joint bound are left out beyond 1,024 dims." in str(report)
+
+
+def test_directions_of_random_covariances_are_the_generalised_eigenvalues():
+    generator = torch.Generator().manual_seed(2)
+    mean = torch.randn(50, 3, generator=generator).double()
+    std = torch.rand(50, 3, generator=generator).double() + 0.1
+    report = vn.diagnose(posterior_mean=mean, posterior_std=std)
+    within = np.diag((std**2).mean(0))
+    whole = within + np.cov(mean.T, bias=True)
+    lambdas = linalg.eigh(within, whole, eigvals_only=True)
+    assert np.allclose(report.directions, -0.5 * np.log(lambdas))
+    entropy = 0.5 * (np.linalg.slogdet(whole)[1] - float((2 * std.log()).sum(1).mean()))
+    assert report.totals["bound_nats"] == pytest.approx(entropy)

@@ -1,0 +1,154 @@
+"""Means over any number of samples, seen in blocks and added up: nothing is kept of a sample."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vaenotes.diagnosis.added import relative
+from vaenotes.diagnosis.inputs import Batch, Given, Mixture
+from vaenotes.diagnosis.surgery import dim_log_density, mixture_log_density
+from vaenotes.kl import Diagonal, Full, Gaussian, kl_nats, log_density, marginal, sample
+
+LARGEST_JOINT = 1024
+"""Of more dims than these no covariance is kept."""
+BLOCK = 2**17  # numbers of a block of samples
+
+
+class Sums(NamedTuple):
+    """Weighted moments of (..., n): total weight, sum of squared weights, mean, and the weighted
+    sum of squares around the mean. They merge as in Chan, Golub & LeVeque 1979."""
+
+    weight: Tensor
+    squares: Tensor
+    mean: Tensor
+    around: Tensor
+
+    @staticmethod
+    def of(values: Tensor, weights: Tensor) -> "Sums":
+        """Of values (..., sample, n), weighted by (sample, 1) or (sample, n)."""
+        weight = weights.sum(-2)
+        mean = (values * weights).sum(-2) / weight.clamp_min(1e-300)
+        around = ((values - mean[..., None, :]).square() * weights).sum(-2)
+        return Sums(weight, weights.square().sum(-2), mean, around)
+
+    def __add__(self, other: "Sums") -> "Sums":  # type: ignore[override]
+        weight = self.weight + other.weight
+        share = other.weight / weight.clamp_min(1e-300)
+        apart = other.mean - self.mean
+        around = self.around + other.around + apart.square() * self.weight * share
+        return Sums(weight, self.squares + other.squares, self.mean + apart * share, around)
+
+    @property
+    def variance(self) -> Tensor:
+        return self.around / self.weight
+
+    @property
+    def error(self) -> Tensor:
+        """The standard error of the mean, over as many samples as the weights are worth."""
+        worth = self.weight.square() / self.squares
+        return (self.variance / (worth - 1)).sqrt()
+
+
+class Joint(NamedTuple):
+    """Of codes in units of their priors: total weight, mean (n,), their sum of squares around it
+    (n, n), and the sums of their covariances (n, n) and of the log-determinants of these."""
+
+    weight: Tensor
+    mean: Tensor
+    around: Tensor
+    within: Tensor
+    log_volume: Tensor
+
+    @staticmethod
+    def of(u: Gaussian, seen: Tensor) -> "Joint":
+        """Of posteriors (sample, 1, n) that count by these weights (sample, n); of dims that do
+        not count, those of the prior."""
+        weights = seen.amax(1, keepdim=True)
+        weight, mean = weights.sum(), u.mean[:, 0] * (seen > 0)
+        center = (weights * mean).sum(0) / weight
+        away = mean - center
+        if isinstance(u, Full):
+            factors = (u.cholesky * weights[..., None].sqrt()).permute(1, 0, 2).flatten(1)
+            within = factors @ factors.T
+            logvar = 2 * u.cholesky.diagonal(dim1=-2, dim2=-1).log()
+        else:
+            logvar = u.logvar[:, 0] * (seen > 0)
+            within = (weights * logvar.exp()).sum(0).diag()
+        return Joint(weight, center, away.T @ (away * weights), within, (weights * logvar).sum())
+
+    def __add__(self, other: "Joint") -> "Joint":  # type: ignore[override]
+        weight = self.weight + other.weight
+        share, apart = other.weight / weight, other.mean - self.mean
+        around = self.around + other.around + torch.outer(apart, apart) * self.weight * share
+        rest = (a + b for a, b in zip(self[3:], other[3:], strict=True))
+        return Joint(weight, self.mean + apart * share, around, *rest)
+
+
+class Moments(NamedTuple):
+    """Of each dim and quantity of `_quantities`, of the KL of the whole code, and of the code."""
+
+    dims: Sums  # (quantity, n)
+    code: Sums  # (1,)
+    joint: Joint | None
+
+    def __add__(self, other: "Moments") -> "Moments":  # type: ignore[override]
+        joint = None if self.joint is None or other.joint is None else self.joint + other.joint
+        return Moments(self.dims + other.dims, self.code + other.code, joint)
+
+
+QUANTITIES = (
+    "mean", "variance", "log_variance",  # of the posterior
+    "prior_variance", "log_ratio",  # log of std / std
+    "kl", "own_kl",  # given the dims before, if a Gaussian is full; of the dim's own distribution
+    "u", "u_variance",  # in units of the prior
+    "shift_square", "scale_square", "shift_scale",  # of `kl.kl_parts`: w^2, r^2 and r w
+)  # fmt: skip
+
+
+def moments(batch: Batch, generator: torch.Generator) -> Iterator[Moments]:
+    """Block by block; a mixture's KL needs a draw of each sample."""
+    samples, n = batch.posterior.mean.shape
+    for rows in torch.arange(samples).split(max(1, BLOCK // n)):
+        some = slice(int(rows[0]), int(rows[-1]) + 1)
+        q, p = batch.posterior.rows(some), batch.prior
+        prior = p.rows(some) if isinstance(p, Given) else p
+        weights = (
+            torch.ones(len(rows), 1).double() if batch.weights is None else batch.weights[some]
+        )
+        values, code = _quantities(q, prior, generator)
+        if code is None:
+            code = (values[QUANTITIES.index("kl")] * (weights > 0)).sum(1)
+        u = relative(q, prior.moments() if isinstance(prior, Mixture) else prior)
+        joint = Joint.of(u, weights.expand(len(rows), n)) if n <= LARGEST_JOINT else None
+        of_code = Sums.of(code[:, None], weights.amax(1, keepdim=True))
+        yield Moments(Sums.of(values, weights), of_code, joint)
+
+
+def _quantities(
+    q: Gaussian, p: Gaussian | Mixture, generator: torch.Generator
+) -> tuple[Tensor, Tensor | None]:
+    """QUANTITIES (quantity, sample, n), and the KL of the code if that is not the dims' sum."""
+    own = marginal(q)
+    code = None
+    if isinstance(p, Mixture):
+        z = sample(q, torch.randn(q.mean.shape, generator=generator, dtype=torch.float64))
+        each, joint = mixture_log_density(p.components, z, p.log_weights)
+        kl = own_kl = dim_log_density(own, z) - each
+        prior, code = p.moments(), log_density(q, z) - joint
+        shift, scale = torch.zeros(2, 1, 1, 1, dtype=torch.float64)
+    else:
+        prior, kl = marginal(p), kl_nats(q, p)
+        own_kl = kl if own is q and prior is p else kl_nats(own, prior)
+        shift = relative(q, p).mean
+        if isinstance(p, Diagonal):
+            scale = torch.exp(-0.5 * p.logvar)
+        else:
+            scale = 1 / p.cholesky.diagonal(dim1=-2, dim2=-1)[..., None, :]
+    u = marginal(relative(own, prior))
+    found = (
+        own.mean, own.logvar.exp(), own.logvar, prior.logvar.exp(), 0.5 * u.logvar, kl, own_kl,
+        u.mean, u.logvar.exp(), shift.square(), scale.square(), shift * scale,
+    )  # fmt: skip
+    return torch.stack([value.expand(q.mean.shape)[:, 0] for value in found]), code

@@ -1,0 +1,51 @@
+"""A report for each epoch."""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from vaenotes.diagnosis import figures
+from vaenotes.diagnosis.report import Report
+from vaenotes.diagnosis.stream import Diagnosis, diagnose
+from vaenotes.errors import check, check_number
+
+
+class Recorder:
+    """A report for each epoch, from any training loop: no callback, no hook.
+
+        recorder = Recorder()
+        for epoch in range(epochs):
+            ...
+            report = recorder.record(epoch, posterior_mean=..., posterior_logvar=...)
+            logger.log(report.to_dict())
+        recorder.figure()
+
+    The first report is where shrinking is measured from.
+    """
+
+    def __init__(self) -> None:
+        self.reports: dict[float, Report] = {}
+
+    def record(self, epoch: float, diagnosis: Diagnosis | None = None, **arguments: Any) -> Report:
+        """The report of this diagnosis, or `diagnose` with these arguments, kept under this epoch;
+        a second time, it replaces."""
+        check_number("epoch", epoch)
+        first = next(iter(self.reports), epoch)
+        since = None if epoch == first else self.reports[first]
+        if diagnosis is None:
+            self.reports[epoch] = diagnose(**{"since": since, **arguments})
+        else:
+            self.reports[epoch] = diagnosis.compute(**{"since": since, **arguments})
+        return self.reports[epoch]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The `dims` of all reports, by (epoch, dim)."""
+        frames = {epoch: report.dims for epoch, report in sorted(self.reports.items())}
+        check(bool(frames), "a Recorder must have recorded something", len(frames))
+        return pd.concat(frames, names=["epoch", "dim"])
+
+    def figure(self) -> Figure:
+        """Over epochs, a line per dim: its variances, its ratio, and its information."""
+        return figures.history(self.table)

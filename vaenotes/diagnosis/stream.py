@@ -1,0 +1,315 @@
+"""Which dims of any VAE are alive: a report on its codes, from the numbers alone.
+
+    report = diagnose(
+        posterior_mean=mean, posterior_logvar=logvar,  # (sample, ...), from your encoder
+        prior_mean=prior_mean, prior_std=prior_std,    # leave out for N(0, I)
+    )
+    print(report)
+
+`Diagnosis` takes the codes batch by batch; `adapters` takes these arguments from a model;
+`Recorder` keeps a report for each epoch. Nothing here needs this library's own models.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from vaenotes.diagnosis.added import (
+    Information,
+    Waste,
+    added,
+    information,
+    of_samples,
+    shares,
+    waste,
+)
+from vaenotes.diagnosis.directions import dim_bound, directions
+from vaenotes.diagnosis.inputs import FULL, SPREADS, Batch, Given, Mixture, read
+from vaenotes.diagnosis.moments import LARGEST_JOINT, QUANTITIES, Moments, moments
+from vaenotes.diagnosis.report import Report
+from vaenotes.diagnosis.sampled import Sampled
+from vaenotes.diagnosis.status import ACTIVE_VARIANCE, ALIVE_NATS, classify
+from vaenotes.errors import LARGEST, ParameterError, check, check_int
+from vaenotes.kl import Diagonal
+
+
+class Diagnosis:
+    """A report on codes that come in batches, of which there may be any number.
+
+        diagnosis = Diagnosis()
+        for images in loader:
+            diagnosis.update(posterior_mean=..., posterior_logvar=...)
+        report = diagnosis.compute()
+
+    What is kept are sums, and `compared` samples drawn at random: memory does not grow with the
+    samples. Objects of several processes merge: give each a `seed` of its own.
+
+    compared: of how many samples information is estimated; its time grows with their square.
+    """
+
+    def __init__(self, *, compared: int = 1024, seed: int = 0) -> None:
+        check_int("compared", compared, 2)
+        check_int("seed", seed, 0, LARGEST)
+        self.compared, self.seed = int(compared), int(seed)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all samples."""
+        self._first: Batch | None = None  # what all batches have in common: of no samples
+        self._moments: Moments | None = None
+        self._sampled: Sampled | None = None
+        self._assumed = False
+        self._least = math.inf
+        self._generator = torch.Generator().manual_seed(self.seed)
+
+    def update(self, **arguments: Any) -> None:
+        """More samples: the arguments of `diagnose` from `posterior_mean` to `groups`."""
+        posterior, prior = (
+            [arguments.pop(f"{of}_{name}", None) for name in SPREADS]
+            for of in ("posterior", "prior")
+        )
+        mean, prior_mean, prior_weights, weights, groups = (
+            arguments.pop(name, None)
+            for name in ("posterior_mean", "prior_mean", "prior_weights", "weights", "groups")
+        )
+        for name in arguments:
+            raise ParameterError(f"update must be given arguments of diagnose, got {name}")
+        batch = read(mean, posterior, (prior_mean, prior, prior_weights), weights, groups)
+        self._join(_common(batch))
+        self._assumed |= prior_mean is None
+        if batch.posterior.kind == "logvar":
+            self._least = min(self._least, float(batch.posterior.spread.min()))
+        self._keep(Sampled.of(batch, self.compared, self._generator))
+        for more in moments(batch, self._generator):
+            self._moments = more if self._moments is None else self._moments + more
+
+    def merge(self, other: "Diagnosis") -> None:
+        """Add what another has seen."""
+        check(isinstance(other, Diagnosis), "other must be a Diagnosis", other)
+        if other._first is None or other._moments is None or other._sampled is None:
+            return
+        self._join(other._first)
+        self._assumed |= other._assumed
+        self._least = min(self._least, other._least)
+        self._keep(other._sampled)
+        more = other._moments
+        self._moments = more if self._moments is None else self._moments + more
+
+    def _join(self, common: Batch) -> None:
+        if self._first is None:
+            self._first = common
+            return
+        first = self._first
+        rule = f"posterior_mean must be (sample, {', '.join(map(str, first.latent))}), as before"
+        check(common.latent == first.latent, rule, ("sample", *common.latent))
+        alike = (common.posterior.kind in FULL) == (first.posterior.kind in FULL)
+        check(alike, "a posterior must be full in every batch or in none", common.posterior.kind)
+        check(
+            _same(common.prior, first.prior), "the prior must be the same in every batch", "another"
+        )
+
+    def _keep(self, sampled: Sampled) -> None:
+        before = self._sampled
+        self._sampled = sampled if before is None else before.merged(sampled, self.compared)
+
+    def compute(self, since: Report | None = None) -> Report:
+        """The report on all samples so far. since: as in `diagnose`."""
+        check(isinstance(since, Report | None), "since must be a Report", since)
+        seen = 0 if self._sampled is None else len(self._sampled.keys)
+        check(seen >= 2, "posterior_mean must have 2 samples or more, of weights above 0", seen)
+        assert self._first is not None and self._moments is not None and self._sampled is not None
+        latent = self._first.latent
+        empty = int((self._moments.dims.weight <= 0).sum())
+        check(
+            empty == 0,
+            "weights must be above 0 for a sample or more of each dim",
+            f"{empty} without",
+        )
+        if since is not None:
+            before = since.alive.shape
+            rule = f"posterior_mean must be (sample, {', '.join(map(str, before))}), as in since"
+            check(before == latent, rule, ("sample", *latent))
+        found, new = _compare(self._sampled, self._first.prior, self.seed)
+        mixture = isinstance(self._first.prior, Mixture)
+        columns = _columns(self._moments, found, new, mixture)
+        ceiling = torch.special.entr(shares(self._sampled.weights)).sum(0)
+        columns["at_ceiling"] = new.dims.mean[0] > ceiling - 0.5
+        labels = list(self._first.names) or [",".join(map(str, at)) for at in np.ndindex(latent)]
+        dims = pd.DataFrame({name: value.numpy() for name, value in columns.items()}, labels)
+        start = 1.0 if since is None else since.dims["prior_variance"]
+        dims.insert(0, "status", classify(dims, start))
+        totals = _totals(self._moments, found, new)
+        counted = of_samples(self._sampled.weights)
+        totals["ceiling_nats"] = float(torch.special.entr(counted).sum())
+        totals["dims_nats"] = float(dims["added_nats"].sum())
+        joint, along = self._moments.joint, None
+        if joint is not None:
+            along, totals["bound_nats"] = directions(joint)
+            totals["directions"] = float((along > ALIVE_NATS).sum())
+        alive = (dims["status"] == "alive").to_numpy(copy=True).reshape(latent)
+        return Report(dims, totals, alive, tuple(self._hints(dims)), along)
+
+    def _hints(self, dims: pd.DataFrame) -> Iterator[str]:
+        assert self._sampled is not None
+        if len(self._sampled.keys) < min(len(dims), self.compared):
+            yield "Fewer samples than dims: is the first axis that of samples?"
+        gap = dims["gap_nats"].sum()
+        if self._assumed and gap > ALIVE_NATS * len(dims):
+            yield (
+                f"No prior was given, and N(0, I) misfits these codes by {gap:.2f} nats: "
+                "pass a learned one."
+            )
+        if 0 <= self._least < math.inf and (dims["ratio"] > 1).all():
+            what = "ever below 0: is it a ReLU's" if self._least == 0 else "near 0: is it a std"
+            yield f"Every posterior is wider than its prior, and no posterior_logvar is {what}?"
+        if len(dims) > LARGEST_JOINT:
+            yield f"Directions and joint bound are left out beyond {LARGEST_JOINT:,} dims."
+
+
+def _common(batch: Batch) -> Batch:
+    """What every batch must have: no samples, and no view of any."""
+
+    def bare(given: Given) -> Given:
+        some = given.only(slice(0)) if given.sees else given
+        return Given(some.mean.clone(), some.spread.clone(), some.kind)
+
+    p = bare(batch.prior) if isinstance(batch.prior, Given) else batch.prior
+    return batch._replace(posterior=bare(batch.posterior), prior=p, weights=None)
+
+
+def _same(one: Given | Mixture, other: Given | Mixture) -> bool:
+    if isinstance(one, Mixture) and isinstance(other, Mixture):
+        pairs = zip(one.components, other.components, strict=True)
+        return _equal(one.log_weights, other.log_weights) and all(_equal(*pair) for pair in pairs)
+    if isinstance(one, Mixture) or isinstance(other, Mixture):
+        return False
+    if one.sees or other.sees:
+        return one.sees == other.sees and (one.kind in FULL) == (other.kind in FULL)
+    return all(map(_equal, one.rows(slice(None)), other.rows(slice(None))))
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, rtol=1e-6, atol=1e-12)
+
+
+def _compare(sampled: Sampled, p: Given | Mixture, seed: int) -> tuple[Information, Information]:
+    """What the samples' codes say of them, and what they add to their priors."""
+    q, prior, weights = sampled.posterior, sampled.prior, sampled.weights
+    if weights.shape[1] > 1 and isinstance(p, Given):  # what does not count is as its prior has it
+        own = p.rows(slice(None)) if prior is None else prior
+        parts = zip(q, own, strict=True)
+        q = Diagonal(*(torch.where(weights[:, None] > 0, mine, its) for mine, its in parts))
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(q.mean.shape, generator=generator, dtype=torch.float64)
+    found = information(q, noise, weights)
+    if prior is None or all((part == part[:1]).all() for part in prior):  # one for all samples
+        return found, found
+    return found, added(q, prior, noise, found, weights)
+
+
+def _columns(
+    seen: Moments, found: Information, new: Information, mixture: bool
+) -> dict[str, Tensor]:
+    """The columns of `Report.dims` but its status, each (dim,)."""
+    mean = dict(zip(QUANTITIES, seen.dims.mean, strict=True))
+    around = dict(zip(QUANTITIES, seen.dims.variance, strict=True))
+    variance = around["mean"] + mean["variance"]  # of all codes
+    in_prior_units = around["u"] + mean["u_variance"]
+    shift, offset = mean["shift_square"], mean["shift_scale"] / mean["scale_square"].sqrt()
+    parts = {
+        "variance_nats": mean["kl"] - 0.5 * shift,
+        "mean_nats": 0.5 * (shift - offset.square()).clamp_min(0),
+        "offset_nats": 0.5 * offset.square(),
+    }
+    wasted = waste(mean["u"], in_prior_units)
+    if mixture:
+        unknown = torch.full_like(variance, torch.nan)
+        parts, wasted = dict.fromkeys(parts, unknown), Waste(unknown, unknown)
+    return {
+        "added_nats": new.dims.mean[0],
+        "added_error": new.dims.standard_error[0],
+        "information_nats": found.dims.mean[0],
+        "information_error": found.dims.standard_error[0],
+        "bound_nats": torch.minimum(
+            dim_bound(variance, mean["log_variance"]),
+            dim_bound(in_prior_units, 2 * mean["log_ratio"]),
+        ),
+        "wasted_nats": mean["own_kl"] - new.dims.mean[0],
+        **{f"wasted_{name}_nats": part for name, part in wasted._asdict().items()},
+        "kl_nats": mean["kl"],
+        **parts,
+        "gap_nats": mean["own_kl"] - dim_bound(variance, mean["log_variance"]),
+        "ratio": mean["log_ratio"].exp(),
+        "spread": (around["mean"] / mean["prior_variance"]).sqrt(),
+        "posterior_variance": mean["variance"],
+        "prior_variance": mean["prior_variance"],
+        "active_unit": around["mean"] > ACTIVE_VARIANCE,
+    }
+
+
+def _totals(seen: Moments, found: Information, new: Information) -> dict[str, float]:
+    totals = {"kl_nats": float(seen.code.mean), "kl_error": float(seen.code.error)}
+    for name, of in (("added", new.code), ("information", found.code)):
+        totals |= {f"{name}_nats": float(of.mean), f"{name}_error": float(of.standard_error)}
+    return totals
+
+
+def diagnose(
+    *,
+    posterior_mean: ArrayLike,
+    posterior_logvar: ArrayLike | None = None,
+    posterior_variance: ArrayLike | None = None,
+    posterior_std: ArrayLike | None = None,
+    posterior_covariance: ArrayLike | None = None,
+    posterior_cholesky: ArrayLike | None = None,
+    prior_mean: ArrayLike | None = None,
+    prior_logvar: ArrayLike | None = None,
+    prior_variance: ArrayLike | None = None,
+    prior_std: ArrayLike | None = None,
+    prior_covariance: ArrayLike | None = None,
+    prior_cholesky: ArrayLike | None = None,
+    prior_weights: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    groups: int | tuple[int, ...] | None = None,
+    compared: int = 1024,
+    seed: int = 0,
+    since: Report | None = None,
+) -> Report:
+    """Report which dims of a VAE add something to its prior, and which cost and add nothing.
+
+    Tensors or arrays, each Gaussian by its mean and one of the five other arguments:
+    posterior_mean: (sample, ...), a latent of any shape, n numbers in all; logvar (natural log),
+        variance or std of the same shape, of the latent's alone, or one number; or covariance or
+        its lower Cholesky factor, (sample, n, n) or (n, n), over the flattened latent.
+    prior_mean: (...) for a prior that is one for all samples, (sample, ...) for one that is not;
+        the rest accordingly. No prior at all: N(0, I). With prior_weights (component,), that sum
+        to 1, the prior is a mixture and the rest is (component, ...), of independent dims.
+    weights: how much each sample counts, (sample,), or each place of the latent, by leading axes,
+        as (sample, step): a mask of padded steps is of 0 and 1. A masked array says the same.
+    groups: axes of posterior_mean that are dims, as 1 for the channels of (sample, channel, height,
+        width): places along the others are pooled, each as a sample of its own.
+    compared: of how many samples, drawn with `seed`, the information is estimated; its time grows
+        with their square. since: an earlier report of the model, from which shrinking is measured;
+        else from variance 1.
+
+    No number but the variances and `active_unit` depends on the units of the code, which a learned
+    prior and a decoder can change at no cost; nor does a status, but that "free-riding" without
+    `since` takes 1 for what the variance was. What the decoder makes of a dim is not seen here.
+
+    Sources: what is added and wasted, `added`; the parts, `kl.kl_parts`; gap, `kl.match`; bounds,
+    `directions`.
+    Raises ParameterError, naming the argument, for shapes that do not fit and numbers that are not
+    finite, not positive where they must be, or so large or small that a KL could overflow.
+    """
+    arguments = dict(locals())
+    since, compared, seed = (arguments.pop(name) for name in ("since", "compared", "seed"))
+    check(isinstance(since, Report | None), "since must be a Report", since)
+    diagnosis = Diagnosis(compared=compared, seed=seed)
+    diagnosis.update(**arguments)
+    return diagnosis.compute(since)
