@@ -56,7 +56,7 @@ STATUS = """\
 
 {{ versions }}
 
-{{ soak }}
+{{ soak }} {{ attacks }}
 """
 
 LIBRARY = {

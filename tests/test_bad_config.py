@@ -50,6 +50,7 @@ FIELDS = {field.name: sensible(field) for field in fields(Config)}
 
 @given(one_bad(FIELDS, ANYTHING))
 @drawn(500)
+@pytest.mark.attack("line")
 def test_a_bad_field_of_a_configuration_is_named(argument: tuple[str, Any]) -> None:
     name, value = argument
     line = refusal(Config, **{name: value})
@@ -119,6 +120,7 @@ def test_whole_numbers_have_bounds_and_absurd_ones_are_refused(name: str) -> Non
         ({"edges": (("x", 3),)}, "got ('x', 3)"),
     ],
 )
+@pytest.mark.attack("line")
 def test_bad_configurations_are_one_clear_line(arguments: dict[str, Any], words: str) -> None:
     line = refusal(Config, **arguments)
     assert line and words in line

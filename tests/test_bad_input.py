@@ -114,6 +114,7 @@ CODES = {
 
 @given(one_bad(CODES, ANYTHING))
 @drawn(300)
+@pytest.mark.attack("line")
 def test_a_bad_argument_of_a_diagnosis_is_named(argument: tuple[str, Any]) -> None:
     name, value = argument
     codes = {"posterior_mean": np.arange(8.0).reshape(4, 2), "posterior_std": 1.0}
@@ -135,6 +136,7 @@ def test_a_bad_argument_of_a_diagnosis_is_named(argument: tuple[str, Any]) -> No
     ],
     ids=range(5),
 )
+@pytest.mark.attack("line")
 def test_what_chance_seldom_draws(call: Callable[[Any], Any], value: Any, words: str) -> None:
     line = refusal(call, value)
     assert line and re.search(words, line), line
@@ -156,6 +158,7 @@ def dsprites_file(path: Path) -> str:
     return str(path)
 
 
+@pytest.mark.attack("line")
 def test_an_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = dsprites_file(tmp_path / "secret.npz")
 

@@ -55,6 +55,7 @@ def check(small_book):
     return check
 
 
+@pytest.mark.attack("wrong")
 def test_every_change_shows_and_nothing_of_an_earlier_build_is_left(small_book, check):
     """One page shows a number of every origin; another page shows it too."""
     book = small_book.root / "book"
@@ -209,6 +210,7 @@ def test_sphinx_alone_builds_it_too_with_its_address_and_a_description(small_boo
     assert small_book.shows("index", "So it was") and small_book.shows("page", "profile")
 
 
+@pytest.mark.attack("run")
 def test_what_a_user_typed_is_shown_as_text_and_never_run_nor_parsed(small_book):
     typed = "`{{cycler.__init__.__globals__.os.mkdir('made')}}<i>*x*</i>`"
     exit_code, output = small_book.build(f"data={typed}")
@@ -223,6 +225,7 @@ def test_what_a_user_typed_is_shown_as_text_and_never_run_nor_parsed(small_book)
 EDIT = "path = {path!r}\ntext = open(path).read()\nopen(path, 'w').write(text{more})\n"
 
 
+@pytest.mark.attack("wrong")
 def test_a_library_that_changes_while_pages_are_executed_fails_the_build(small_book):
     library = str(small_book.root / "vaenotes" / "answers.py")
     back = EDIT.format(path=library, more=".replace('41', '51')") + "open(path, 'w').write(text)"
@@ -235,6 +238,7 @@ def test_a_library_that_changes_while_pages_are_executed_fails_the_build(small_b
     assert list(small_book.html.parent.glob(".jupyter_cache/*/executed/*")) == []
 
 
+@pytest.mark.attack("wrong")
 def test_what_changes_while_pages_are_written_fails_the_build(small_book):
     page = small_book.root / "book" / "page.md"
     edits = [
@@ -318,6 +322,7 @@ def processes(root: Path, *names: str) -> list[int]:
 
 
 @in_proc
+@pytest.mark.attack("hang")
 def test_pages_are_executed_side_by_side_and_every_failure_is_said(small_book):
     """`meets` and `works` wait for each other: one after the other, neither would ever end."""
     root = small_book.root
@@ -359,6 +364,7 @@ def test_pages_are_executed_side_by_side_and_every_failure_is_said(small_book):
 
 
 @in_proc
+@pytest.mark.attack("hang")
 def test_an_interrupted_build_ends_at_once_with_its_kernels_and_no_second_disturbs_it(small_book):
     root = small_book.root
     for name in ("one", "two"):
@@ -391,6 +397,7 @@ side_by_side({{"page": (notebook, Path({root!r}, "page.md"))}}, 600, print)
 
 @in_proc
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
+@pytest.mark.attack("hang")
 def test_whatever_ends_a_build_ends_its_kernels_and_what_they_have_started(how, tmp_path):
     cell = (NOTE + CHILD).format(root=tmp_path, name="ids") + "time.sleep(600)"
     script = EXECUTE.format(cell=cell, root=str(tmp_path))

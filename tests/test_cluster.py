@@ -108,6 +108,7 @@ def assert_same(found, expected):
 
 
 @pytest.mark.slow
+@pytest.mark.attack("lost")
 def test_a_worker_that_is_killed_costs_no_result_and_no_bit(local, tmp_path, monkeypatch):
     """Nor does one with several threads, nor one that does not see the store."""
     register(monkeypatch)
@@ -166,6 +167,7 @@ runs.fetch([Config(**{small}, epochs=10**4)], runs.Store())
 
 
 @pytest.mark.slow
+@pytest.mark.attack("hang")
 def test_a_worker_stops_training_for_a_run_that_was_killed_when_another_begins(local, tmp_path):
     store = Store(tmp_path / "store")
     local.worker()
@@ -191,6 +193,7 @@ def test_a_worker_stops_training_for_a_run_that_was_killed_when_another_begins(l
     ],
     indirect=["local"],
 )
+@pytest.mark.attack("hang")
 def test_a_run_that_cannot_go_on_says_why(local, tmp_path, victim, message):
     store, worker = Store(tmp_path / "store"), local.worker()
     kill = {"scheduler": local.scheduler.kill, "worker": worker.kill}[victim]
@@ -200,6 +203,7 @@ def test_a_run_that_cannot_go_on_says_why(local, tmp_path, victim, message):
 
 
 @pytest.mark.slow
+@pytest.mark.attack("wrong")
 def test_workers_that_could_not_give_the_same_results_are_refused(local, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "PATIENCE", 1)
     config, store = Config(**SMALL, epochs=1), Store(tmp_path / "store")
@@ -229,12 +233,14 @@ def test_workers_that_could_not_give_the_same_results_are_refused(local, tmp_pat
 
 
 @pytest.mark.parametrize("address", ["here", "tcp://here", "tcp://a b:1", "tcp://:x", "http://a:1"])
+@pytest.mark.attack("line")
 def test_what_is_no_address_is_refused(address, monkeypatch, tmp_path):
     monkeypatch.setenv("VAENOTES_SCHEDULER", address)
     with pytest.raises(ParameterError, match=f"VAENOTES_SCHEDULER must be .* got '{address}'"):
         runs.fetch([Config(**SMALL)], Store(tmp_path))
 
 
+@pytest.mark.attack("line")
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(cluster, "PATIENCE", 0.5)
     monkeypatch.setenv("VAENOTES_SCHEDULER", "tcp://127.0.0.1:1")
@@ -245,6 +251,7 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "said", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", bytes(99), b"\xff" * 99]
 )
+@pytest.mark.attack("hang")
 def test_what_answers_otherwise_or_not_at_all_is_named_and_keeps_nobody_waiting(
     said, monkeypatch, tmp_path
 ):
@@ -265,6 +272,7 @@ def test_what_answers_otherwise_or_not_at_all_is_named_and_keeps_nobody_waiting(
     assert not (tmp_path / "training.lock").exists()
 
 
+@pytest.mark.attack("line")
 def test_certificates_that_are_missing_are_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv("VAENOTES_SCHEDULER", "tls://127.0.0.1:1")
     with pytest.raises(ClusterError, match=r"no Dask scheduler answers at tls://.* configuration"):

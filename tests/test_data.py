@@ -371,6 +371,7 @@ CLASSES = latents(FEW)["latents_classes"]
         ({"latents_classes": CLASSES.astype(np.int32)}, "int64"),
     ],
 )
+@pytest.mark.attack("line")
 def test_foreign_contents_are_told_in_one_line(
     tmp_path: Path, changes: dict[str, np.ndarray | None], words: str
 ) -> None:
@@ -378,6 +379,7 @@ def test_foreign_contents_are_told_in_one_line(
 
 
 @pytest.mark.parametrize("key", ["imgs", "latents_classes"])
+@pytest.mark.attack("run")
 def test_pickles_are_never_opened(tmp_path: Path, key: str) -> None:
     trap = np.array([Trap() for _ in range(24)], dtype=object)
     path = replaced(tmp_path / "hostile.npz", **{key: trap})
@@ -411,12 +413,14 @@ def claims(dtype: str, *shape: int) -> bytes:
         ("latents_classes", claims("<i8", 10**30, 6)),
     ],
 )
+@pytest.mark.attack("run")
 def test_what_a_member_claims_is_not_believed(tmp_path: Path, name: str, member: bytes) -> None:
     path = replaced(tmp_path / "strange.npz", **{name: member})
     line = refused(path, images=5)
     assert line.startswith("data must be dSprites' .npz") and "strange.npz" in line
 
 
+@pytest.mark.attack("line")
 def test_broken_files_are_told_in_one_line(tmp_path: Path, file: str) -> None:
     whole = Path(file).read_bytes()
     path = tmp_path / "broken.npz"
@@ -567,6 +571,7 @@ def test_parts_that_do_not_fit(changes: dict[str, object], word: str) -> None:
         ({"size": 129}, "size must be "),
     ],
 )
+@pytest.mark.attack("line")
 def test_bad_arguments_of_drawn_data(name: str, arguments: dict[str, object], words: str) -> None:
     line = refused(name, **arguments)
     assert words in line and "nowhere" not in line

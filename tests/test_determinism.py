@@ -70,6 +70,7 @@ def child(folder, threads, workers, hash_seed):
 
 
 @pytest.mark.slow
+@pytest.mark.attack("wrong")
 def test_bits_depend_on_no_hash_seed_no_thread_and_no_worker(tmp_path):
     first = child(tmp_path / "first", threads=1, workers=1, hash_seed="0")
     again = child(tmp_path / "again", threads=3, workers=2, hash_seed="random")

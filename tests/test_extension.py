@@ -58,6 +58,7 @@ def test_what_kernels_add_to_the_file_reaches_a_builds_standard_error(tmp_path, 
     assert not (tmp_path / "another").exists()
 
 
+@pytest.mark.attack("wrong")
 def test_state_knows_the_library_its_data_every_package_and_the_data_file(tmp_path, monkeypatch):
     library, data = tmp_path / "library", tmp_path / "some.npz"
     metadata = tmp_path / "thing-1.dist-info" / "METADATA"
@@ -98,6 +99,7 @@ def test_state_knows_the_library_its_data_every_package_and_the_data_file(tmp_pa
         ("seeds", "parameters must be name=value pairs, got 'seeds'"),
     ],
 )
+@pytest.mark.attack("line")
 def test_parameters_are_refused_before_anything_is_done(parameters, message, monkeypatch):
     monkeypatch.setenv("VAENOTES_PARAMETERS", parameters)
     with pytest.raises(SystemExit) as caught:
@@ -106,6 +108,7 @@ def test_parameters_are_refused_before_anything_is_done(parameters, message, mon
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.attack("wrong")
 def test_a_build_that_imports_another_library_than_the_book_s_is_refused(tmp_path):
     build.check_place(tmp_path, tmp_path)
     shutil.copytree(build.HOME, own := tmp_path / "vaenotes")
@@ -116,6 +119,7 @@ def test_a_build_that_imports_another_library_than_the_book_s_is_refused(tmp_pat
 
 
 @pytest.mark.parametrize("name", ["50%20", "a*", "a?", "[a]"])
+@pytest.mark.attack("line")
 def test_a_folder_that_sphinx_or_its_extensions_would_misread_is_one_line(name, tmp_path):
     odd = tmp_path / name
     for places in ((odd, tmp_path), (tmp_path, odd)):
@@ -123,6 +127,7 @@ def test_a_folder_that_sphinx_or_its_extensions_would_misread_is_one_line(name, 
             build.check_place(*places)
 
 
+@pytest.mark.attack("lost")
 def test_a_relative_store_is_the_same_for_every_page(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VAENOTES_STORE", "store")
@@ -132,6 +137,7 @@ def test_a_relative_store_is_the_same_for_every_page(tmp_path, monkeypatch):
     assert os.environ["VAENOTES_PROGRESS"] == ""
 
 
+@pytest.mark.attack("wrong")
 def test_a_kernel_that_imports_another_library_is_refused(tmp_path, monkeypatch):
     """As where a kernelspec of the same name stands before this environment's."""
     other = tmp_path / "vaenotes" / "__init__.py"
@@ -148,6 +154,7 @@ def test_a_kernel_that_imports_another_library_is_refused(tmp_path, monkeypatch)
     assert notebook.cells == []
 
 
+@pytest.mark.attack("lost")
 def test_a_damaged_notebook_cache_is_made_anew(tmp_path):
     path = tmp_path / "cache"
     env = SimpleNamespace(mystnb_config=SimpleNamespace(execution_cache_path=str(path)))
@@ -163,6 +170,7 @@ def test_a_damaged_notebook_cache_is_made_anew(tmp_path):
         assert Cache(env).find(notebook).cells[0].source == "1"
 
 
+@pytest.mark.attack("line")
 def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path):
     (tmp_path / "_build").touch()
     app = SimpleNamespace(srcdir=tmp_path / "book", outdir=tmp_path / "_build" / "html")
@@ -170,6 +178,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path):
         vaenotes_book.setup(app)
 
 
+@pytest.mark.attack("lost")
 def test_a_build_deletes_what_builds_wrote_and_refuses_a_folder_with_anything_else(tmp_path):
     html = tmp_path / "html"
     app = SimpleNamespace(outdir=html, doctreedir=html / ".doctrees")
@@ -204,6 +213,7 @@ def test_a_build_deletes_what_builds_wrote_and_refuses_a_folder_with_anything_el
     refuses(html / "notes")
 
 
+@pytest.mark.attack("wrong")
 def test_a_page_with_cells_that_would_not_be_executed_has_failed(tmp_path):
     env = SimpleNamespace(doc2path=tmp_path.joinpath)
     env.myst_config, env.mystnb_config = MdParserConfig(), NbParserConfig()
@@ -259,6 +269,7 @@ def test_the_page_of_the_library_has_every_module_once():
     assert len(listed) + len(circles) == len(list(files)) and len(set(listed)) == len(listed)
 
 
+@pytest.mark.attack("wrong")
 def test_the_commit_is_that_of_this_very_folder_and_says_what_is_not_in_it(tmp_path, monkeypatch):
     def git(*words):
         own = ["-c", "user.name=a", "-c", "user.email=a@b.org"]
@@ -339,6 +350,7 @@ def test_every_data_set_that_is_not_ours_has_its_terms_in_the_readme_too():
         ),
     ],
 )
+@pytest.mark.attack("run")
 def test_the_repository_is_known_where_its_workflow_runs_alone(environment, address):
     assert repository(environment) == address
 

@@ -67,6 +67,7 @@ def test_data_may_be_the_path_of_an_archive(tmp_path, monkeypatch):
         ({"prior": []}, "prior must be one of exogenous, shuffled, nodes, constant, "),
     ],
 )
+@pytest.mark.attack("line")
 def test_refused_in_one_line(namespace, message):
     with pytest.raises(ParameterError, match=re.escape(message)) as caught:
         check_parameters(namespace)
@@ -158,6 +159,7 @@ def test_starting_papermill_and_a_build_stays_light():
 
 
 @pytest.mark.slow
+@pytest.mark.attack("line")
 def test_a_misspelt_parameter_ends_papermill_with_one_line_and_without_training(tmp_path):
     command = [sys.executable, "-m", "papermill", str(ONE), "out.ipynb", "-p", "sed", "3"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -178,6 +180,7 @@ def test_a_page_says_what_differs_from_the_defaults_and_else_nothing(monkeypatch
     assert "profile = 'quick', seeds = 3;" in said["text/plain"]
 
 
+@pytest.mark.attack("run")
 def test_a_files_name_is_shown_as_text_and_nothing_else(tmp_path, monkeypatch):
     path = tmp_path / "<b>`{{ 1 + 1 }}`*x*.npz"
     np.savez(path, imgs=np.zeros(1))

@@ -78,6 +78,7 @@ def epochs_trained(monkeypatch):
 
 
 @pytest.mark.parametrize("writes", range(7))
+@pytest.mark.attack("lost")
 def test_a_run_goes_on_from_the_last_epoch_or_result_that_was_written(
     store, tmp_path, monkeypatch, epochs_trained, writes
 ):
@@ -122,6 +123,7 @@ def test_a_checkpoint_is_left_after_the_first_epoch_and_then_every_few_seconds(
         assert sum(key.startswith("unfinished") for key in saved) == checkpoints
 
 
+@pytest.mark.attack("lost")
 def test_a_damaged_checkpoint_is_named_and_training_starts_anew(store, monkeypatch, epochs_trained):
     config = Config(**SMALL)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
@@ -136,6 +138,7 @@ def test_a_damaged_checkpoint_is_named_and_training_starts_anew(store, monkeypat
     assert epochs_trained == [1, 2]
 
 
+@pytest.mark.attack("wrong")
 def test_what_is_trained_on_is_what_the_key_names_though_the_file_changes(
     store, tmp_path, monkeypatch
 ):
@@ -197,6 +200,7 @@ def assert_same(found, configs, folder):
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
+@pytest.mark.attack("lost")
 def test_a_worker_that_is_killed_is_one_line_and_the_next_run_goes_on(
     store, tmp_path, monkeypatch, two_workers
 ):
@@ -229,6 +233,7 @@ runs.fetch(LONG, store.Store())
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
+@pytest.mark.attack("lost")
 def test_who_waits_goes_on_when_the_one_that_trains_is_killed(store, tmp_path):
     """Its workers end as well, though nobody told them."""
     environment = os.environ | {"VAENOTES_STORE": str(store.folder), "LOKY_MAX_CPU_COUNT": "2"}
@@ -262,6 +267,7 @@ def test_who_waits_goes_on_when_the_one_that_trains_is_killed(store, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.attack("wrong")
 def test_a_worker_with_other_code_is_refused(store, monkeypatch, two_workers):
     """As if the library had been changed while it ran: workers import it as it is now."""
     monkeypatch.setattr(workers, "behind", lambda: "of before")
@@ -282,6 +288,7 @@ def test_several_arms_are_the_same_as_each_alone(store, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.attack("wrong")
 def test_results_do_not_depend_on_how_replicas_are_divided(tmp_path, monkeypatch, two_workers):
     configs = [Config(**SMALL, seed=seed) for seed in range(5)]
     configs += [Config(**SMALL | {"hidden": 4}, seed=9)]
@@ -329,6 +336,7 @@ def test_a_model_just_trained_is_the_one_found_later(store):
     torch.testing.assert_close(found["factor_std"], raw.std(0, correction=0))
 
 
+@pytest.mark.attack("wrong")
 def test_a_data_files_content_is_part_of_the_key(tmp_path):
     path = tmp_path / "d.npz"
     keys = set()
@@ -340,6 +348,7 @@ def test_a_data_files_content_is_part_of_the_key(tmp_path):
     assert len(keys) == 2
 
 
+@pytest.mark.attack("line")
 def test_bad_requests_are_one_clear_line(store):
     for configs in ([], [Config(**SMALL), Config(**SMALL | {"epochs": 3})]):
         with pytest.raises(ParameterError, match="configs must be one or more that agree in data"):
@@ -365,6 +374,7 @@ def test_progress_goes_where_it_is_told(store, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["pipe", "", "/dev/full", "nowhere/log"])
+@pytest.mark.attack("lost")
 def test_no_place_that_cannot_be_written_to_ends_training(name, store, monkeypatch, tmp_path):
     os.mkfifo(tmp_path / "pipe")  # that nobody reads
     monkeypatch.setenv("VAENOTES_PROGRESS", str(tmp_path / name))
@@ -372,6 +382,7 @@ def test_no_place_that_cannot_be_written_to_ends_training(name, store, monkeypat
 
 
 @pytest.mark.parametrize("name", ["pipe", "", "nowhere/used"])
+@pytest.mark.attack("line")
 def test_what_was_used_is_to_be_noted_or_nothing_is_trained(name, store, monkeypatch, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     monkeypatch.setenv("VAENOTES_USED", str(tmp_path / name))

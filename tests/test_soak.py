@@ -3,7 +3,9 @@
 import json
 import os
 import time
+from types import SimpleNamespace
 
+import attacks
 import numpy as np
 import pytest
 import soak
@@ -52,3 +54,25 @@ def test_another_answer_is_wrong_and_a_failure_is_lost(monkeypatch):
 
 def test_damage_that_is_not_noticed_is_lost():
     assert soak.damage("nothing", lambda data, _: data, 3, np.random.default_rng(0)).lost == 3
+
+
+def test_attacks_of_every_aim_were_held():
+    kept = json.loads(attacks.RESULT.read_text())["rows"]
+    assert [row["what"] for row in kept] == list(attacks.AIMS.values())
+    assert all(row["tried"] == row["held"] > 0 == row["broken"] for row in kept)
+
+
+def test_a_failing_test_is_an_attack_that_broke_something_and_a_skipped_one_is_none():
+    class Item:
+        def get_closest_marker(self, name):
+            return SimpleNamespace(args=["line"])
+
+    def fail():
+        raise AssertionError
+
+    counts = attacks.Counts()
+    for do in (lambda: None, lambda: None, fail, pytest.skip):
+        call = pytest.CallInfo.from_call(do, "call")
+        counts.pytest_runtest_makereport(Item(), call)
+    row = counts.rows["line"]
+    assert (row["tried"], row["held"], row["broken"]) == (3, 2, 1)

@@ -40,6 +40,7 @@ def another_state():
             setattr(of, name, value)
 
 
+@pytest.mark.attack("wrong")
 def test_a_replica_is_the_same_whatever_state_the_caller_has_torch_in(tmp_path):
     expected = runs.fetch([CONFIG], Store(tmp_path / "one"))[CONFIG].arrays
     with another_state():
@@ -51,6 +52,7 @@ def test_a_replica_is_the_same_whatever_state_the_caller_has_torch_in(tmp_path):
         assert parameter.requires_grad and not parameter.is_inference()
 
 
+@pytest.mark.attack("wrong")
 def test_every_part_of_the_state_is_set_and_then_as_the_caller_had_it():
     def told():
         return [
@@ -72,6 +74,7 @@ def test_every_part_of_the_state_is_set_and_then_as_the_caller_had_it():
     assert [unasked.get(one, one) for one in starts] == meanwhile
 
 
+@pytest.mark.attack("wrong")
 def test_a_key_and_a_worker_know_which_instructions_products_use(monkeypatch):
     found = set()
     for limit, capability in (("", "AVX2"), ("COMPATIBLE", "AVX2"), ("", "DEFAULT")):

@@ -37,6 +37,7 @@ def test_an_entry_comes_back_as_it_went_in(store):
         assert np.array_equal(entry.arrays[name], array)
 
 
+@pytest.mark.attack("wrong")
 def test_no_flipped_bit_and_no_missing_end_goes_unnoticed(store):
     store.save("k", ARRAYS, {"seed": 3})
     whole = store.path("k").read_bytes()
@@ -53,6 +54,7 @@ def test_no_flipped_bit_and_no_missing_end_goes_unnoticed(store):
     assert zipfile.is_zipfile(io.BytesIO(whole))  # and with its seal it is a plain archive
 
 
+@pytest.mark.attack("lost")
 def test_a_good_entry_saved_while_a_damaged_one_is_read_stays(store, monkeypatch):
     def meanwhile(data, key):
         store.save(key, ARRAYS, {})
@@ -65,6 +67,7 @@ def test_a_good_entry_saved_while_a_damaged_one_is_read_stays(store, monkeypatch
     assert store.load("k").arrays.keys() == ARRAYS.keys()
 
 
+@pytest.mark.attack("hang")
 def test_what_is_no_regular_file_is_never_opened(store):
     kept, unfinished = key({}), checkpoint_key("k")
     for name in (kept, unfinished):
@@ -81,6 +84,7 @@ def test_what_is_no_regular_file_is_never_opened(store):
         store.save("0" * 64, ARRAYS, {})
 
 
+@pytest.mark.attack("wrong")
 def test_an_entry_under_another_name_is_not_served(store):
     store.save("k", ARRAYS, {})
     store.path("k").rename(store.path("j"))
@@ -88,6 +92,7 @@ def test_an_entry_under_another_name_is_not_served(store):
         assert store.load("j") is None
 
 
+@pytest.mark.attack("run")
 def test_a_pickled_object_is_refused(store, tmp_path):
     class Hostile:
         def __reduce__(self):
@@ -105,6 +110,7 @@ def test_a_pickled_object_is_refused(store, tmp_path):
     assert not (tmp_path / "pwned").exists()
 
 
+@pytest.mark.attack("line")
 def test_a_failed_write_is_one_line_and_leaves_nothing_behind(store, monkeypatch):
     def full(file):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -116,6 +122,7 @@ def test_a_failed_write_is_one_line_and_leaves_nothing_behind(store, monkeypatch
     assert list(store.folder.iterdir()) == []
 
 
+@pytest.mark.attack("line")
 def test_a_folder_that_cannot_be_used_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     for name in ("file", "file/store"):
@@ -131,6 +138,7 @@ def test_a_folder_that_cannot_be_used_is_one_line(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("folder", ["", "~nobody-of-this-name/store"])
+@pytest.mark.attack("line")
 def test_without_a_home_it_is_said_what_may_be_named(folder, monkeypatch):
     for name in ("HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
@@ -140,6 +148,7 @@ def test_without_a_home_it_is_said_what_may_be_named(folder, monkeypatch):
         Store()
 
 
+@pytest.mark.attack("lost")
 def test_prune_deletes_what_is_never_read_and_nothing_else(store, monkeypatch):
     kept = key({"number": 0})
     for name in (kept, unfinished := checkpoint_key([kept])):
@@ -163,6 +172,7 @@ def test_prune_deletes_what_is_never_read_and_nothing_else(store, monkeypatch):
     assert store.prune() == (0, 0)
 
 
+@pytest.mark.attack("wrong")
 def test_keys_know_the_question_and_what_the_code_does(monkeypatch, tmp_path):
     assert key({"a": 1, "b": 2}) == key({"b": 2, "a": 1}) != key({"a": 1, "b": 3})
     package = tmp_path / "vaenotes"

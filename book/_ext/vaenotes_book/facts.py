@@ -193,19 +193,19 @@ def licences() -> str:
     return "\n".join(["| data | terms | how it gets here |", "|---|---|---|", *rows])
 
 
-def soak(file: Path) -> str:
-    """What the soak found, as prose and a table."""
+def trials(file: Path) -> str:
+    """What trials found that a script made, as prose and a table with the columns of its rows."""
     if not file.is_file():
         return "It has not been run."
     found = json.loads(file.read_text())
-    counts = ("tried", "survived", "lost", "wrong")
-    lines = [f"Commit `{found['commit']}`, {found['hardware']}, {found['minutes']:.0f} minutes."]
-    lines += [
+    first = found["rows"][0]
+    lines = [
+        f"Commit `{found['commit']}`, {found['hardware']}, {found['minutes']:.0f} minutes.",
         "",
-        f"| what was done | {' | '.join(counts)} | besides |",
-        "|---|--:|--:|--:|--:|---|",
     ]
-    for row in found["rows"]:
-        numbers = " | ".join(str(row[name]) for name in counts)
-        lines.append(f"| {row['what']} | {numbers} | {row['note']} |")
+    lines.append(f"| {' | '.join(name.replace('note', 'besides') for name in first)} |")
+    lines.append(
+        f"|{'|'.join('--:' if isinstance(one, int) else '---' for one in first.values())}|"
+    )
+    lines += [f"| {' | '.join(map(str, row.values()))} |" for row in found["rows"]]
     return "\n".join(lines)

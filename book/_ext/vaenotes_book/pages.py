@@ -5,9 +5,9 @@ executed page can be downloaded as a notebook with its numbers in place; a line 
 the commit, and a banner at the top parameters that are not the defaults; search engines are told
 a page's answer, and programs find the whole described in `codemeta.json`. Where the repository's
 address is known, which is in its workflow alone, pages link it and open in Colab. Pages can use the
-substitutions `commit`, `versions`, `hardware`, `citation`, `bibtex`, `licences` and `soak`. Those
-are parsed, as Jinja and as Markdown; the parameters, which are whatever a user typed, are not: the
-role `{parameters}` shows them.
+substitutions `commit`, `versions`, `hardware`, `citation`, `bibtex`, `licences`, `soak` and
+`attacks`. Those are parsed, as Jinja and as Markdown; the parameters, which are whatever a user
+typed, are not: the role `{parameters}` shows them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def _tell(build: Build, app: Sphinx, config: Config) -> None:
         "citation": text,
         "bibtex": f"```bibtex\n{bibtex}\n```",
         "licences": facts.licences(),
-        "soak": facts.soak(root / "tests" / "soak.json"),
+        "soak": facts.trials(root / "tests" / "soak.json"),
+        "attacks": facts.trials(root / "tests" / "attacks.json"),
     }
     used = html.escape(build.settings.changed)
     foot = f"Built from commit {build.commit}; pages executed with {used or 'default parameters'}."
