@@ -114,6 +114,16 @@ def with_parameters(text, values={}):
 }
 
 
+def environment_in(root: Path) -> dict[str, str]:
+    """In which the project's library is found, and no bytecode hides a quick change of it."""
+    return os.environ | {
+        "PYTHONPATH": str(root),
+        "GITHUB_REPOSITORY": "",  # a book of nobody's
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "VAENOTES_STORE": str(root / "store"),
+    }
+
+
 class SmallBook:
     """A project of three pages: `page` is executed, `index` shows a value that it glues, and
     `status` shows what the extension tells. real: with the real library, not the stand-in."""
@@ -170,13 +180,7 @@ class SmallBook:
 
     @property
     def environment(self) -> dict[str, str]:
-        """In which this project's library is found, and no bytecode hides a quick change of it."""
-        return os.environ | {
-            "PYTHONPATH": str(self.root),
-            "GITHUB_REPOSITORY": "",  # a book of nobody's
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "VAENOTES_STORE": str(self.root / "store"),
-        }
+        return environment_in(self.root)
 
     def add(self, name: str, *cells: str) -> None:
         """Add a page that opens as all do and has these cells."""

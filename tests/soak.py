@@ -23,6 +23,7 @@ from tempfile import mkdtemp
 
 import numpy as np
 import psutil
+from small_book import SmallBook, environment_in
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "book" / "_ext"))
@@ -35,6 +36,7 @@ from vaenotes_book.facts import commit, hardware
 RESULT = Path(__file__).with_name("soak.json")
 PATIENCE = 300  # seconds, for work that takes a few
 SMALL = {"images": 512, "hidden": 16, "batch": 64, "epochs": 12}
+LARGE = {"images": 4096, "hidden": 96, "batch": 64, "epochs": 30}
 CONFIGS = [
     Config(**SMALL, prior=prior, seed=seed)
     for prior in ("exogenous", "diagonal")
@@ -99,7 +101,32 @@ def write(folder: Path) -> None:
     (folder / "answer").write_text(answer.hexdigest())
 
 
+PAGE = """
+from pathlib import Path
+import vaenotes as vn
+
+runs = lab.run([vn.Config(**{large}, seed=seed) for seed in range(2)])
+answer = [value.hex() for value in runs.kl_nats.sum(("node", "dim")).values.ravel().tolist()]
+Path("{answer}").write_text(" ".join(answer))
+glue("answer", float(runs.kl_nats.sum()))"""
+
+
+def build(folder: Path) -> None:
+    """Build a small book with the real library, of which a page trains for longer."""
+    if not (folder / "book").exists():
+        book = SmallBook(folder, real=True)
+        cells = PAGE.format(large=LARGE, answer=folder / "answer")
+        book.add("page", f"from myst_nb import glue\nfrom vaenotes import lab\n{cells}")
+        book.edit("book/index.md", "answer:d", "answer:.12f")
+    program = str(Path(sys.executable).with_name("jupyter-book"))
+    os.chdir(folder)
+    os.execve(
+        program, [program, "build", "book", "-W", "-n", "--keep-going"], environment_in(folder)
+    )
+
+
 WORKS = {
+    "a book being built": build,
     "training": train,
     "training in worker processes": train_in_workers,
     "writing into the store": write,
@@ -107,8 +134,9 @@ WORKS = {
 
 
 def start(name: str, folder: Path) -> multiprocessing.Process:
-    """What the library says is in the file log."""
-    (folder / "log").write_text("")
+    """What the library says is in the file log; of a book's, that relays it, in errors."""
+    for said in ("log", "errors"):
+        (folder / said).write_text("")
     child = FORK.Process(target=_in_child, args=(WORKS[name], folder))
     child.start()
     return child
@@ -152,7 +180,7 @@ def kill(name: str, trials: int, generator: np.random.Generator) -> Row:
             # First its helpers end, which may still be writing: they look for it now and then.
             well = not psutil.wait_procs(helpers, timeout=10)[1] and goes_on(name, folder)
             row.judge(well, well and (folder / "answer").read_text() == answer)
-            went_on += "going on with" in (folder / "log").read_text()
+            went_on += "going on with" in told(folder)
             bar.update()
             if row.survived < row.tried:
                 print(f"not survived, {row.what}: {folder}", file=sys.stderr)
@@ -160,6 +188,10 @@ def kill(name: str, trials: int, generator: np.random.Generator) -> Row:
     shutil.rmtree(folder, ignore_errors=True)
     row.note = f"{went_on} went on from a checkpoint" if went_on else ""
     return row
+
+
+def told(folder: Path) -> str:
+    return (folder / "log").read_text() + (folder / "errors").read_text()
 
 
 def new_folder() -> Path:
@@ -174,12 +206,12 @@ def goes_on(name: str, folder: Path) -> bool:
     well = all(store.load(number) for number in numbers)
     checkpoints = [store.load(name).meta for name in store.unfinished()]
     expected = [
-        f"after epoch {checkpoint['epoch']} of {SMALL['epochs']}\n"
+        f"after epoch {checkpoint['epoch']} of "
         for checkpoint in checkpoints
         if not all(store.path(key).exists() for key in checkpoint["keys"])
     ]
     well &= ended(start(name, folder))
-    said = (folder / "log").read_text()
+    said = told(folder)
     return well and all(line in said for line in expected) and not store.unfinished()
 
 
@@ -253,8 +285,8 @@ def ask(folder: Path, number: int, configs: list[Config]) -> None:
     (folder / f"answer{number}").write_text(digest(runs.fetch(configs, Store(folder / "store"))))
 
 
-def soak(scale: float = 1.0) -> list[Row]:
-    """All trials; scale: how many, as a share of the full numbers."""
+def soak(scale: float = 1.0, books: int = 20) -> list[Row]:
+    """All trials; scale: how many, as a share of the full numbers, but of books that are built."""
 
     def count(full: int) -> int:
         return max(round(full * scale), 1)
@@ -262,7 +294,8 @@ def soak(scale: float = 1.0) -> list[Row]:
     runs.fetch([TINY], Store(new_folder()))  # imports once what each child would import first
     generator = np.random.default_rng(0)
     kills = {"training in worker processes": 20, "training": 60, "writing into the store": 20}
-    rows = [kill(name, count(trials), generator) for name, trials in kills.items()]
+    rows = [kill("a book being built", books, generator)] if books else []
+    rows += [kill(name, count(trials), generator) for name, trials in kills.items()]
     rows.append(damage("one bit flipped", flip, count(1000), generator))
     rows.append(damage("cut short", cut, count(200), generator))
     rows.append(damage("zeros from somewhere on", half_written, count(200), generator))
