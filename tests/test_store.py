@@ -2,7 +2,11 @@ import errno
 import hashlib
 import io
 import os
+import shutil
+import subprocess
+import sys
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -158,8 +162,9 @@ def test_prune_deletes_what_is_never_read_and_nothing_else(store, monkeypatch):
         for name in (key({"number": 0}), other := checkpoint_key([kept])):
             store.save(name, ARRAYS, {})
         assert store.unfinished() == [other]
-    (store.folder / "tmpabc.tmp").touch()  # by a writer that was killed
+    (store.folder / "tmpabcd1234.tmp").touch()  # by a writer that was killed
     np.savez(store.folder / "mine.npz", **ARRAYS)  # somebody's, whose folder this is
+    (store.folder / "mark-mine.tmp").touch()
     assert store.unfinished() == [unfinished]
 
     def size():
@@ -167,7 +172,7 @@ def test_prune_deletes_what_is_never_read_and_nothing_else(store, monkeypatch):
 
     before = size()
     assert store.prune() == (3, before - size())
-    names = {"mine.npz", "training.lock", f"{kept}.npz", f"{unfinished}.npz"}
+    names = {"mine.npz", "mark-mine.tmp", "training.lock", f"{kept}.npz", f"{unfinished}.npz"}
     assert {path.name for path in store.folder.iterdir()} == names
     assert store.prune() == (0, 0)
 
@@ -182,6 +187,8 @@ def test_keys_know_the_question_and_what_the_code_does(monkeypatch, tmp_path):
     answers = "from vaenotes.kl import x\nfrom vaenotes.data import sets"
     (package / f"{store_module.ANSWERS}.py").write_text(answers)
     monkeypatch.setattr(store_module, "PACKAGE", package)
+    as_it_is = SimpleNamespace(get=lambda path: path.stat().st_ctime_ns)
+    monkeypatch.setattr(store_module, "CHANGED_AT", as_it_is)
 
     def changes(path, text):
         before = store_module.code_digest()
@@ -204,6 +211,19 @@ def test_keys_know_the_question_and_what_the_code_does(monkeypatch, tmp_path):
         assert changes("kl.py", (package / "kl.py").read_text())
     finally:
         code_digest.cache_clear()
+
+
+@pytest.mark.attack("wrong")
+def test_code_that_changes_before_its_digest_is_taken_is_refused(tmp_path):
+    """By a process that may have imported it as it was."""
+    shutil.copytree(store_module.PACKAGE, tmp_path / "vaenotes")
+    edit = "import vaenotes, pathlib; path = pathlib.Path('vaenotes/objective.py').absolute()"
+    edit += "; path.write_text(path.read_text() + '# edited')"
+    for code in (f"{edit}; import vaenotes.lab.store", "import vaenotes.lab.store"):
+        run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True)
+        said = run.stderr.decode().splitlines()[-1:]
+        assert bool(run.returncode) == bool(said) == ("edited" in code)
+        assert all("objective.py changed after vaenotes was imported" in line for line in said)
 
 
 def test_everything_that_trains_is_behind_results_and_nothing_that_draws():

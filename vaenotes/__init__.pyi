@@ -1,3 +1,5 @@
+from pathlib import Path
+
 from . import theory as theory
 from .config import Config as Config
 from .data.dataset import Dataset as Dataset
@@ -15,3 +17,4 @@ from .priors import PRIORS as PRIORS
 from .training import train as train
 
 __version__: str
+CHANGED_AT: dict[Path, int]

@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from vaenotes.errors import ClusterError
+from vaenotes.errors import ClusterError, StoreError
 
 
 @contextmanager
@@ -44,6 +44,8 @@ def add(path: Path, images: int) -> None:
         with open(append_to(path), "w") as file:
             file.write(f"{images}\n")
     except FileNotFoundError:
+        if not path.parent.exists():
+            raise StoreError(f"the store {path.parent} was deleted while it was used") from None
         raise ClusterError("the run that this worker trains for has ended") from None
     except OSError:  # the disk is full, so that no more is shown
         pass

@@ -27,6 +27,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
+from vaenotes import CHANGED_AT
 from vaenotes.errors import StoreError
 from vaenotes.lab.progress import say
 
@@ -37,7 +38,7 @@ PACKAGES_BEHIND_RESULTS = ("torch", "numpy", "mlxtend", "scikit-learn")
 META = "meta.json"
 SEAL = hashlib.sha256().digest_size  # bytes
 UNFINISHED = "unfinished-"  # what the key of a checkpoint starts with
-OWN_NAMES = rf"({UNFINISHED})?(\w{{16}}-)?[0-9a-f]{{64}}\.(npz|damaged)|(tmp|mark-)\w+\.tmp"
+OWN_NAMES = rf"({UNFINISHED})?(\w{{16}}-)?[0-9a-f]{{64}}\.(npz|damaged)|(tmp|mark-)\w{8}\.tmp"
 
 
 class Entry(NamedTuple):
@@ -50,9 +51,12 @@ class Entry(NamedTuple):
 @cache
 def code_digest() -> str:
     """sha256 of the code behind results and the versions of what it computes with, as they were
-    when this module was imported: results of this process are those of that code."""
+    when this module was imported: results of this process are those of that code. Raises StoreError
+    if a file changed before, when what it held may have been imported already."""
     digest = hashlib.sha256(f"layout {LAYOUT}\0".encode())
     for name, path in sorted(sources_behind_results().items()):
+        if path.stat().st_ctime_ns != CHANGED_AT.get(path):
+            raise StoreError(f"{path} changed after vaenotes was imported: start Python again")
         digest.update(f"{name}\0{code_of(path)}\0".encode())
     for package in PACKAGES_BEHIND_RESULTS:
         digest.update(f"{package}=={_version(package)}\0".encode())
@@ -151,7 +155,7 @@ class Store:
         """A file in this folder while a run goes on, whose process holds the lock: whoever sees it
         elsewhere sees this folder, and no other of its name."""
         with storage_errors(self.folder):
-            for left in self.folder.glob("mark-*.tmp"):  # by a run that was killed
+            for left in self.folder.glob(f"mark-{'?' * 8}.tmp"):  # by a run that was killed
                 if left.is_file():
                     left.unlink(missing_ok=True)
             handle, name = tempfile.mkstemp(dir=self.folder, prefix="mark-", suffix=".tmp")
