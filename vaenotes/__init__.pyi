@@ -1,4 +1,4 @@
-from pathlib import Path
+import pathlib
 
 from . import theory as theory
 from .config import Config as Config
@@ -17,4 +17,4 @@ from .priors import PRIORS as PRIORS
 from .training import train as train
 
 __version__: str
-CHANGED_AT: dict[Path, int]
+CHANGED_AT: dict[pathlib.Path, int]
