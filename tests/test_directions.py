@@ -153,6 +153,14 @@ def test_a_matched_prior_wastes_nothing_whatever_few_samples_look_like(nats, sam
     assert report.totals["information_at_ceiling"] and "about the sample ≥ " in str(report)
 
 
+def test_of_many_dims_the_offsets_of_few_samples_are_no_waste():
+    signal = math.expm1(2 * 20 / 400) ** 0.5
+    for seed in range(4):
+        mean = signal * randoms(60, 400, seed)
+        report = diagnose(mean, 1.0, prior_mean=0.0, prior_std=math.hypot(signal, 1))
+        assert "wasted" not in str(report)
+
+
 def test_few_samples_of_a_prior_that_sees_and_matches_claim_no_waste_either():
     for seed in range(8):
         sees, step = randoms(200, 8, seed), randoms(200, 8, seed + 100)
