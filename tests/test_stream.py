@@ -68,9 +68,13 @@ def test_batches_and_merged_streams_give_the_report_on_all_at_once(kind):
         merged.merge(pickle.loads(pickle.dumps(other)))  # as from another process
     for report in (stream.compute(), merged.compute()):
         agree(report, at_once)
-        for name in ("kl_nats", "kl_error", "bound_nats"):
+        for name in ("kl_nats", "kl_error", "wasted_nats"):
             assert report.totals[name] == pytest.approx(at_once.totals[name])
-        assert np.allclose(report.directions, at_once.directions)
+        if kind == "weights of each dim":  # dims of different samples: nothing joint is known
+            assert not {"bound_nats", "directions", "dims_nats"} & set(report.totals)
+        else:
+            assert report.totals["bound_nats"] == pytest.approx(at_once.totals["bound_nats"])
+            assert np.allclose(report.directions, at_once.directions)
         both = np.hypot(report.dims["added_error"], at_once.dims["added_error"])
         apart = (report.dims["added_nats"] - at_once.dims["added_nats"]).abs()
         assert (apart < 3 * both + 1e-9).all()  # by their draws: all samples are compared
@@ -120,12 +124,26 @@ def test_a_recorder_takes_streams_and_measures_shrinking_from_the_first():
 @pytest.mark.parametrize(
     ("second", "words"),
     [
-        (arguments(*codes(9, 4)), "posterior_mean must be (sample, 5), as before"),
+        (
+            arguments(*codes(9, 4)),
+            "posterior_mean must be (sample, ...) of (5,), as before, got (4,)",
+        ),
         (
             arguments(*codes(9, 5), prior_mean=1.0, prior_std=1.0),
-            "the prior must be the same in ev",
+            "prior_mean must be the same in every batch, got 1 at (0,) and 4 more such",
         ),
-        (arguments(*codes(9, 5), prior_mean=codes(9, 5)[0], prior_std=1.0), "the prior must be"),
+        (
+            arguments(*codes(9, 5), prior_mean=0.0, prior_std=torch.tensor([1.0, 1, 2, 1, 1])),
+            "prior_std must be the same in every batch, got 2 at (2,)",
+        ),
+        (
+            arguments(*codes(9, 5), prior_mean=codes(9, 5)[0], prior_std=1.0),
+            "prior_mean and prior_std must be for each sample in every batch or in none",
+        ),
+        (
+            arguments(*codes(9, 5), prior_mean=torch.zeros(1, 5), prior_std=1.0, prior_weights=[1]),
+            "prior_weights must be given in every batch or in none, got 'some'",
+        ),
         (
             arguments(*codes(9, 5), compared=3),
             "update must be given arguments of diagnose, got compared",
@@ -137,6 +155,22 @@ def test_a_batch_of_another_kind_is_refused(second, words):
     stream.update(**arguments(*codes(9, 5)))
     with pytest.raises(ParameterError) as error:
         stream.update(**second)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "groups", "words"),
+    [
+        ((9, 3, 4, 4), 2, "groups must be (1,), as before, got (2,)"),
+        ((9, 3, 4, 4), None, "groups must be (1,), as before, got (1, 2, 3)"),
+        ((9, 3, 2, 8), 1, "posterior_mean must be (sample, ...) of (3, 4, 4), as before"),
+    ],
+)
+def test_groups_and_places_are_the_same_in_every_batch(shape, groups, words):
+    stream = vn.Diagnosis()
+    stream.update(**arguments(torch.zeros(9, 3, 4, 4), 1.0, groups=1))
+    with pytest.raises(ParameterError) as error:
+        stream.update(**arguments(torch.zeros(shape), 1.0, groups=groups))
     assert words in str(error.value)
 
 
@@ -216,12 +250,26 @@ def test_padded_steps_do_not_count(masked):
     agree(pooled, valid, tolerance=1e-6)
 
 
+def test_waste_of_padded_steps_is_that_of_those_that_count():
+    """A prior that is 1 off: half a nat of each dim of a step, and of nothing else."""
+    samples, steps, dims = 600, 4, 2
+    lengths = torch.arange(samples) % steps + 1
+    there = torch.arange(steps) < lengths[:, None]
+    mean = codes(samples, steps * dims)[0].reshape(samples, steps, dims) * 0.2
+    for some in range(steps):
+        mean[there[:, some], some] -= mean[there[:, some], some].mean(0)
+    report = vn.diagnose(**arguments(mean + 1, 1.0, weights=there))
+    counted = float(lengths.double().mean()) * dims
+    assert report.totals["wasted_offset_nats"] == pytest.approx(counted / 2, abs=0.01)
+    assert f"of it wasted: {report.totals['wasted_offset_nats']:.2f} on offsets" in str(report)
+
+
 def test_of_the_whole_code_what_is_masked_is_as_its_prior_has_it():
     """It costs nothing, and adds nothing, whatever the prior."""
     mean, std = codes(200, 6)
     sees, there = 5 * codes(200, 6, seed=1)[0], codes(200, 6, seed=2)[1] > 0.6
     same = vn.diagnose(**arguments(sees, std, prior_mean=sees, prior_std=std, weights=there))
-    for name in ("kl_nats", "added_nats", "bound_nats", "directions"):
+    for name in ("kl_nats", "added_nats", "wasted_nats"):
         assert same.totals[name] == pytest.approx(0, abs=1e-6), name
     far = vn.diagnose(**arguments(1e3 * mean, std, weights=there))  # no two can be confused
     counted = int(there.any(1).sum())
@@ -258,13 +306,26 @@ def test_a_dim_that_hardly_ever_counts_is_unsure_and_one_that_never_does_is_refu
             "weights must be (9, 5) or its leading axes, as posterior_mean is, got (8,)",
         ),
         (-torch.ones(9), "weights must not be negative, got -1 at (0,) and 8 more such"),
-        (torch.zeros(9), "weights must be above 0 for a sample or more"),
+        (torch.zeros(9), "must have 2 samples or more, of weights above 0, got 0"),
+        (
+            torch.full((9,), 1e-200, dtype=torch.float64),
+            "weights must be 0 or at least 1e-60, got 1e-200 at",
+        ),
     ],
 )
 def test_weights_that_do_not_fit_are_named(weights, words):
     with pytest.raises(ParameterError) as error:
         vn.diagnose(**arguments(*codes(9, 5), weights=weights))
     assert words in str(error.value)
+
+
+def test_a_batch_in_which_nothing_counts_is_skipped():
+    batches = parts("weights")[1]
+    stream = vn.Diagnosis()
+    stream.update(**batches[0])
+    stream.update(**batches[1] | {"weights": torch.zeros(1)})
+    alone = vn.diagnose(**batches[0])
+    pd.testing.assert_frame_equal(stream.compute().dims, alone.dims)
 
 
 def test_a_masked_prior_is_refused():
@@ -286,6 +347,31 @@ def test_one_number_or_one_for_each_dim_will_do():
     covariance = vn.diagnose(posterior_mean=mean, posterior_covariance=shared, prior_mean=0.0,
                              prior_covariance=torch.diag(torch.tensor([1.0, 4, 9])))  # fmt: skip
     agree(covariance, one, tolerance=1e-6)
+
+
+def test_what_broadcasts_will_do():
+    """As many axes as the latent or the codes have, of these sizes or 1."""
+    mean, std = (value.reshape(40, 3, 4, 5) for value in codes(40, 60))
+    prior_mean, prior_std = torch.arange(3.0)[:, None, None], std[0, :, :1] + 1
+    width, steps = std[:, :, :1, :1], std[:, :, 0, 0] > 0.5
+    every = {"prior_mean": prior_mean.expand(3, 4, 5), "prior_std": prior_std.expand(3, 4, 5)}
+    whole = vn.diagnose(
+        **arguments(mean, width.expand(40, 3, 4, 5), weights=steps, **every), compared=40
+    )
+    steps = steps[..., None, None]
+    few = {"prior_mean": prior_mean, "prior_std": prior_std[None]}
+    report = vn.diagnose(**arguments(mean, width, weights=steps, **few), compared=40)
+    pd.testing.assert_frame_equal(report.dims, whole.dims)
+    pooled = vn.diagnose(**arguments(mean, std[0, :, :1, :1], groups=-3))
+    agree(pooled, vn.diagnose(**arguments(mean, std[:1, :, :1, :1].expand(mean.shape), groups=1)))
+    mixture = {"prior_weights": [0.5, 0.5], "prior_mean": torch.arange(6.0).reshape(2, 3, 1, 1)}
+    one, other = (
+        vn.diagnose(**arguments(mean, 1.0, **mixture, prior_std=given), compared=40)
+        for given in (1.0, torch.ones(2, 3, 4, 5))
+    )
+    pd.testing.assert_frame_equal(one.dims, other.dims)
+    with pytest.raises(ParameterError, match=r"prior_mean must be one number, \(3, 4, 5\) or"):
+        vn.diagnose(**arguments(mean, 1.0, prior_mean=torch.zeros(5), prior_std=1.0))
 
 
 def test_columns_of_a_frame_keep_their_names():
@@ -324,6 +410,9 @@ def test_a_list_of_two_batches_looks_like_two_samples():
     batches = [torch.randn(150, 3).tolist()] * 2
     report = vn.diagnose(posterior_mean=batches, posterior_std=1.0)
     assert "Fewer samples than dims: is the first axis that of samples?" in str(report)
+    for given in ([torch.zeros(150, 3)] * 2, (np.zeros((150, 3)),) * 2):
+        with pytest.raises(ParameterError, match=r"must be one array, got a .* of 2"):
+            vn.diagnose(posterior_mean=given, posterior_std=1.0)
 
 
 # ---- size ----
@@ -333,20 +422,56 @@ def test_groups_pool_the_places_of_the_other_axes():
     mean, std = (value.reshape(40, 3, 4, 5) for value in codes(40, 60))
     by_channel = vn.diagnose(**arguments(mean, std, groups=1))
     pooled = [value.permute(0, 2, 3, 1).reshape(-1, 3) for value in (mean, std)]
-    pd.testing.assert_frame_equal(by_channel.dims, vn.diagnose(**arguments(*pooled)).dims)
+    agree(by_channel, vn.diagnose(**arguments(*pooled)))
     assert by_channel.alive.shape == (3,)
     rows = vn.diagnose(**arguments(mean, std, groups=(2, 1)))
     assert rows.alive.shape == (4, 3) and rows.dims.index[1] == "0,1"
     places = {"prior_mean": torch.arange(60.0).reshape(3, 4, 5), "prior_std": torch.ones(3, 4, 5)}
     moved = places["prior_mean"].permute(1, 2, 0).reshape(-1, 3).repeat(40, 1)
     whole = vn.diagnose(**arguments(*pooled, prior_mean=moved, prior_std=1.0))
-    pd.testing.assert_frame_equal(
-        vn.diagnose(**arguments(mean, std, **places, groups=1)).dims, whole.dims
-    )
+    agree(vn.diagnose(**arguments(mean, std, **places, groups=1)), whole)
     with pytest.raises(
         ParameterError, match=r"groups must be one or more of the latent's axes \(1, 2"
     ):
         vn.diagnose(**arguments(mean, std, groups=0))
+
+
+def test_places_of_one_sample_are_not_independent():
+    """Sixteen places of the same code are as good as one, but for their draws."""
+    mean, std = codes(64, 3)
+    once = vn.diagnose(**arguments(mean, std))
+    alike = [value[..., None].expand(-1, -1, 16) for value in (mean, std)]
+    report = vn.diagnose(**arguments(*alike, groups=1))
+    agree(report, once)
+    for name in ("kl_nats", "kl_error"):
+        assert report.totals[name] == pytest.approx(once.totals[name])
+    assert report.totals["ceiling_nats"] == pytest.approx(math.log(64))
+    rows = vn.diagnose(**arguments(*(value.mT.reshape(-1, 3) for value in alike)))
+    for name in ("added", "information"):
+        errors = [one.dims[f"{name}_error"] for one in (report, once, rows)]
+        assert (errors[0][1:] > 0.5 * errors[1][1:]).all() and (errors[0] < errors[1] + 1e-6).all()
+        assert (errors[0][1:] > 2 * errors[2][1:]).all()
+    far = vn.diagnose(**arguments(1e3 * alike[0], 1.0, groups=1))
+    assert far.totals["information_at_ceiling"] and far.dims["at_ceiling"]["1"]
+    stream = vn.Diagnosis(compared=300)
+    for some in (slice(20), slice(20, 64)):
+        stream.update(**arguments(*(value[some] for value in alike), groups=1))
+    assert stream.compute().totals["kl_error"] == pytest.approx(once.totals["kl_error"])
+
+
+def test_pooled_places_are_named_and_what_they_share_is_hinted_at():
+    mean, std = (value.reshape(100, 3, 4, 4) for value in codes(100, 48))
+    report = vn.diagnose(**arguments(mean, std, groups=1))
+    said = str(report)
+    assert "KL per place (16 of them) " in said and "about the sample per place " in said
+    assert "A pattern over places that is the same in every sample counts as information." in said
+    assert "place" not in str(vn.diagnose(**arguments(mean, std, groups=(1, 2, 3))))
+
+
+def test_of_few_samples_the_report_says_that_intervals_may_be_too_short():
+    for samples, few in ((49, True), (50, False)):
+        report = vn.diagnose(**arguments(*codes(samples, 2)))
+        assert ("Fewer than 50 samples: intervals may be too short." in report.hints) == few
 
 
 def test_an_offset_of_a_channel_is_told_in_nats_a_place():
@@ -362,7 +487,7 @@ def test_a_report_of_many_dims_is_short_wherever_it_is_shown():
     lines = str(report).splitlines()
     assert len(lines) < SHOWN + 8 and lines[-1].startswith("and 480 more: 4")
     assert report._repr_html_().count("<tr") < SHOWN + 4
-    assert len(report.to_dict(dims=False)) < 20 < 500 < len(report.to_dict())
+    assert len(report.to_dict(dims=False)) < 30 < 500 < len(report.to_dict())
     assert len(report.figure().axes[0].get_yticklabels()) == SHOWN
     assert "480 more are not drawn" in report.figure().axes[0].get_ylabel()
     recorder = vn.Recorder()
@@ -379,6 +504,8 @@ def test_a_report_can_be_saved_as_one_page_and_taken_as_a_dataset(tmp_path):
     assert not [word for word in ("<script", "<link", " src=") if word in page]
     with pytest.raises(ParameterError, match=r"path must end in \.html, got 'report\.pdf'"):
         report.save("report.pdf")
+    with pytest.raises(ParameterError, match=r"path must be in a folder that is there, got '.*no/"):
+        report.save(tmp_path / "no" / "report.html")
     dataset = report.to_xarray()
     assert dict(dataset.sizes) == {"dim_0": 2, "dim_1": 3}
     assert np.array_equal(dataset["status"] == "alive", report.alive)

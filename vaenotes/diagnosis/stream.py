@@ -18,25 +18,21 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor
 
-from vaenotes.diagnosis.added import (
-    Information,
-    Waste,
-    added,
-    information,
-    of_samples,
-    shares,
-    waste,
-)
-from vaenotes.diagnosis.directions import dim_bound, directions
+from vaenotes.diagnosis import measures
+from vaenotes.diagnosis.added import Information, added, information
+from vaenotes.diagnosis.arrays import check_each
+from vaenotes.diagnosis.directions import directions
 from vaenotes.diagnosis.inputs import FULL, SPREADS, Batch, Given, Mixture, read
-from vaenotes.diagnosis.moments import LARGEST_JOINT, QUANTITIES, Moments, moments
+from vaenotes.diagnosis.moments import LARGEST_JOINT, Moments, moments
 from vaenotes.diagnosis.report import Report
 from vaenotes.diagnosis.sampled import Sampled
-from vaenotes.diagnosis.status import ACTIVE_VARIANCE, ALIVE_NATS, classify
+from vaenotes.diagnosis.status import ALIVE_NATS, classify
 from vaenotes.errors import LARGEST, ParameterError, check, check_int
 from vaenotes.kl import Diagonal
+
+FEW = 50
+"""Samples below which intervals hold the truth less often than they should."""
 
 
 class Diagnosis:
@@ -81,13 +77,15 @@ class Diagnosis:
         for name in arguments:
             raise ParameterError(f"update must be given arguments of diagnose, got {name}")
         batch = read(mean, posterior, (prior_mean, prior, prior_weights), weights, groups)
+        if batch is None:  # nothing of it counts
+            return
         self._join(_common(batch))
         self._assumed |= prior_mean is None
         if batch.posterior.kind == "logvar":
             self._least = min(self._least, float(batch.posterior.spread.min()))
         self._keep(Sampled.of(batch, self.compared, self._generator))
-        for more in moments(batch, self._generator):
-            self._moments = more if self._moments is None else self._moments + more
+        more = moments(batch, self._generator)
+        self._moments = more if self._moments is None else self._moments + more
 
     def merge(self, other: "Diagnosis") -> None:
         """Add what another has seen."""
@@ -105,14 +103,15 @@ class Diagnosis:
         if self._first is None:
             self._first = common
             return
-        first = self._first
-        rule = f"posterior_mean must be (sample, {', '.join(map(str, first.latent))}), as before"
-        check(common.latent == first.latent, rule, ("sample", *common.latent))
+        first, axes = self._first, common.axes
+        for rule, got, before in (
+            ("posterior_mean must be (sample, ...) of", axes.latent, first.axes.latent),
+            ("groups must be", axes.kept, first.axes.kept),
+        ):
+            check(got == before, f"{rule} {before}, as before", got)
         alike = (common.posterior.kind in FULL) == (first.posterior.kind in FULL)
         check(alike, "a posterior must be full in every batch or in none", common.posterior.kind)
-        check(
-            _same(common.prior, first.prior), "the prior must be the same in every batch", "another"
-        )
+        _check_alike(common.prior, first.prior)
 
     def _keep(self, sampled: Sampled) -> None:
         before = self._sampled
@@ -121,10 +120,11 @@ class Diagnosis:
     def compute(self, since: Report | None = None) -> Report:
         """The report on all samples so far. since: as in `diagnose`."""
         check(isinstance(since, Report | None), "since must be a Report", since)
-        seen = 0 if self._sampled is None else len(self._sampled.keys)
-        check(seen >= 2, "posterior_mean must have 2 samples or more, of weights above 0", seen)
+        seen = 0 if self._moments is None else float(self._moments.samples)
+        rule = "posterior_mean must have 2 samples or more, of weights above 0"
+        check(seen > 1, rule, round(seen, 3))
         assert self._first is not None and self._moments is not None and self._sampled is not None
-        latent = self._first.latent
+        latent = self._first.axes.dims
         empty = int((self._moments.dims.weight <= 0).sum())
         check(
             empty == 0,
@@ -136,29 +136,35 @@ class Diagnosis:
             rule = f"posterior_mean must be (sample, {', '.join(map(str, before))}), as in since"
             check(before == latent, rule, ("sample", *latent))
         found, new = _compare(self._sampled, self._first.prior, self.seed)
-        mixture = isinstance(self._first.prior, Mixture)
-        columns = _columns(self._moments, found, new, mixture)
-        ceiling = torch.special.entr(shares(self._sampled.weights)).sum(0)
-        columns["at_ceiling"] = new.dims.mean[0] > ceiling - 0.5
+        p, mixture = self._first.prior, isinstance(self._first.prior, Mixture)
+        columns = measures.columns(self._moments, found, new, mixture)
         labels = list(self._first.names) or [",".join(map(str, at)) for at in np.ndindex(latent)]
         dims = pd.DataFrame({name: value.numpy() for name, value in columns.items()}, labels)
         start = 1.0 if since is None else since.dims["prior_variance"]
         dims.insert(0, "status", classify(dims, start))
-        totals = _totals(self._moments, found, new)
-        counted = of_samples(self._sampled.weights)
-        totals["ceiling_nats"] = float(torch.special.entr(counted).sum())
-        totals["dims_nats"] = float(dims["added_nats"].sum())
-        joint, along = self._moments.joint, None
-        if joint is not None:
-            along, totals["bound_nats"] = directions(joint)
-            totals["directions"] = float((along > ALIVE_NATS).sum())
+        bounds = [directions(joint, seen) for joint in self._moments.joints]
+        kinds = {"posterior": self._first.posterior.kind, "prior": getattr(p, "kind", "")}
+        full = {of for of, kind in kinds.items() if kind in FULL}
+        totals = measures.totals(self._moments, found, new, bounds, full, mixture)
+        totals["ceiling_nats"] = self._sampled.compared.ceiling
+        if self._first.axes.places > 1:
+            totals["places"] = float(self._first.axes.places)
+        if self._sampled.weights.shape[1] == 1:  # else they are of other samples each
+            totals["dims_nats"] = float(dims["added_nats"].sum())
         alive = (dims["status"] == "alive").to_numpy(copy=True).reshape(latent)
-        return Report(dims, totals, alive, tuple(self._hints(dims)), along)
+        along = min(bounds, key=lambda bound: bound.nats).along if bounds else None
+        sees = isinstance(p, Given) and p.sees
+        return Report(dims, totals, alive, tuple(self._hints(dims)), along, sees)
 
     def _hints(self, dims: pd.DataFrame) -> Iterator[str]:
-        assert self._sampled is not None
-        if len(self._sampled.keys) < min(len(dims), self.compared):
+        assert self._first is not None and self._moments is not None
+        samples = round(float(self._moments.samples), 3)
+        if samples < min(len(dims), self.compared):
             yield "Fewer samples than dims: is the first axis that of samples?"
+        if samples < FEW:
+            yield f"Fewer than {FEW} samples: intervals may be too short."
+        if self._first.axes.places > 1:
+            yield "A pattern over places that is the same in every sample counts as information."
         gap = dims["gap_nats"].sum()
         if self._assumed and gap > ALIVE_NATS * len(dims):
             yield (
@@ -180,84 +186,53 @@ def _common(batch: Batch) -> Batch:
         return Given(some.mean.clone(), some.spread.clone(), some.kind)
 
     p = bare(batch.prior) if isinstance(batch.prior, Given) else batch.prior
-    return batch._replace(posterior=bare(batch.posterior), prior=p, weights=None)
+    return batch._replace(posterior=bare(batch.posterior), prior=p, weights=None, sample=None)
 
 
-def _same(one: Given | Mixture, other: Given | Mixture) -> bool:
-    if isinstance(one, Mixture) and isinstance(other, Mixture):
-        pairs = zip(one.components, other.components, strict=True)
-        return _equal(one.log_weights, other.log_weights) and all(_equal(*pair) for pair in pairs)
-    if isinstance(one, Mixture) or isinstance(other, Mixture):
-        return False
-    if one.sees or other.sees:
-        return one.sees == other.sees and (one.kind in FULL) == (other.kind in FULL)
-    return all(map(_equal, one.rows(slice(None)), other.rows(slice(None))))
-
-
-def _equal(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.allclose(one, other, rtol=1e-6, atol=1e-12)
+def _check_alike(one: Given | Mixture, before: Given | Mixture) -> None:
+    """Raise ParameterError where a batch's prior is not of the kind of those before, or, if it is
+    one for all samples, another one."""
+    as_before = "in every batch or in none"
+    mixtures = [isinstance(p, Mixture) for p in (one, before)]
+    got = "some" if mixtures[0] else "none"
+    check(mixtures[0] == mixtures[1], f"prior_weights must be given {as_before}", got)
+    if isinstance(one, Mixture) and isinstance(before, Mixture):
+        counts = [len(p.log_weights) for p in (one, before)]
+        rule = f"prior_weights must be {counts[1]}, as before"
+        check(counts[0] == counts[1], rule, counts[0])
+        std = (0.5 * one.components.logvar).exp()
+        shown = {"weights": one.log_weights.exp(), "mean": one.components.mean, "std": std}
+        now, then = ([p.log_weights, *p.components] for p in (one, before))
+    else:
+        assert isinstance(one, Given) and isinstance(before, Given)
+        got = "one for each" if one.sees else "one for all"
+        rule = f"prior_mean and prior_{one.kind} must be for each sample {as_before}"
+        check(one.sees == before.sees, rule, got)
+        rule = f"a prior must be full {as_before}"
+        check((one.kind in FULL) == (before.kind in FULL), rule, one.kind)
+        if one.sees:
+            return
+        shown = {"mean": one.mean, one.kind: one.spread}
+        now, then = (list(p.rows(slice(None))) for p in (one, before))
+    for (name, values), new, old in zip(shown.items(), now, then, strict=True):
+        same = torch.isclose(new, old, rtol=1e-6, atol=1e-12).reshape(values.shape)
+        check_each(f"prior_{name} must be the same in every batch", same, values)
 
 
 def _compare(sampled: Sampled, p: Given | Mixture, seed: int) -> tuple[Information, Information]:
     """What the samples' codes say of them, and what they add to their priors."""
-    q, prior, weights = sampled.posterior, sampled.prior, sampled.weights
+    q, prior, compared = sampled.posterior, sampled.prior, sampled.compared
+    weights = compared.weights
     if weights.shape[1] > 1 and isinstance(p, Given):  # what does not count is as its prior has it
         own = p.rows(slice(None)) if prior is None else prior
         parts = zip(q, own, strict=True)
         q = Diagonal(*(torch.where(weights[:, None] > 0, mine, its) for mine, its in parts))
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(q.mean.shape, generator=generator, dtype=torch.float64)
-    found = information(q, noise, weights)
+    found = information(q, noise, compared)
     if prior is None or all((part == part[:1]).all() for part in prior):  # one for all samples
         return found, found
-    return found, added(q, prior, noise, found, weights)
-
-
-def _columns(
-    seen: Moments, found: Information, new: Information, mixture: bool
-) -> dict[str, Tensor]:
-    """The columns of `Report.dims` but its status, each (dim,)."""
-    mean = dict(zip(QUANTITIES, seen.dims.mean, strict=True))
-    around = dict(zip(QUANTITIES, seen.dims.variance, strict=True))
-    variance = around["mean"] + mean["variance"]  # of all codes
-    in_prior_units = around["u"] + mean["u_variance"]
-    shift, offset = mean["shift_square"], mean["shift_scale"] / mean["scale_square"].sqrt()
-    parts = {
-        "variance_nats": mean["kl"] - 0.5 * shift,
-        "mean_nats": 0.5 * (shift - offset.square()).clamp_min(0),
-        "offset_nats": 0.5 * offset.square(),
-    }
-    wasted = waste(mean["u"], in_prior_units)
-    if mixture:
-        unknown = torch.full_like(variance, torch.nan)
-        parts, wasted = dict.fromkeys(parts, unknown), Waste(unknown, unknown)
-    return {
-        "added_nats": new.dims.mean[0],
-        "added_error": new.dims.standard_error[0],
-        "information_nats": found.dims.mean[0],
-        "information_error": found.dims.standard_error[0],
-        "bound_nats": torch.minimum(
-            dim_bound(variance, mean["log_variance"]),
-            dim_bound(in_prior_units, 2 * mean["log_ratio"]),
-        ),
-        "wasted_nats": mean["own_kl"] - new.dims.mean[0],
-        **{f"wasted_{name}_nats": part for name, part in wasted._asdict().items()},
-        "kl_nats": mean["kl"],
-        **parts,
-        "gap_nats": mean["own_kl"] - dim_bound(variance, mean["log_variance"]),
-        "ratio": mean["log_ratio"].exp(),
-        "spread": (around["mean"] / mean["prior_variance"]).sqrt(),
-        "posterior_variance": mean["variance"],
-        "prior_variance": mean["prior_variance"],
-        "active_unit": around["mean"] > ACTIVE_VARIANCE,
-    }
-
-
-def _totals(seen: Moments, found: Information, new: Information) -> dict[str, float]:
-    totals = {"kl_nats": float(seen.code.mean), "kl_error": float(seen.code.error)}
-    for name, of in (("added", new.code), ("information", found.code)):
-        totals |= {f"{name}_nats": float(of.mean), f"{name}_error": float(of.standard_error)}
-    return totals
+    return found, added(q, prior, noise, found, compared)
 
 
 def diagnose(
@@ -293,10 +268,14 @@ def diagnose(
     weights: how much each sample counts, (sample,), or each place of the latent, by leading axes,
         as (sample, step): a mask of padded steps is of 0 and 1. A masked array says the same.
     groups: axes of posterior_mean that are dims, as 1 for the channels of (sample, channel, height,
-        width): places along the others are pooled, each as a sample of its own.
+        width): places along the others are pooled, and all nats are per place.
     compared: of how many samples, drawn with `seed`, the information is estimated; its time grows
         with their square. since: an earlier report of the model, from which shrinking is measured;
         else from variance 1.
+
+    What a dim adds to a prior that sees the sample is known from above only: `added` says when it
+    is exact. To be sure, diagnose the samples of one condition by themselves. The same sample given
+    twice is taken for two: errors come out too small.
 
     No number but the variances and `active_unit` depends on the units of the code, which a learned
     prior and a decoder can change at no cost; nor does a status, but that "free-riding" without
