@@ -79,7 +79,7 @@ def test_what_is_no_regular_file_is_never_opened(store):
         assert store.load(name) is None and store.unfinished() == []
         store.save(name, ARRAYS, {})
         assert store.load(name).arrays.keys() == ARRAYS.keys()
-    for name in ("tmpabc.tmp", "mark-abc.tmp", f"{'0' * 64}.npz"):
+    for name in ("tmpabcd1234.tmp", "mark-abcd1234.tmp", f"{'0' * 64}.npz"):
         (store.folder / name).mkdir()
     with store.mark():
         pass

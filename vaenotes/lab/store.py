@@ -38,7 +38,7 @@ PACKAGES_BEHIND_RESULTS = ("torch", "numpy", "mlxtend", "scikit-learn")
 META = "meta.json"
 SEAL = hashlib.sha256().digest_size  # bytes
 UNFINISHED = "unfinished-"  # what the key of a checkpoint starts with
-OWN_NAMES = rf"({UNFINISHED})?(\w{{16}}-)?[0-9a-f]{{64}}\.(npz|damaged)|(tmp|mark-)\w{8}\.tmp"
+OWN_NAMES = rf"({UNFINISHED})?(\w{{16}}-)?[0-9a-f]{{64}}\.(npz|damaged)|(tmp|mark-)\w{{8}}\.tmp"
 
 
 class Entry(NamedTuple):
