@@ -511,3 +511,24 @@ def test_a_report_can_be_saved_as_one_page_and_taken_as_a_dataset(tmp_path):
     assert np.array_equal(dataset["status"] == "alive", report.alive)
     assert dataset.attrs["kl_nats"] == report.totals["kl_nats"]
     assert json.loads(json.dumps(report.to_dict(dims=False)))
+
+
+def test_a_diagnosis_merges_with_no_copy_of_itself():
+    diagnosis = vn.Diagnosis()
+    diagnosis.update(posterior_mean=codes(20, 2)[0], posterior_std=0.5)
+    with pytest.raises(ParameterError, match="other must be another Diagnosis"):
+        diagnosis.merge(diagnosis)
+
+
+def test_nothing_depends_on_the_state_that_a_caller_has_torch_in():
+    mean = codes(50, 2)[0].numpy()
+    expected = vn.diagnose(posterior_mean=mean, posterior_std=0.5)
+    with torch.device("meta"), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        found = vn.diagnose(posterior_mean=mean, posterior_std=0.5)
+    pd.testing.assert_frame_equal(found.dims, expected.dims)
+
+
+def test_nested_tensors_are_one_line():
+    ragged = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+    with pytest.raises(ParameterError, match="posterior_mean must be a tensor or array of real"):
+        vn.diagnose(posterior_mean=ragged, posterior_std=1.0)

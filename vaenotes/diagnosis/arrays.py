@@ -21,7 +21,8 @@ def array_of(name: str, value: Any) -> Tensor:
         )
     try:
         if isinstance(value, Tensor):
-            fits, tensor = not value.is_complex(), value.detach().to_dense().cpu()
+            fits = not (value.is_complex() or value.is_nested)
+            tensor = value.detach().to_dense().cpu() if fits else value
             if fits and tensor.dtype not in (torch.float32, torch.float64):
                 tensor = tensor.to(torch.float32 if tensor.itemsize < 4 else torch.float64)
         else:
