@@ -41,7 +41,9 @@ def test_a_posterior_that_is_its_prior_is_known_to_the_prior():
     assert row["added_nats"] == pytest.approx(0, abs=1e-9)
     assert row["added_error"] < 1e-6
     assert row["information_nats"] == pytest.approx(channel(1, 0.3), abs=0.06)
-    assert "1 known to the prior" in str(report) and "of which 0.00 ± 0.00 are added" in str(report)
+    assert "1 known to the prior" in str(
+        report
+    ) and "of which at most 0.00 ± 0.00 are added" in str(report)
 
 
 def test_a_posterior_that_is_narrower_than_a_prior_that_knows_it_wastes_its_width():
@@ -75,14 +77,52 @@ def test_what_is_added_is_at_most_the_kl_and_the_rest_is_wasted_in_closed_form()
     assert row["wasted_nats"] == pytest.approx(offset + width, abs=3 * row["added_error"])
 
 
-def test_where_a_prior_misfits_what_is_reported_is_an_upper_bound():
-    """A class of +-1, which the prior puts at +-2: in its units the code still tells the class."""
+FOUR = torch.arange(SAMPLES)[:, None] % 4 - 1.5
+MISPLACED = {  # the posterior's means without its own step, and the prior's
+    "half as far": (NORMAL, 0.5 * NORMAL),
+    "twice as far": (torch.sign(NORMAL), 2 * torch.sign(NORMAL)),
+    "of four classes each elsewhere": (FOUR**3 + 3 * FOUR**2, FOUR),
+}
+
+
+@pytest.mark.parametrize("places", MISPLACED)
+@pytest.mark.parametrize("step", [0.0, 0.5])
+def test_a_prior_at_a_wrong_place_that_follows_from_its_own_is_seen_through(places, step):
+    """A map of the prior's mean gives the place away: only the step is added."""
+    where, prior = MISPLACED[places]
+    _, row = one(where + step * shuffled(1), 0.5, prior, 1.0, compared=SAMPLES)
+    true = channel(step, 0.5) if step else 0
+    assert abs(row["added_nats"] - true) < 3 * row["added_error"] + 4 / (2 * SAMPLES)
+    assert row["information_nats"] > true + 0.5
+
+
+def test_of_a_prior_of_wrong_widths_what_is_reported_is_an_upper_bound():
+    """Classes of one width, which the prior takes for two: in its units they still differ."""
     sees, delta = torch.sign(shuffled(0)), 0.5 * shuffled(1)
-    _, row = one(sees + delta, 0.5, 2 * sees, 1.0, compared=SAMPLES)
-    true = channel(0.5, 0.5)
-    assert true + 0.2 < row["added_nats"] < row["kl_nats"]
-    fits = one(sees + delta, 0.5, sees, 0.5**0.5, compared=SAMPLES)[1]
+    mean = sees + delta
+    report = vn.diagnose(
+        posterior_mean=mean, posterior_std=0.5, prior_mean=sees, prior_std=2.5 + 1.5 * sees
+    )
+    true, row = channel(0.5, 0.5), report.dims.iloc[0]
+    assert true + 5 * row["added_error"] < row["added_nats"] < row["kl_nats"]
+    assert "of which at most 0.5" in str(report) and "adds ≤" in str(report)
+    fits = one(mean, 0.5, sees, 0.5**0.5, compared=SAMPLES)[1]
     assert abs(fits["added_nats"] - true) < 3 * fits["added_error"]
+    some = (sees > 0)[:, 0]  # of one condition by itself, nothing is left to be known
+    alone = one(mean[some], 0.5, torch.ones(1), 4.0)[1]
+    assert abs(alone["added_nats"] - true) < 3 * alone["added_error"]
+
+
+def test_of_the_whole_code_each_dim_is_taken_as_is_best_for_it():
+    """A prior that moves for nothing, one at the right place and one at a wrong one."""
+    moves, right, wrong = (2 * shuffled(seed) for seed in (0, 1, 2))
+    report = vn.diagnose(
+        posterior_mean=torch.cat([0 * moves, right, 2 * wrong], 1),
+        posterior_std=0.5,
+        prior_mean=torch.cat([moves, right, wrong], 1),
+        prior_std=torch.tensor([1.0, 0.5, 1.0]),
+    )
+    assert report.totals["added_nats"] == pytest.approx(0, abs=0.03)
 
 
 def test_a_prior_that_moves_for_nothing_makes_no_dim_alive():

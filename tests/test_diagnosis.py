@@ -141,7 +141,14 @@ def test_other_units_change_nothing_but_the_variances_and_the_usual_count():
         prior_mean=PRIOR_MEAN * scale,
     )
     free = usual.dims.columns.drop(
-        ["status", "posterior_variance", "prior_variance", "active_unit", "at_ceiling"]
+        [
+            "status",
+            "posterior_variance",
+            "prior_variance",
+            "active_unit",
+            "at_ceiling",
+            "information_at_ceiling",
+        ]
     )
     assert np.allclose(other.dims[free], usual.dims[free], atol=1e-6)
     assert other.alive.tolist() == usual.alive.tolist()
@@ -345,7 +352,7 @@ def test_figures_have_a_row_or_a_line_for_each_dim():
 def test_the_table_has_first_what_adds_most_and_else_keeps_the_order():
     mean = codes(100)[:, :1] * torch.tensor([0.0, 0.5, 0.0, 2.0])
     report = vn.diagnose(posterior_mean=mean, posterior_std=0.5)
-    assert printed.table(report.dims).index.tolist() == ["3", "1", "0", "2"]
+    assert printed.table(report.dims, report.sees).index.tolist() == ["3", "1", "0", "2"]
 
 
 @pytest.mark.parametrize(

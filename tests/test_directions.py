@@ -41,8 +41,7 @@ def test_the_bound_of_a_gaussian_channel_is_its_information_at_any_number_of_sam
     assert row["bound_nats"] == pytest.approx(exact)
     assert report.totals["bound_nats"] == pytest.approx(exact)
     assert row["at_ceiling"] and row["added_nats"] == pytest.approx(math.log(SEEN), abs=0.01)
-    said = f" nats or more, all that {SEEN} samples can show, and at most 12.00"
-    assert said in str(report) and "≥ 5.5" in str(report)
+    assert "Information about the sample ≥ 5.54 nats, and at most 12.00." in str(report)
 
 
 def test_of_other_codes_the_bound_is_above_the_information():
@@ -70,7 +69,7 @@ def test_two_dims_rotated_into_sixteen_are_two_directions():
         assert np.allclose(report.directions[2:], 0, atol=1e-9)
         assert report.totals["bound_nats"] == pytest.approx(channels(SIGNALS).sum())
     assert plain.counts["alive"] == 2 < turned.counts["alive"]
-    assert "Directions alive: 2." in str(turned) and "Directions" not in str(plain)
+    assert "By second moments, 2 directions." in str(turned) and "directions" not in str(plain)
     assert turned.totals["dims_nats"] > plain.totals["dims_nats"] + 0.5
     assert "Dims, each by itself, add up to" in str(turned)
 
@@ -119,9 +118,92 @@ def test_directions_of_random_covariances_are_the_generalised_eigenvalues():
     mean = torch.randn(50, 3, generator=generator).double()
     std = torch.rand(50, 3, generator=generator).double() + 0.1
     report = vn.diagnose(posterior_mean=mean, posterior_std=std)
-    within = np.diag((std**2).mean(0))
-    whole = within + np.cov(mean.T, bias=True)
+    whole = np.diag((std**2).mean(0)) + np.cov(mean.T, bias=True)
+    within = np.diag((2 * std.log()).mean(0).exp())  # geometric means
     lambdas = linalg.eigh(within, whole, eigvals_only=True)
     assert np.allclose(report.directions, -0.5 * np.log(lambdas))
     entropy = 0.5 * (np.linalg.slogdet(whole)[1] - float((2 * std.log()).sum(1).mean()))
     assert report.totals["bound_nats"] == pytest.approx(entropy)
+
+
+# ---- what is provably wasted ----
+
+
+def randoms(samples, dims, seed):
+    return torch.randn(samples, dims, generator=torch.Generator().manual_seed(seed)).double()
+
+
+def waste(report):
+    found = [report.totals[f"wasted_{name}nats"] for name in ("", "offset_", "width_")]
+    return [*found[1:], found[0] - sum(found[1:])]
+
+
+@pytest.mark.parametrize("samples", [64, 1000])
+@pytest.mark.parametrize("nats", [7.0, 8.0])
+def test_a_matched_prior_wastes_nothing_whatever_few_samples_look_like(nats, samples):
+    signal = math.expm1(2 * nats / 16) ** 0.5
+    for seed in range(8):
+        mean = signal * randoms(samples, 16, seed)
+        report = vn.diagnose(
+            posterior_mean=mean, posterior_std=1.0, prior_mean=0.0,
+            prior_std=math.hypot(signal, 1), compared=SEEN,
+        )  # fmt: skip
+        assert "wasted" not in str(report)
+    assert report.totals["information_nats"] < nats
+    assert report.totals["information_at_ceiling"] and "about the sample ≥ " in str(report)
+
+
+def test_few_samples_of_a_prior_that_sees_and_matches_claim_no_waste_either():
+    for seed in range(8):
+        sees, step = randoms(200, 8, seed), randoms(200, 8, seed + 100)
+        report = diagnose(sees + step, 1.0, prior_mean=sees, prior_std=2**0.5)
+        assert "wasted" not in str(report)
+
+
+def test_waste_of_a_prior_that_moves_for_nothing_is_proved_by_the_codes_own_units():
+    report = diagnose(0 * normals(1), 0.5, prior_mean=0.75**0.5 * normals(1), prior_std=1.0)
+    exact = (0.25 + 0.75 - 1 - math.log(0.25)) / 2
+    assert waste(report) == pytest.approx([0, 0, exact], abs=2e-3)
+    assert "of it wasted: 0.69 or more on other misfits" in str(report)
+    assert report.totals["directions"] == 0
+
+
+def test_waste_is_offset_width_and_correlation_in_closed_form():
+    correlated = normals(2) @ torch.tensor([[1.0, 0.8], [0.0, 0.6]]).double()  # of variances 1
+    for std, spread in ((1.0, "std"), (0.5, "std"), (0.5, "cholesky")):
+        prior = {"prior_std": 2.0}
+        if spread == "cholesky":
+            prior = {"prior_cholesky": 2 * torch.eye(2)}
+        report = diagnose(correlated + 3, std, prior_mean=torch.tensor([3.0, 0.0]), **prior)
+        variance = (1 + std**2) / 4
+        correlation = -0.5 * math.log(1 - (0.8 / (1 + std**2)) ** 2)
+        exact = [9 / 8, variance - 1 - math.log(variance), correlation]
+        assert waste(report) == pytest.approx(exact, abs=0.01)
+
+
+def test_waste_of_independent_dims_is_proved_dim_by_dim():
+    """One dim is best known by its own units, one by its prior's: neither joint bound is tight."""
+    sees = 3 * normals(2)
+    report = diagnose(
+        sees * torch.tensor([0.0, 1.0]), 0.5, prior_mean=sees, prior_std=torch.tensor([3.0, 0.5])
+    )
+    assert report.totals["wasted_nats"] == pytest.approx(report.totals["kl_nats"], abs=0.02)
+    assert report.totals["bound_nats"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_direction_is_alive_where_its_dim_is():
+    """Widths: one of a hundred is wide. And a rare mean, that second moments take for more."""
+    rare = torch.arange(SAMPLES)[:, None] % 100 == 0
+    wide = diagnose(randoms(SAMPLES, 1, 0), torch.where(rare, 100.0, 0.1))
+    assert wide.counts["alive"] == wide.totals["directions"] == 1
+    assert wide.directions.sum() == pytest.approx(wide.totals["bound_nats"])
+    far = diagnose(30.0 * (torch.arange(SAMPLES)[:, None] == 0), 1.0)
+    assert far.counts["alive"] == 0 and "directions" not in str(far)
+
+
+def test_where_an_estimate_is_above_the_bound_the_table_says_so_of_both():
+    report = vn.diagnose(posterior_mean=[[2.0], [-2.0]], posterior_std=1.5, seed=1)
+    row = report.dims.iloc[0]
+    assert row["added_nats"] > row["bound_nats"] and row["at_ceiling"]
+    _, status, _, least, most, *_ = str(report).splitlines()[-1].split()
+    assert status == "unsure" and least == most == f"{row['added_nats']:.2f}"

@@ -68,9 +68,13 @@ def test_batches_and_merged_streams_give_the_report_on_all_at_once(kind):
         merged.merge(pickle.loads(pickle.dumps(other)))  # as from another process
     for report in (stream.compute(), merged.compute()):
         agree(report, at_once)
-        for name in ("kl_nats", "kl_error", "bound_nats"):
+        for name in ("kl_nats", "kl_error", "wasted_nats"):
             assert report.totals[name] == pytest.approx(at_once.totals[name])
-        assert np.allclose(report.directions, at_once.directions)
+        if kind == "weights of each dim":  # dims of different samples: nothing joint is known
+            assert not {"bound_nats", "directions", "dims_nats"} & set(report.totals)
+        else:
+            assert report.totals["bound_nats"] == pytest.approx(at_once.totals["bound_nats"])
+            assert np.allclose(report.directions, at_once.directions)
         both = np.hypot(report.dims["added_error"], at_once.dims["added_error"])
         apart = (report.dims["added_nats"] - at_once.dims["added_nats"]).abs()
         assert (apart < 3 * both + 1e-9).all()  # by their draws: all samples are compared
@@ -221,7 +225,7 @@ def test_of_the_whole_code_what_is_masked_is_as_its_prior_has_it():
     mean, std = codes(200, 6)
     sees, there = 5 * codes(200, 6, seed=1)[0], codes(200, 6, seed=2)[1] > 0.6
     same = vn.diagnose(**arguments(sees, std, prior_mean=sees, prior_std=std, weights=there))
-    for name in ("kl_nats", "added_nats", "bound_nats", "directions"):
+    for name in ("kl_nats", "added_nats", "wasted_nats"):
         assert same.totals[name] == pytest.approx(0, abs=1e-6), name
     far = vn.diagnose(**arguments(1e3 * mean, std, weights=there))  # no two can be confused
     counted = int(there.any(1).sum())
@@ -333,20 +337,56 @@ def test_groups_pool_the_places_of_the_other_axes():
     mean, std = (value.reshape(40, 3, 4, 5) for value in codes(40, 60))
     by_channel = vn.diagnose(**arguments(mean, std, groups=1))
     pooled = [value.permute(0, 2, 3, 1).reshape(-1, 3) for value in (mean, std)]
-    pd.testing.assert_frame_equal(by_channel.dims, vn.diagnose(**arguments(*pooled)).dims)
+    agree(by_channel, vn.diagnose(**arguments(*pooled)))
     assert by_channel.alive.shape == (3,)
     rows = vn.diagnose(**arguments(mean, std, groups=(2, 1)))
     assert rows.alive.shape == (4, 3) and rows.dims.index[1] == "0,1"
     places = {"prior_mean": torch.arange(60.0).reshape(3, 4, 5), "prior_std": torch.ones(3, 4, 5)}
     moved = places["prior_mean"].permute(1, 2, 0).reshape(-1, 3).repeat(40, 1)
     whole = vn.diagnose(**arguments(*pooled, prior_mean=moved, prior_std=1.0))
-    pd.testing.assert_frame_equal(
-        vn.diagnose(**arguments(mean, std, **places, groups=1)).dims, whole.dims
-    )
+    agree(vn.diagnose(**arguments(mean, std, **places, groups=1)), whole)
     with pytest.raises(
         ParameterError, match=r"groups must be one or more of the latent's axes \(1, 2"
     ):
         vn.diagnose(**arguments(mean, std, groups=0))
+
+
+def test_places_of_one_sample_are_not_independent():
+    """Sixteen places of the same code are as good as one, but for their draws."""
+    mean, std = codes(64, 3)
+    once = vn.diagnose(**arguments(mean, std))
+    alike = [value[..., None].expand(-1, -1, 16) for value in (mean, std)]
+    report = vn.diagnose(**arguments(*alike, groups=1))
+    agree(report, once)
+    for name in ("kl_nats", "kl_error"):
+        assert report.totals[name] == pytest.approx(once.totals[name])
+    assert report.totals["ceiling_nats"] == pytest.approx(math.log(64))
+    rows = vn.diagnose(**arguments(*(value.mT.reshape(-1, 3) for value in alike)))
+    for name in ("added", "information"):
+        errors = [one.dims[f"{name}_error"] for one in (report, once, rows)]
+        assert (errors[0][1:] > 0.5 * errors[1][1:]).all() and (errors[0] < errors[1] + 1e-6).all()
+        assert (errors[0][1:] > 2 * errors[2][1:]).all()
+    far = vn.diagnose(**arguments(1e3 * alike[0], 1.0, groups=1))
+    assert far.totals["information_at_ceiling"] and far.dims["at_ceiling"]["1"]
+    stream = vn.Diagnosis(compared=300)
+    for some in (slice(20), slice(20, 64)):
+        stream.update(**arguments(*(value[some] for value in alike), groups=1))
+    assert stream.compute().totals["kl_error"] == pytest.approx(once.totals["kl_error"])
+
+
+def test_pooled_places_are_named_and_what_they_share_is_hinted_at():
+    mean, std = (value.reshape(100, 3, 4, 4) for value in codes(100, 48))
+    report = vn.diagnose(**arguments(mean, std, groups=1))
+    said = str(report)
+    assert "KL per place (16 of them) " in said and "about the sample per place " in said
+    assert "A pattern over places that is the same in every sample counts as information." in said
+    assert "place" not in str(vn.diagnose(**arguments(mean, std, groups=(1, 2, 3))))
+
+
+def test_of_few_samples_the_report_says_that_intervals_may_be_too_short():
+    for samples, few in ((49, True), (50, False)):
+        report = vn.diagnose(**arguments(*codes(samples, 2)))
+        assert ("Fewer than 50 samples: intervals may be too short." in report.hints) == few
 
 
 def test_an_offset_of_a_channel_is_told_in_nats_a_place():
@@ -362,7 +402,7 @@ def test_a_report_of_many_dims_is_short_wherever_it_is_shown():
     lines = str(report).splitlines()
     assert len(lines) < SHOWN + 8 and lines[-1].startswith("and 480 more: 4")
     assert report._repr_html_().count("<tr") < SHOWN + 4
-    assert len(report.to_dict(dims=False)) < 20 < 500 < len(report.to_dict())
+    assert len(report.to_dict(dims=False)) < 30 < 500 < len(report.to_dict())
     assert len(report.figure().axes[0].get_yticklabels()) == SHOWN
     assert "480 more are not drawn" in report.figure().axes[0].get_ylabel()
     recorder = vn.Recorder()

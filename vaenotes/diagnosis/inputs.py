@@ -63,13 +63,16 @@ class Given(NamedTuple):
 
 class Batch(NamedTuple):
     """Codes (sample, n), their prior, and weights (sample, 1), or (sample, n) of each dim; None:
-    all count alike. latent: the shape of the n dims; names: theirs, or none."""
+    all count alike. latent: the shape of the n dims; names: theirs, or none. sample: (row,), which
+    sample a row is of, where places of one are pooled, so many of each; else None."""
 
     posterior: Given
     prior: Given | Mixture
     weights: Tensor | None
     latent: tuple[int, ...]
     names: tuple[str, ...]
+    sample: Tensor | None
+    places: int
 
 
 class Axes:
@@ -90,6 +93,13 @@ class Axes:
             check(fits, f"groups must be one or more of the latent's axes {every}", groups)
         self.pooled = tuple(axis for axis in every if axis not in self.kept)
         self.dims = tuple(codes[axis] for axis in self.kept)
+        self.places = math.prod(codes[axis] for axis in self.pooled)
+
+    @property
+    def sample(self) -> Tensor | None:
+        """Which sample a row of `read` is of: (row,)."""
+        rows = torch.arange(self.codes[0])
+        return rows.repeat_interleave(self.places) if self.places > 1 else None
 
     def read(self, array: Tensor) -> Tensor:
         """One number, one for each place of the latent, or these of each sample: as (n,) or
@@ -120,8 +130,9 @@ def read(
     p = _prior(*prior, axes, counted)
     names = tuple(map(str, getattr(mean, "columns", ())))
     names = names if len(names) == q.mean.shape[1] else ()
+    sample = axes.sample
     if counted is None:
-        return Batch(q, p, None, axes.dims, names)
+        return Batch(q, p, None, axes.dims, names, sample, axes.places)
     counted = axes.read(counted)
     some = (counted > 0).any(1)
     check(bool(some.any()), "weights must be above 0 for a sample or more", weights)
@@ -133,8 +144,9 @@ def read(
         check(bool(fits), rule, tuple(counted.shape))
     if not some.all():
         q, counted = q.only(some), counted[some]
+        sample = None if sample is None else sample[some].unique(return_inverse=True)[1]
         p = p.only(some) if isinstance(p, Given) and p.sees else p
-    return Batch(q, p, counted, axes.dims, names)
+    return Batch(q, p, counted, axes.dims, names, sample, axes.places)
 
 
 def _weights(weights: ArrayLike | None, posterior: tuple[Any, ...], axes: Axes) -> Tensor | None:

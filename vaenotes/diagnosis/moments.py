@@ -1,12 +1,13 @@
 """Means over any number of samples, seen in blocks and added up: nothing is kept of a sample."""
 
-from collections.abc import Iterator
+from functools import reduce
+from operator import add
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from vaenotes.diagnosis.added import relative
+from vaenotes.diagnosis.added import relative, within
 from vaenotes.diagnosis.inputs import Batch, Given, Mixture
 from vaenotes.diagnosis.surgery import dim_log_density, mixture_log_density
 from vaenotes.kl import Diagonal, Full, Gaussian, kl_nats, log_density, marginal, sample
@@ -52,21 +53,20 @@ class Sums(NamedTuple):
 
 
 class Joint(NamedTuple):
-    """Of codes in units of their priors: total weight, mean (n,), their sum of squares around it
-    (n, n), and the sums of their covariances (n, n) and of the log-determinants of these."""
+    """Of codes in some units: total weight, mean (n,), their sum of squares around it (n, n), the
+    sum of their covariances (n, n), of independent dims (n,), and of the logs of their factors'
+    squared diagonals (n,), which make the log-determinant."""
 
     weight: Tensor
     mean: Tensor
     around: Tensor
     within: Tensor
-    log_volume: Tensor
+    log_noise: Tensor
 
     @staticmethod
-    def of(u: Gaussian, seen: Tensor) -> "Joint":
-        """Of posteriors (sample, 1, n) that count by these weights (sample, n); of dims that do
-        not count, those of the prior."""
-        weights = seen.amax(1, keepdim=True)
-        weight, mean = weights.sum(), u.mean[:, 0] * (seen > 0)
+    def of(u: Gaussian, weights: Tensor) -> "Joint":
+        """Of posteriors (sample, 1, n) that count by these weights (sample, 1)."""
+        weight, mean = weights.sum(), u.mean[:, 0]
         center = (weights * mean).sum(0) / weight
         away = mean - center
         if isinstance(u, Full):
@@ -74,9 +74,10 @@ class Joint(NamedTuple):
             within = factors @ factors.T
             logvar = 2 * u.cholesky.diagonal(dim1=-2, dim2=-1).log()
         else:
-            logvar = u.logvar[:, 0] * (seen > 0)
-            within = (weights * logvar.exp()).sum(0).diag()
-        return Joint(weight, center, away.T @ (away * weights), within, (weights * logvar).sum())
+            logvar = u.logvar[:, 0]
+            within = (weights * logvar.exp()).sum(0)
+        log_noise = (weights * logvar).sum(0)
+        return Joint(weight, center, away.T @ (away * weights), within, log_noise)
 
     def __add__(self, other: "Joint") -> "Joint":  # type: ignore[override]
         weight = self.weight + other.weight
@@ -87,15 +88,24 @@ class Joint(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Of each dim and quantity of `_quantities`, of the KL of the whole code, and of the code."""
+    """Of each dim and quantity of `_quantities`; of the KL of the whole code, over samples; and of
+    the code, in units of its prior and, if that sees the sample, in its own: none for many dims,
+    or if weights differ from dim to dim."""
 
     dims: Sums  # (quantity, n)
     code: Sums  # (1,)
-    joint: Joint | None
+    joints: tuple[Joint, ...]
 
     def __add__(self, other: "Moments") -> "Moments":  # type: ignore[override]
-        joint = None if self.joint is None or other.joint is None else self.joint + other.joint
-        return Moments(self.dims + other.dims, self.code + other.code, joint)
+        fits = len(self.joints) == len(other.joints)
+        pairs = zip(self.joints, other.joints, strict=True) if fits else ()
+        joints = tuple(one + two for one, two in pairs)
+        return Moments(self.dims + other.dims, self.code + other.code, joints)
+
+    @property
+    def samples(self) -> Tensor:
+        """How many samples these are worth, of which places are not counted one by one: ()."""
+        return (self.code.weight.square() / self.code.squares)[0]
 
 
 QUANTITIES = (
@@ -107,23 +117,30 @@ QUANTITIES = (
 )  # fmt: skip
 
 
-def moments(batch: Batch, generator: torch.Generator) -> Iterator[Moments]:
+def moments(batch: Batch, generator: torch.Generator) -> Moments:
     """Block by block; a mixture's KL needs a draw of each sample."""
-    samples, n = batch.posterior.mean.shape
-    for rows in torch.arange(samples).split(max(1, BLOCK // n)):
-        some = slice(int(rows[0]), int(rows[-1]) + 1)
-        q, p = batch.posterior.rows(some), batch.prior
+    rows, n = batch.posterior.mean.shape
+    counts = torch.ones(rows, 1).double() if batch.weights is None else batch.weights
+    dims, joints, codes = [], [], []
+    for chosen in torch.arange(rows).split(max(1, BLOCK // n)):
+        some = slice(int(chosen[0]), int(chosen[-1]) + 1)
+        q, p, weights = batch.posterior.rows(some), batch.prior, counts[some]
         prior = p.rows(some) if isinstance(p, Given) else p
-        weights = (
-            torch.ones(len(rows), 1).double() if batch.weights is None else batch.weights[some]
-        )
         values, code = _quantities(q, prior, generator)
+        dims.append(Sums.of(values, weights))
         if code is None:
             code = (values[QUANTITIES.index("kl")] * (weights > 0)).sum(1)
-        u = relative(q, prior.moments() if isinstance(prior, Mixture) else prior)
-        joint = Joint.of(u, weights.expand(len(rows), n)) if n <= LARGEST_JOINT else None
-        of_code = Sums.of(code[:, None], weights.amax(1, keepdim=True))
-        yield Moments(Sums.of(values, weights), of_code, joint)
+        codes.append(code)
+        if n <= LARGEST_JOINT and weights.shape[1] == 1:
+            u = relative(q, prior.moments() if isinstance(prior, Mixture) else prior)
+            sees = isinstance(p, Given) and p.sees
+            joints.append([Joint.of(one, weights) for one in ((u, q) if sees else (u,))])
+    worth = counts.amax(1)
+    each = within(worth, batch.sample)  # places of a sample are not independent
+    means = within(torch.cat(codes) * worth, batch.sample) / each
+    together = (reduce(add, parts) for parts in zip(*joints, strict=True))
+    of_code = Sums.of(means[:, None], each[:, None])
+    return Moments(reduce(add, dims), of_code, tuple(together))
 
 
 def _quantities(

@@ -6,37 +6,46 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vaenotes.diagnosis.status import ALIVE_NATS, DEVIATIONS, STATUSES
+from vaenotes.diagnosis.status import ALIVE_NATS, STATUSES
 
 SHOWN = 20
 """Dims that are printed and drawn one by one, those that add most; the rest are counted."""
 
 
-def sentence(dims: pd.DataFrame, totals: dict[str, float]) -> str:
-    """How many dims are what, what the code costs and for what, and what it adds."""
-    kl, said, new = (
-        f"{totals[f'{name}_nats']:.2f} ± {totals[f'{name}_error']:.2f}"
-        for name in ("kl", "information", "added")
-    )
-    sees = differ(dims)
-    said += " nats"
-    if near_ceiling(totals, "information"):
-        count = f"{math.exp(totals['ceiling_nats']):,.0f}"
-        said = f"{totals['information_nats']:.2f} nats or more, all that {count} samples can show"
-        if not sees and "bound_nats" in totals:
-            said += f", and at most {totals['bound_nats']:.2f}"
-    added = f", of which {new} are added to what the prior knew" if sees else ""
+def sentence(dims: pd.DataFrame, totals: dict[str, float], sees: bool) -> str:
+    """How many dims are what, what the code costs and for what, and what it adds; sees: whether the
+    prior saw the sample, so that what is added is known from above only."""
+    places = f" per place ({totals['places']:.0f} of them)" if "places" in totals else ""
+    said, bound = _of_all(totals, "information"), totals.get("bound_nats", math.inf)
+    ceiling = totals["information_at_ceiling"]
+    if ceiling:
+        said = f"≥ {totals['information_nats']:.2f}"
     rest = []
-    if abs(totals["dims_nats"] - totals["added_nats"]) > 0.5:
+    if ceiling and not sees and math.isfinite(bound):
+        said += f" nats, and at most {max(bound, totals['information_nats']):.2f}"
+    elif not sees:
+        said += " nats"
+    else:
+        said += " nats, of which "
+        if not totals["added_at_ceiling"]:
+            said += f"at most {_of_all(totals, 'added')} are added to what the prior knew"
+        elif math.isfinite(bound):
+            said += f"at most {bound:.2f} are added to what the prior knew"
+        else:
+            said += "so few samples cannot show what is added to what the prior knew"
+    if abs(totals.get("dims_nats", totals["added_nats"]) - totals["added_nats"]) > 0.5:
         rest.append(f" Dims, each by itself, add up to {totals['dims_nats']:.2f}.")
-    alive = (dims["status"] == "alive").sum()
-    if totals.get("directions", alive) != alive:
-        rest.append(f" Directions alive: {totals['directions']:.0f}.")
-    wasted = _wasted(dims, totals)
+    if totals.get("directions", math.inf) < (dims["status"] == "alive").sum():
+        rest.append(f" By second moments, {totals['directions']:.0f} directions.")
     return (
-        f"{len(dims):,} dims: {_counted(dims)}. KL {kl} nats{wasted}. Information about the "
-        f"sample {said}{added}.{''.join(rest)}"
+        f"{len(dims):,} dims: {_counted(dims)}. KL{places} {_of_all(totals, 'kl')} nats"
+        f"{_wasted(totals)}. Information about the sample{places and ' per place'} {said}."
+        f"{''.join(rest)}"
     )
+
+
+def _of_all(totals: dict[str, float], name: str) -> str:
+    return " ± ".join(_rounded(totals[f"{name}_{part}"]) for part in ("nats", "error"))
 
 
 def _counted(dims: pd.DataFrame) -> str:
@@ -52,26 +61,25 @@ def rest(dims: pd.DataFrame) -> str:
     return f"and {len(left):,} more: {_counted(left)}; {sums}" if len(left) else ""
 
 
-def differ(dims: pd.DataFrame) -> bool:
-    """Whether a prior knew something: then what dims say and what they add are two things."""
-    return bool((dims["added_nats"] != dims["information_nats"]).any())
-
-
 def ranked(dims: pd.DataFrame) -> pd.DataFrame:
     """The dims that add most first; those that differ by rounding alone as they were."""
     return dims.iloc[np.argsort(-dims["added_nats"].round(6), kind="stable")]
 
 
-def table(dims: pd.DataFrame) -> pd.DataFrame:
-    """The columns for people, of the dims that add most."""
-    every, dims = dims, ranked(dims).iloc[:SHOWN]
+def table(dims: pd.DataFrame, sees: bool) -> pd.DataFrame:
+    """The columns for people, of the dims that add most. Beside a prior that sees the sample an
+    estimate of what is added is an upper bound; where samples are too few for it, there is another.
+    """
+    dims = ranked(dims).iloc[:SHOWN]
     columns: dict[str, Any] = {"status": dims["status"]}
-    for title, name in (("adds", "added"), ("information", "information")):
-        if name == "added" or differ(every):
-            parts = dims[f"{name}_nats"], dims[f"{name}_error"], dims["at_ceiling"]
-            columns[title] = [_estimated(*row) for row in zip(*parts, strict=True)]
-    if dims["at_ceiling"].any():
-        columns["at most"] = dims["bound_nats"].map(_rounded)
+    ceiling, bound = dims["at_ceiling"], dims[["bound_nats", "added_nats"]].max(axis=1)
+    if sees:
+        columns["adds ≤"] = _estimated(dims, "added").where(~ceiling, bound.map(_rounded))
+        columns["information"] = _estimated(dims, "information", dims["information_at_ceiling"])
+    else:
+        columns["adds"] = _estimated(dims, "added", ceiling)
+        if ceiling.any():
+            columns["at most"] = bound.map(_rounded)
     for title, name in (
         ("KL", "kl_nats"), ("offset", "wasted_offset_nats"), ("width", "wasted_width_nats"),
         ("s/t", "ratio"), ("spread/t", "spread"),
@@ -82,30 +90,19 @@ def table(dims: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns, index=dims.index).rename_axis("dim")
 
 
-def _wasted(dims: pd.DataFrame, totals: dict[str, float]) -> str:
-    """What of the KL buys nothing: on offsets, on widths, and the rest at the low end of its
-    interval. What codes near the ceiling add is not known: then it is that of dims which add little
-    for sure."""
-    found = dims[["wasted_offset_nats", "wasted_width_nats"]]
-    offset, width = found.sum()
-    other = totals["kl_nats"] - totals["added_nats"] - offset - width
-    if near_ceiling(totals, "added"):
-        idle = ~dims["status"].isin(["alive", "unsure"])
-        other = (dims["wasted_nats"] - found.sum(axis=1))[idle].sum()
-    else:
-        other -= DEVIATIONS * totals["added_error"]
-    parts = {"on offsets": offset, "on widths": width, "or more on other misfits": other}
-    named = [f"{nats:.2f} {title}" for title, nats in parts.items() if nats >= ALIVE_NATS]
+def _wasted(totals: dict[str, float]) -> str:
+    """What of the KL provably buys nothing."""
+    nats = {name: totals.get(f"wasted_{name}_nats", 0.0) for name in ("offset", "width")}
+    parts = {"on offsets": nats["offset"], "on widths": nats["width"]}
+    parts["or more on other misfits"] = totals["wasted_nats"] - sum(nats.values())
+    named = [f"{value:.2f} {title}" for title, value in parts.items() if value >= ALIVE_NATS]
     return f", of it wasted: {', '.join(named)}" if named else ""
 
 
-def near_ceiling(totals: dict[str, float], name: str) -> bool:
-    """Whether an estimate is about as much as the samples compared can show."""
-    return totals[f"{name}_nats"] > totals["ceiling_nats"] - 0.5
-
-
-def _estimated(value: float, error: float, at_ceiling: bool) -> str:
-    return f"≥ {_rounded(value)}" if at_ceiling else f"{_rounded(value)} ± {_rounded(error)}"
+def _estimated(dims: pd.DataFrame, name: str, ceiling: pd.Series | None = None) -> pd.Series:
+    values, errors = (dims[f"{name}_{part}"].map(_rounded) for part in ("nats", "error"))
+    known = values + " ± " + errors
+    return known if ceiling is None else known.where(~ceiling, "≥ " + values)
 
 
 def _rounded(value: float) -> str:

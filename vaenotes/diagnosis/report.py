@@ -24,12 +24,13 @@ class Report:
 
     dims: a row per dim, by its place in the latent ("3", or "4,1" in a latent of two axes):
         status              one of STATUSES
-        added_nats          what the dim adds about the sample to what its prior knew (`added`),
+        added_nats          what the dim adds about the sample to what its prior knew: beside a
+                            prior that sees the sample, at most (`added`);
         added_error         and its standard error, over other samples and draws
         information_nats    mutual information of sample and dim; the same, if the prior is one for
         information_error   all samples. At most log of how many were compared
-        bound_nats          what it could add at most, whatever was compared: exact if the codes are
-                            Gaussian all in all (`directions`)
+        bound_nats          what codes of these variances could add at most, whatever was compared:
+                            exact if they are Gaussian all in all (`directions`)
         wasted_nats         the KL of the dim's own distribution beyond what it adds (of a dim at
                             its ceiling too much); of that,
         wasted_offset_nats  for a constant shift, in units of the prior,
@@ -46,15 +47,21 @@ class Report:
         prior_variance      mean, in units of the code
         active_unit         whether the means' variance is above 0.01 (Burda et al. 2016), which
                             depends on the units of the code
-        at_ceiling          whether the information is near the most that so few samples can show
-    totals: kl_nats, added_nats, information_nats, each with its error, and ceiling_nats, of all
-        dims together; `ceiling_nats` is the most that the information could have come out as.
-        dims_nats is the sum of what dims add, each by itself; bound_nats the bound of all together,
-        and directions how many directions are alive, whatever dims they lie along (not beyond 1,024
-        dims).
+        at_ceiling          whether samples are so few that added_nats may be much too low: by
+                            0.1 nats or more in the mean; and so
+        information_at_ceiling  of information_nats
+    totals: kl_nats, added_nats, information_nats, each with its error, of all dims together;
+        added_at_ceiling and information_at_ceiling, 0 or 1; ceiling_nats, the entropy of the
+        samples compared, which information cannot exceed. wasted_nats is what of the KL provably
+        buys nothing: more than codes of these moments can add; of it, wasted_offset_nats and
+        wasted_width_nats. dims_nats is the sum of what dims add, each by itself; bound_nats the
+        bound of all together, and directions how many directions are alive (`directions`): left
+        out beyond 1,024 dims, and all three where weights differ from dim to dim. places: how many
+        of each sample were pooled; then all nats are per place.
     alive: bool, of the latent's shape, to pick dims with: z[:, report.alive].
     hints: what looks like a mistake in what was given, a line each.
     directions: nats of each direction of the code, most first (`directions.directions`); or None.
+    sees: whether there is a prior of each sample: then added_nats is an upper bound.
 
     With a full covariance kl_nats and its parts are terms of the chain rule (`kl.kl_nats`): their
     sum does not depend on the order of dims, each does; all else is of a dim's own distribution.
@@ -67,6 +74,7 @@ class Report:
     alive: np.ndarray
     hints: tuple[str, ...] = ()
     directions: np.ndarray | None = None
+    sees: bool = False
 
     @property
     def counts(self) -> dict[str, int]:
@@ -112,14 +120,14 @@ class Report:
         return figures.report(self.dims)
 
     def __str__(self) -> str:
-        lines = (printed.sentence(self.dims, self.totals), *self.hints)
-        table, rest = printed.table(self.dims).to_string(), printed.rest(self.dims)
+        lines = (printed.sentence(self.dims, self.totals, self.sees), *self.hints)
+        table, rest = printed.table(self.dims, self.sees).to_string(), printed.rest(self.dims)
         return "\n".join([*lines, "", table, *([rest] if rest else [])])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        lines = (printed.sentence(self.dims, self.totals), *self.hints)
-        table = printed.table(self.dims).to_html(border=0, classes="report")
+        lines = (printed.sentence(self.dims, self.totals, self.sees), *self.hints)
+        table = printed.table(self.dims, self.sees).to_html(border=0, classes="report")
         rest = f"<p>{printed.rest(self.dims)}</p>" if len(self.dims) > printed.SHOWN else ""
         return f"<p>{'<br>'.join(map(escape, lines))}</p>{table}{rest}"

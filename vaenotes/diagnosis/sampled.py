@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vaenotes.diagnosis.added import Compared
 from vaenotes.diagnosis.inputs import Batch, Given
 from vaenotes.kl import Diagonal, Full, Gaussian
 
@@ -16,17 +17,28 @@ class Sampled(NamedTuple):
     posterior: Gaussian  # (sample, 1, n)
     prior: Gaussian | None  # the same; None if it is one for all
     weights: Tensor  # (sample, 1) or (sample, n)
+    sample: Tensor  # (sample,), a number that rows of one sample share
 
     @staticmethod
     def of(batch: Batch, most: int, generator: torch.Generator) -> "Sampled":
         count = len(batch.posterior.mean)
         keys = torch.rand(count, generator=generator, dtype=torch.float64)
-        chosen = keys.argsort()[:most]
+        chosen, sample = keys.argsort()[:most], keys
+        if batch.sample is not None:
+            count = int(batch.sample.max()) + 1
+            sample = torch.rand(count, generator=generator, dtype=torch.float64)[batch.sample]
         p = batch.prior
         prior = p.rows(chosen) if isinstance(p, Given) and p.sees else None
         weights = batch.weights
         counted = torch.ones(len(chosen), 1).double() if weights is None else weights[chosen]
-        return Sampled(keys[chosen], batch.posterior.rows(chosen), prior, counted)
+        q = batch.posterior.rows(chosen)
+        return Sampled(keys[chosen], q, prior, counted, sample[chosen])
+
+    @property
+    def compared(self) -> Compared:
+        """How much each counts, and which are of one sample."""
+        different, sample = self.sample.unique(return_inverse=True)
+        return Compared(self.weights, sample if len(different) < len(sample) else None)
 
     def merged(self, other: "Sampled", most: int) -> "Sampled":
         """The lowest keys of both."""
@@ -46,4 +58,4 @@ class Sampled(NamedTuple):
         p = None
         if self.prior is not None and other.prior is not None:
             p = gaussian(self.prior, other.prior)
-        return Sampled(keys[chosen], q, p, weights)
+        return Sampled(keys[chosen], q, p, weights, both(self.sample, other.sample))

@@ -15,15 +15,18 @@ ACTIVE_VARIANCE = 0.01
 SHRUNK_SHARE = 0.5
 """A dead dim whose prior variance is below this share of where it started is free-riding."""
 STATUSES = {
-    "alive": f"adds more than {ALIVE_NATS} nats about the sample, and its 95% interval says so",
-    "unsure": f"its 95% interval has {ALIVE_NATS} nats in it: compare more samples",
-    "wasting": f"adds less, and more than {ALIVE_NATS} nats of KL buy nothing: an offset, a width",
+    "alive": f"adds more than {ALIVE_NATS} nats about the sample, and its 95% interval says so;"
+    " beside a prior that sees the sample, it may",
+    "unsure": f"its 95% interval has {ALIVE_NATS} nats in it: give more samples",
+    "wasting": f"adds less, and more than {ALIVE_NATS} nats of KL buy nothing: see offset, width;"
+    " a rest is a prior that moves for nothing",
     "known to the prior": "adds less: what it says of the sample the prior knew",
-    "free-riding": "dead, but narrow: the prior shrank with the posterior since an earlier report,"
-    " or is narrow in the units of this code",
+    "free-riding": "dead, but narrow like its prior, which shrank with it since an earlier report,"
+    " or has always been so in the units of this code",
     "dead": "adds less, and costs as little",
 }
-"""What a dim may be, and what that means; where several fit, the first."""
+"""What a dim may be, and what that means; where several fit, the first. What is added to a prior
+that sees the sample is known from above only (`added`): there all but "alive" are certain."""
 
 
 def classify(dims: pd.DataFrame, start: float | pd.Series) -> np.ndarray:

@@ -20,23 +20,19 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from vaenotes.diagnosis.added import (
-    Information,
-    Waste,
-    added,
-    information,
-    of_samples,
-    shares,
-    waste,
-)
-from vaenotes.diagnosis.directions import dim_bound, directions
+from vaenotes.diagnosis import measures
+from vaenotes.diagnosis.added import Information, added, information
+from vaenotes.diagnosis.directions import directions
 from vaenotes.diagnosis.inputs import FULL, SPREADS, Batch, Given, Mixture, read
-from vaenotes.diagnosis.moments import LARGEST_JOINT, QUANTITIES, Moments, moments
+from vaenotes.diagnosis.moments import LARGEST_JOINT, Moments, moments
 from vaenotes.diagnosis.report import Report
 from vaenotes.diagnosis.sampled import Sampled
-from vaenotes.diagnosis.status import ACTIVE_VARIANCE, ALIVE_NATS, classify
+from vaenotes.diagnosis.status import ALIVE_NATS, classify
 from vaenotes.errors import LARGEST, ParameterError, check, check_int
 from vaenotes.kl import Diagonal
+
+FEW = 50
+"""Samples below which intervals hold the truth less often than they should."""
 
 
 class Diagnosis:
@@ -86,8 +82,8 @@ class Diagnosis:
         if batch.posterior.kind == "logvar":
             self._least = min(self._least, float(batch.posterior.spread.min()))
         self._keep(Sampled.of(batch, self.compared, self._generator))
-        for more in moments(batch, self._generator):
-            self._moments = more if self._moments is None else self._moments + more
+        more = moments(batch, self._generator)
+        self._moments = more if self._moments is None else self._moments + more
 
     def merge(self, other: "Diagnosis") -> None:
         """Add what another has seen."""
@@ -121,8 +117,9 @@ class Diagnosis:
     def compute(self, since: Report | None = None) -> Report:
         """The report on all samples so far. since: as in `diagnose`."""
         check(isinstance(since, Report | None), "since must be a Report", since)
-        seen = 0 if self._sampled is None else len(self._sampled.keys)
-        check(seen >= 2, "posterior_mean must have 2 samples or more, of weights above 0", seen)
+        seen = 0 if self._moments is None else float(self._moments.samples)
+        rule = "posterior_mean must have 2 samples or more, of weights above 0"
+        check(seen > 1, rule, round(seen, 3))
         assert self._first is not None and self._moments is not None and self._sampled is not None
         latent = self._first.latent
         empty = int((self._moments.dims.weight <= 0).sum())
@@ -136,29 +133,35 @@ class Diagnosis:
             rule = f"posterior_mean must be (sample, {', '.join(map(str, before))}), as in since"
             check(before == latent, rule, ("sample", *latent))
         found, new = _compare(self._sampled, self._first.prior, self.seed)
-        mixture = isinstance(self._first.prior, Mixture)
-        columns = _columns(self._moments, found, new, mixture)
-        ceiling = torch.special.entr(shares(self._sampled.weights)).sum(0)
-        columns["at_ceiling"] = new.dims.mean[0] > ceiling - 0.5
+        p, mixture = self._first.prior, isinstance(self._first.prior, Mixture)
+        columns = measures.columns(self._moments, found, new, mixture)
         labels = list(self._first.names) or [",".join(map(str, at)) for at in np.ndindex(latent)]
         dims = pd.DataFrame({name: value.numpy() for name, value in columns.items()}, labels)
         start = 1.0 if since is None else since.dims["prior_variance"]
         dims.insert(0, "status", classify(dims, start))
-        totals = _totals(self._moments, found, new)
-        counted = of_samples(self._sampled.weights)
-        totals["ceiling_nats"] = float(torch.special.entr(counted).sum())
-        totals["dims_nats"] = float(dims["added_nats"].sum())
-        joint, along = self._moments.joint, None
-        if joint is not None:
-            along, totals["bound_nats"] = directions(joint)
-            totals["directions"] = float((along > ALIVE_NATS).sum())
+        bounds = [directions(joint, seen) for joint in self._moments.joints]
+        kinds = {"posterior": self._first.posterior.kind, "prior": getattr(p, "kind", "")}
+        full = {of for of, kind in kinds.items() if kind in FULL}
+        totals = measures.totals(self._moments, found, new, bounds, full, mixture)
+        totals["ceiling_nats"] = self._sampled.compared.ceiling
+        if self._first.places > 1:
+            totals["places"] = float(self._first.places)
+        if self._sampled.weights.shape[1] == 1:  # else they are of other samples each
+            totals["dims_nats"] = float(dims["added_nats"].sum())
         alive = (dims["status"] == "alive").to_numpy(copy=True).reshape(latent)
-        return Report(dims, totals, alive, tuple(self._hints(dims)), along)
+        along = min(bounds, key=lambda bound: bound.nats).along if bounds else None
+        sees = isinstance(p, Given) and p.sees
+        return Report(dims, totals, alive, tuple(self._hints(dims)), along, sees)
 
     def _hints(self, dims: pd.DataFrame) -> Iterator[str]:
-        assert self._sampled is not None
-        if len(self._sampled.keys) < min(len(dims), self.compared):
+        assert self._first is not None and self._moments is not None
+        samples = round(float(self._moments.samples), 3)
+        if samples < min(len(dims), self.compared):
             yield "Fewer samples than dims: is the first axis that of samples?"
+        if samples < FEW:
+            yield f"Fewer than {FEW} samples: intervals may be too short."
+        if self._first.places > 1:
+            yield "A pattern over places that is the same in every sample counts as information."
         gap = dims["gap_nats"].sum()
         if self._assumed and gap > ALIVE_NATS * len(dims):
             yield (
@@ -180,7 +183,7 @@ def _common(batch: Batch) -> Batch:
         return Given(some.mean.clone(), some.spread.clone(), some.kind)
 
     p = bare(batch.prior) if isinstance(batch.prior, Given) else batch.prior
-    return batch._replace(posterior=bare(batch.posterior), prior=p, weights=None)
+    return batch._replace(posterior=bare(batch.posterior), prior=p, weights=None, sample=None)
 
 
 def _same(one: Given | Mixture, other: Given | Mixture) -> bool:
@@ -200,64 +203,18 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 
 def _compare(sampled: Sampled, p: Given | Mixture, seed: int) -> tuple[Information, Information]:
     """What the samples' codes say of them, and what they add to their priors."""
-    q, prior, weights = sampled.posterior, sampled.prior, sampled.weights
+    q, prior, compared = sampled.posterior, sampled.prior, sampled.compared
+    weights = compared.weights
     if weights.shape[1] > 1 and isinstance(p, Given):  # what does not count is as its prior has it
         own = p.rows(slice(None)) if prior is None else prior
         parts = zip(q, own, strict=True)
         q = Diagonal(*(torch.where(weights[:, None] > 0, mine, its) for mine, its in parts))
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(q.mean.shape, generator=generator, dtype=torch.float64)
-    found = information(q, noise, weights)
+    found = information(q, noise, compared)
     if prior is None or all((part == part[:1]).all() for part in prior):  # one for all samples
         return found, found
-    return found, added(q, prior, noise, found, weights)
-
-
-def _columns(
-    seen: Moments, found: Information, new: Information, mixture: bool
-) -> dict[str, Tensor]:
-    """The columns of `Report.dims` but its status, each (dim,)."""
-    mean = dict(zip(QUANTITIES, seen.dims.mean, strict=True))
-    around = dict(zip(QUANTITIES, seen.dims.variance, strict=True))
-    variance = around["mean"] + mean["variance"]  # of all codes
-    in_prior_units = around["u"] + mean["u_variance"]
-    shift, offset = mean["shift_square"], mean["shift_scale"] / mean["scale_square"].sqrt()
-    parts = {
-        "variance_nats": mean["kl"] - 0.5 * shift,
-        "mean_nats": 0.5 * (shift - offset.square()).clamp_min(0),
-        "offset_nats": 0.5 * offset.square(),
-    }
-    wasted = waste(mean["u"], in_prior_units)
-    if mixture:
-        unknown = torch.full_like(variance, torch.nan)
-        parts, wasted = dict.fromkeys(parts, unknown), Waste(unknown, unknown)
-    return {
-        "added_nats": new.dims.mean[0],
-        "added_error": new.dims.standard_error[0],
-        "information_nats": found.dims.mean[0],
-        "information_error": found.dims.standard_error[0],
-        "bound_nats": torch.minimum(
-            dim_bound(variance, mean["log_variance"]),
-            dim_bound(in_prior_units, 2 * mean["log_ratio"]),
-        ),
-        "wasted_nats": mean["own_kl"] - new.dims.mean[0],
-        **{f"wasted_{name}_nats": part for name, part in wasted._asdict().items()},
-        "kl_nats": mean["kl"],
-        **parts,
-        "gap_nats": mean["own_kl"] - dim_bound(variance, mean["log_variance"]),
-        "ratio": mean["log_ratio"].exp(),
-        "spread": (around["mean"] / mean["prior_variance"]).sqrt(),
-        "posterior_variance": mean["variance"],
-        "prior_variance": mean["prior_variance"],
-        "active_unit": around["mean"] > ACTIVE_VARIANCE,
-    }
-
-
-def _totals(seen: Moments, found: Information, new: Information) -> dict[str, float]:
-    totals = {"kl_nats": float(seen.code.mean), "kl_error": float(seen.code.error)}
-    for name, of in (("added", new.code), ("information", found.code)):
-        totals |= {f"{name}_nats": float(of.mean), f"{name}_error": float(of.standard_error)}
-    return totals
+    return found, added(q, prior, noise, found, compared)
 
 
 def diagnose(
@@ -293,10 +250,14 @@ def diagnose(
     weights: how much each sample counts, (sample,), or each place of the latent, by leading axes,
         as (sample, step): a mask of padded steps is of 0 and 1. A masked array says the same.
     groups: axes of posterior_mean that are dims, as 1 for the channels of (sample, channel, height,
-        width): places along the others are pooled, each as a sample of its own.
+        width): places along the others are pooled, and all nats are per place.
     compared: of how many samples, drawn with `seed`, the information is estimated; its time grows
         with their square. since: an earlier report of the model, from which shrinking is measured;
         else from variance 1.
+
+    What a dim adds to a prior that sees the sample is known from above only: `added` says when it
+    is exact. To be sure, diagnose the samples of one condition by themselves. The same sample given
+    twice is taken for two: errors come out too small.
 
     No number but the variances and `active_unit` depends on the units of the code, which a learned
     prior and a decoder can change at no cost; nor does a status, but that "free-riding" without

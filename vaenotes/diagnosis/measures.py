@@ -1,0 +1,132 @@
+"""The numbers of a report, from moments and estimates."""
+
+import torch
+from torch import Tensor
+
+from vaenotes.diagnosis.added import Information
+from vaenotes.diagnosis.directions import Bound, dim_bound
+from vaenotes.diagnosis.moments import QUANTITIES, Moments
+from vaenotes.diagnosis.status import ACTIVE_VARIANCE, ALIVE_NATS, DEVIATIONS
+
+
+def columns(
+    seen: Moments, found: Information, new: Information, mixture: bool
+) -> dict[str, Tensor]:
+    """The columns of `Report.dims` but its status, each (dim,)."""
+    mean, around, *_ = _moments(seen)
+    variance = around["mean"] + mean["variance"]  # of all codes
+    in_prior_units = around["u"] + mean["u_variance"]
+    shift, offset = mean["shift_square"], mean["shift_scale"] / mean["scale_square"].sqrt()
+    parts = {
+        "wasted_offset_nats": 0.5 * mean["u"].square(),
+        "wasted_width_nats": width(in_prior_units),
+        "variance_nats": mean["kl"] - 0.5 * shift,
+        "mean_nats": 0.5 * (shift - offset.square()).clamp_min(0),
+        "offset_nats": 0.5 * offset.square(),
+    }
+    if mixture:
+        parts = dict.fromkeys(parts, torch.full_like(variance, torch.nan))
+    return {
+        "added_nats": new.dims.mean[0],
+        "added_error": new.dims.standard_error[0],
+        "information_nats": found.dims.mean[0],
+        "information_error": found.dims.standard_error[0],
+        "bound_nats": torch.minimum(
+            dim_bound(variance, mean["log_variance"]),
+            dim_bound(in_prior_units, 2 * mean["log_ratio"]),
+        ),
+        "wasted_nats": mean["own_kl"] - new.dims.mean[0],
+        "kl_nats": mean["kl"],
+        **parts,
+        "gap_nats": mean["own_kl"] - dim_bound(variance, mean["log_variance"]),
+        "ratio": mean["log_ratio"].exp(),
+        "spread": (around["mean"] / mean["prior_variance"]).sqrt(),
+        "posterior_variance": mean["variance"],
+        "prior_variance": mean["prior_variance"],
+        "active_unit": around["mean"] > ACTIVE_VARIANCE,
+        "at_ceiling": new.dims.at_ceiling[0],
+        "information_at_ceiling": found.dims.at_ceiling[0],
+    }
+
+
+def width(variance: Tensor) -> Tensor:
+    """Nats wasted on codes of this variance in units of their priors."""
+    logvar = variance.log()
+    return 0.5 * (torch.expm1(logvar) - logvar)
+
+
+def totals(
+    seen: Moments,
+    found: Information,
+    new: Information,
+    bounds: list[Bound],
+    full: set[str],
+    mixture: bool,
+) -> dict[str, float]:
+    """`Report.totals`; bounds: of the joints. full: which Gaussians are, of "posterior" and
+    "prior"; mixture: whether the prior is one."""
+    numbers = {"kl_nats": float(seen.code.mean), "kl_error": float(seen.code.error)}
+    for name, of in (("added", new.code), ("information", found.code)):
+        numbers |= {f"{name}_nats": float(of.mean), f"{name}_error": float(of.standard_error)}
+        numbers[f"{name}_at_ceiling"] = float(of.at_ceiling)
+    every = [] if "posterior" in full else [_together(seen)]
+    if bounds:
+        least = min(bounds, key=lambda bound: bound.nats)
+        numbers["bound_nats"] = min(bound.nats for bound in (*bounds, *every))
+        numbers["directions"] = float((least.along > ALIVE_NATS).sum())
+    known = [bound.nats + bound.slack for bound in (*bounds, *every)]
+    wasted = numbers["kl_nats"] - min(known, default=torch.inf)
+    if mixture:  # the KL is an estimate, and no part of it is known
+        return numbers | {"wasted_nats": max(wasted - DEVIATIONS * numbers["kl_error"], 0.0)}
+    wasted = numbers["wasted_nats"] = max(wasted, 0.0)
+    return numbers | _parts(seen, wasted, "prior" in full)
+
+
+def _together(seen: Moments) -> Bound:
+    """Of dims that are independent given the sample: what each can add adds up to a bound too."""
+    mean, around, share, worth = _moments(seen)
+    ways = (around["u"], mean["u_variance"], 2 * mean["log_ratio"]), (
+        around["mean"], mean["variance"], mean["log_variance"],
+    )  # fmt: skip
+    found = [
+        (dim_bound(moved + within, log_variance), _few(moved / (moved + within), worth))
+        for moved, within, log_variance in ways
+    ]
+    (nats, slack), (own, own_slack) = found
+    first = nats + slack < own + own_slack
+    nats, slack = torch.where(first, nats, own), torch.where(first, slack, own_slack)
+    return Bound(nats.numpy(), float((share * nats).sum()), float((share * slack).sum()))
+
+
+def _moments(seen: Moments) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor, Tensor]:
+    """Means and variances of QUANTITIES, each (dim,); which share of the code's samples have a dim,
+    and how many they are worth."""
+    mean = dict(zip(QUANTITIES, seen.dims.mean, strict=True))
+    around = dict(zip(QUANTITIES, seen.dims.variance, strict=True))
+    share = seen.dims.weight[0] / seen.code.weight
+    return mean, around, share, seen.samples * share
+
+
+def _parts(seen: Moments, nats: float, full: bool) -> dict[str, float]:
+    """What is provably wasted of the KL on constant offsets, and on widths, of these in all; full:
+    whether the prior is. What the moments of few samples make of a prior that matches is taken off.
+    """
+    mean, around, share, worth = _moments(seen)
+    offset, moved, within = mean["u"], around["u"], mean["u_variance"]
+    if full:  # in units of its factor
+        if not seen.joints:
+            return {}
+        joint, share = seen.joints[0], torch.ones_like(share)
+        offset, moved = joint.mean, joint.around.diagonal() / joint.weight
+        within = joint.within.diagonal() if joint.within.dim() == 2 else joint.within
+        within = within / joint.weight
+    offsets = 0.5 * (offset.square() - moved / worth)
+    widths = width(moved + within) - _few(moved / (moved + within), worth) + 0.5 * moved / worth
+    on_offsets = min(max(float((share * offsets).sum()), 0.0), nats)
+    on_widths = min(max(float((share * widths).sum()), 0.0), nats - on_offsets)
+    return {"wasted_offset_nats": on_offsets, "wasted_width_nats": on_widths}
+
+
+def _few(share: Tensor, samples: Tensor) -> Tensor:
+    """`directions.few` of single dims."""
+    return (share.square() + share) / (2 * samples)
