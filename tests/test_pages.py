@@ -76,7 +76,7 @@ def used(tmp_path_factory):
     patch.setenv("VAENOTES_STORE", str(tmp_path_factory.mktemp("store")))
     made_small(patch)
     patch.setattr(workers, "WORTH_PROCESSES", float("inf"))  # in this process, where patches hold
-    epoch, train, fetch = training.Ensemble.epoch, workers.train, runs.fetch
+    epoch, train, fetch = training.Ensemble.epoch, workers.train, runs._fetch
 
     def wild_epoch(ensemble, number):
         with torch.no_grad():
@@ -92,13 +92,13 @@ def used(tmp_path_factory):
             for result in train(*given, **named)
         ]
 
-    def fetch_and_note(configs, *given):
-        used.update(configs)
-        return fetch(configs, *given)
+    def fetch_and_note(keys, store):
+        used.update(keys)
+        return fetch(keys, store)
 
     patch.setattr(training.Ensemble, "epoch", wild_epoch)
     patch.setattr(workers, "train", train_and_mark)
-    patch.setattr(runs, "fetch", fetch_and_note)
+    patch.setattr(runs, "_fetch", fetch_and_note)
     yield used
     patch.undo()
 
