@@ -239,7 +239,7 @@ def prior(**spread):
 WRONG = [
     ({"posterior_mean": [1.0, 2.0]}, "posterior_mean must be (sample, ...)", "(2,)"),
     ({"posterior_mean": "codes"}, "posterior_mean must be a tensor or array", "'codes'"),
-    ({"posterior_mean": codes() + 1j}, "of real numbers", "complex64"),
+    ({"posterior_mean": codes() + 1j}, "of real numbers", "got 'complex64'"),
     ({"posterior_mean": codes() / 0}, "posterior_mean must be finite", "more such"),
     (
         {"posterior_std": None},
@@ -262,7 +262,7 @@ WRONG = [
     (
         prior(prior_weights=[1.0], prior_mean=EYE[:1], prior_covariance=EYE[None]),
         "prior_covariance must not be given with prior_weights",
-        "([1, 4, 4])",
+        "got (1, 4, 4)",
     ),
     (prior(prior_covariance=0 * EYE), "must have eigenvalues well above 0", "got 0"),
     (prior(prior_cholesky=EYE.cumsum(1)), "must be lower triangular", "(0, 1)"),

@@ -124,12 +124,26 @@ def test_a_recorder_takes_streams_and_measures_shrinking_from_the_first():
 @pytest.mark.parametrize(
     ("second", "words"),
     [
-        (arguments(*codes(9, 4)), "posterior_mean must be (sample, 5), as before"),
+        (
+            arguments(*codes(9, 4)),
+            "posterior_mean must be (sample, ...) of (5,), as before, got (4,)",
+        ),
         (
             arguments(*codes(9, 5), prior_mean=1.0, prior_std=1.0),
-            "the prior must be the same in ev",
+            "prior_mean must be the same in every batch, got 1 at (0,) and 4 more such",
         ),
-        (arguments(*codes(9, 5), prior_mean=codes(9, 5)[0], prior_std=1.0), "the prior must be"),
+        (
+            arguments(*codes(9, 5), prior_mean=0.0, prior_std=torch.tensor([1.0, 1, 2, 1, 1])),
+            "prior_std must be the same in every batch, got 2 at (2,)",
+        ),
+        (
+            arguments(*codes(9, 5), prior_mean=codes(9, 5)[0], prior_std=1.0),
+            "prior_mean and prior_std must be for each sample in every batch or in none",
+        ),
+        (
+            arguments(*codes(9, 5), prior_mean=torch.zeros(1, 5), prior_std=1.0, prior_weights=[1]),
+            "prior_weights must be given in every batch or in none, got 'some'",
+        ),
         (
             arguments(*codes(9, 5), compared=3),
             "update must be given arguments of diagnose, got compared",
@@ -141,6 +155,22 @@ def test_a_batch_of_another_kind_is_refused(second, words):
     stream.update(**arguments(*codes(9, 5)))
     with pytest.raises(ParameterError) as error:
         stream.update(**second)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "groups", "words"),
+    [
+        ((9, 3, 4, 4), 2, "groups must be (1,), as before, got (2,)"),
+        ((9, 3, 4, 4), None, "groups must be (1,), as before, got (1, 2, 3)"),
+        ((9, 3, 2, 8), 1, "posterior_mean must be (sample, ...) of (3, 4, 4), as before"),
+    ],
+)
+def test_groups_and_places_are_the_same_in_every_batch(shape, groups, words):
+    stream = vn.Diagnosis()
+    stream.update(**arguments(torch.zeros(9, 3, 4, 4), 1.0, groups=1))
+    with pytest.raises(ParameterError) as error:
+        stream.update(**arguments(torch.zeros(shape), 1.0, groups=groups))
     assert words in str(error.value)
 
 
@@ -262,13 +292,26 @@ def test_a_dim_that_hardly_ever_counts_is_unsure_and_one_that_never_does_is_refu
             "weights must be (9, 5) or its leading axes, as posterior_mean is, got (8,)",
         ),
         (-torch.ones(9), "weights must not be negative, got -1 at (0,) and 8 more such"),
-        (torch.zeros(9), "weights must be above 0 for a sample or more"),
+        (torch.zeros(9), "must have 2 samples or more, of weights above 0, got 0"),
+        (
+            torch.full((9,), 1e-200, dtype=torch.float64),
+            "weights must be 0 or at least 1e-60, got 1e-200 at",
+        ),
     ],
 )
 def test_weights_that_do_not_fit_are_named(weights, words):
     with pytest.raises(ParameterError) as error:
         vn.diagnose(**arguments(*codes(9, 5), weights=weights))
     assert words in str(error.value)
+
+
+def test_a_batch_in_which_nothing_counts_is_skipped():
+    batches = parts("weights")[1]
+    stream = vn.Diagnosis()
+    stream.update(**batches[0])
+    stream.update(**batches[1] | {"weights": torch.zeros(1)})
+    alone = vn.diagnose(**batches[0])
+    pd.testing.assert_frame_equal(stream.compute().dims, alone.dims)
 
 
 def test_a_masked_prior_is_refused():
@@ -290,6 +333,31 @@ def test_one_number_or_one_for_each_dim_will_do():
     covariance = vn.diagnose(posterior_mean=mean, posterior_covariance=shared, prior_mean=0.0,
                              prior_covariance=torch.diag(torch.tensor([1.0, 4, 9])))  # fmt: skip
     agree(covariance, one, tolerance=1e-6)
+
+
+def test_what_broadcasts_will_do():
+    """As many axes as the latent or the codes have, of these sizes or 1."""
+    mean, std = (value.reshape(40, 3, 4, 5) for value in codes(40, 60))
+    prior_mean, prior_std = torch.arange(3.0)[:, None, None], std[0, :, :1] + 1
+    width, steps = std[:, :, :1, :1], std[:, :, 0, 0] > 0.5
+    every = {"prior_mean": prior_mean.expand(3, 4, 5), "prior_std": prior_std.expand(3, 4, 5)}
+    whole = vn.diagnose(
+        **arguments(mean, width.expand(40, 3, 4, 5), weights=steps, **every), compared=40
+    )
+    steps = steps[..., None, None]
+    few = {"prior_mean": prior_mean, "prior_std": prior_std[None]}
+    report = vn.diagnose(**arguments(mean, width, weights=steps, **few), compared=40)
+    pd.testing.assert_frame_equal(report.dims, whole.dims)
+    pooled = vn.diagnose(**arguments(mean, std[0, :, :1, :1], groups=-3))
+    agree(pooled, vn.diagnose(**arguments(mean, std[:1, :, :1, :1].expand(mean.shape), groups=1)))
+    mixture = {"prior_weights": [0.5, 0.5], "prior_mean": torch.arange(6.0).reshape(2, 3, 1, 1)}
+    one, other = (
+        vn.diagnose(**arguments(mean, 1.0, **mixture, prior_std=given), compared=40)
+        for given in (1.0, torch.ones(2, 3, 4, 5))
+    )
+    pd.testing.assert_frame_equal(one.dims, other.dims)
+    with pytest.raises(ParameterError, match=r"prior_mean must be one number, \(3, 4, 5\) or"):
+        vn.diagnose(**arguments(mean, 1.0, prior_mean=torch.zeros(5), prior_std=1.0))
 
 
 def test_columns_of_a_frame_keep_their_names():
@@ -328,6 +396,9 @@ def test_a_list_of_two_batches_looks_like_two_samples():
     batches = [torch.randn(150, 3).tolist()] * 2
     report = vn.diagnose(posterior_mean=batches, posterior_std=1.0)
     assert "Fewer samples than dims: is the first axis that of samples?" in str(report)
+    for given in ([torch.zeros(150, 3)] * 2, (np.zeros((150, 3)),) * 2):
+        with pytest.raises(ParameterError, match=r"must be one array, got a .* of 2"):
+            vn.diagnose(posterior_mean=given, posterior_std=1.0)
 
 
 # ---- size ----
@@ -419,6 +490,8 @@ def test_a_report_can_be_saved_as_one_page_and_taken_as_a_dataset(tmp_path):
     assert not [word for word in ("<script", "<link", " src=") if word in page]
     with pytest.raises(ParameterError, match=r"path must end in \.html, got 'report\.pdf'"):
         report.save("report.pdf")
+    with pytest.raises(ParameterError, match=r"path must be in a folder that is there, got '.*no/"):
+        report.save(tmp_path / "no" / "report.html")
     dataset = report.to_xarray()
     assert dict(dataset.sizes) == {"dim_0": 2, "dim_1": 3}
     assert np.array_equal(dataset["status"] == "alive", report.alive)

@@ -11,13 +11,22 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from vaenotes.diagnosis.arrays import (
+    LARGEST_NUMBER,
+    array_of,
+    as_logvar,
+    check_each,
+    check_logvar,
+    cholesky,
+    lower,
+    sane,
+)
 from vaenotes.errors import ParameterError, check
 from vaenotes.kl import Diagonal, Full, Gaussian
 
 SPREADS = ("logvar", "variance", "std", "covariance", "cholesky")
 """What a Gaussian may be given by beside its mean: one of these."""
 FULL = ("covariance", "cholesky")
-LARGEST_NUMBER, LARGEST_LOGVAR = 1e60, 300.0  # within these no KL overflows
 
 Spreads = Sequence[ArrayLike | None]  # in the order of SPREADS
 
@@ -55,7 +64,7 @@ class Given(NamedTuple):
         mean, spread = some.mean.double()[..., None, :], some.spread.double()
         if self.kind in FULL:
             return Full(mean, spread)
-        return Diagonal(mean, _as_logvar(spread, self.kind)[..., None, :])
+        return Diagonal(mean, as_logvar(spread, self.kind)[..., None, :])
 
     def only(self, rows: slice | Tensor) -> "Given":
         return Given(self.mean[rows], self.spread[rows], self.kind)
@@ -63,16 +72,15 @@ class Given(NamedTuple):
 
 class Batch(NamedTuple):
     """Codes (sample, n), their prior, and weights (sample, 1), or (sample, n) of each dim; None:
-    all count alike. latent: the shape of the n dims; names: theirs, or none. sample: (row,), which
-    sample a row is of, where places of one are pooled, so many of each; else None."""
+    all count alike. names: of the dims, or none. sample: (row,), which sample a row is of, where
+    places of one are pooled; else None."""
 
     posterior: Given
     prior: Given | Mixture
     weights: Tensor | None
-    latent: tuple[int, ...]
+    axes: "Axes"
     names: tuple[str, ...]
     sample: Tensor | None
-    places: int
 
 
 class Axes:
@@ -84,11 +92,10 @@ class Axes:
         self.codes, self.latent = codes, codes[1:]
         self.kept = every
         if groups is not None:
-            self.kept = tuple(groups) if isinstance(groups, tuple | list) else (groups,)
-            whole = (
-                isinstance(axis, Integral) and not isinstance(axis, bool) for axis in self.kept
-            )
-            fits = all(whole) and len(set(self.kept)) == len(self.kept) > 0
+            given = tuple(groups) if isinstance(groups, tuple | list) else (groups,)
+            fits = all(isinstance(axis, Integral) and not isinstance(axis, bool) for axis in given)
+            self.kept = tuple(axis + (axis < 0) * len(codes) for axis in given) if fits else ()
+            fits = fits and len(set(self.kept)) == len(self.kept) > 0
             fits = fits and set(self.kept) <= set(every)
             check(fits, f"groups must be one or more of the latent's axes {every}", groups)
         self.pooled = tuple(axis for axis in every if axis not in self.kept)
@@ -100,6 +107,16 @@ class Axes:
         """Which sample a row of `read` is of: (row,)."""
         rows = torch.arange(self.codes[0])
         return rows.repeat_interleave(self.places) if self.places > 1 else None
+
+    def fit(self, name: str, array: Tensor, more: str = "") -> Tensor:
+        """A number, or an array that broadcasts to the latent or the codes and has as many axes."""
+        shape = tuple(array.shape)
+        if len(shape) == len(self.codes) and shape[0] == 1 < self.codes[0]:
+            array = array[0]
+        to = self.codes if array.dim() == len(self.codes) else self.latent
+        rule = f"{name} must be one number, {self.latent} or {self.codes}, as posterior_mean is"
+        check(not shape or _broadcasts(array, to), f"{rule} {self.codes}{more}", shape)
+        return array.expand(to) if shape else array
 
     def read(self, array: Tensor) -> Tensor:
         """One number, one for each place of the latent, or these of each sample: as (n,) or
@@ -113,15 +130,20 @@ class Axes:
         return places[0] if same else self.read(array.expand(self.codes))
 
 
+def _broadcasts(array: Tensor, shape: tuple[int, ...]) -> bool:
+    pairs = zip(array.shape, shape, strict=False)
+    return array.dim() == len(shape) and all(size in (1, wanted) for size, wanted in pairs)
+
+
 def read(
     mean: ArrayLike,
     spreads: Spreads,
     prior: tuple[ArrayLike | None, Spreads, ArrayLike | None],
     weights: ArrayLike | None,
     groups: Any,
-) -> Batch:
-    """The arguments of `diagnose`, or ParameterError; of the prior mean, spreads and weights."""
-    array = _array("posterior_mean", mean)
+) -> Batch | None:
+    """The arguments of `diagnose`, of the prior mean, spreads and weights; None: nothing counts."""
+    array = array_of("posterior_mean", mean)
     rule = "posterior_mean must be (sample, ...), of a sample or more and a latent of 1 dim or more"
     check(array.dim() >= 2 and array.numel() > 0, rule, tuple(array.shape))
     axes = Axes(tuple(array.shape), groups)
@@ -132,10 +154,11 @@ def read(
     names = names if len(names) == q.mean.shape[1] else ()
     sample = axes.sample
     if counted is None:
-        return Batch(q, p, None, axes.dims, names, sample, axes.places)
+        return Batch(q, p, None, axes, names, sample)
     counted = axes.read(counted)
     some = (counted > 0).any(1)
-    check(bool(some.any()), "weights must be above 0 for a sample or more", weights)
+    if not some.any():
+        return None
     if (counted == counted[:, :1]).all():
         counted = counted[:, :1]
     else:
@@ -146,23 +169,26 @@ def read(
         q, counted = q.only(some), counted[some]
         sample = None if sample is None else sample[some].unique(return_inverse=True)[1]
         p = p.only(some) if isinstance(p, Given) and p.sees else p
-    return Batch(q, p, counted, axes.dims, names, sample, axes.places)
+    return Batch(q, p, counted, axes, names, sample)
 
 
 def _weights(weights: ArrayLike | None, posterior: tuple[Any, ...], axes: Axes) -> Tensor | None:
     """Of all entries of the codes: what is given for leading axes, and not hidden by a mask."""
     counted = None
     if weights is not None:
-        counted = _array("weights", weights)
+        counted = array_of("weights", weights)
         fits = counted.dim() >= 1 and tuple(counted.shape) == axes.codes[: counted.dim()]
         rule = f"weights must be {axes.codes} or its leading axes, as posterior_mean is"
-        check(fits, rule, tuple(counted.shape))
-        _check_each("weights must not be negative", _sane("weights", counted) >= 0, counted)
+        check(fits or _broadcasts(counted, axes.codes), rule, tuple(counted.shape))
+        check_each("weights must not be negative", sane("weights", counted) >= 0, counted)
+        large = (counted == 0) | (counted * LARGEST_NUMBER >= 1)
+        check_each(f"weights must be 0 or at least {1 / LARGEST_NUMBER:g}", large, counted)
         counted = counted.reshape(*counted.shape, *[1] * (len(axes.codes) - counted.dim()))
     for value in posterior:
         if isinstance(value, np.ma.MaskedArray):
-            fits = np.shape(value) == axes.codes
-            check(fits, f"a masked array must be {axes.codes}, as posterior_mean is", value)
+            fits = value.shape == axes.codes
+            rule = f"a masked array must be {axes.codes}, as posterior_mean is"
+            check(fits, rule, _shape(value))
             seen = torch.from_numpy(~np.ma.getmaskarray(value)).double()
             counted = seen if counted is None else counted * seen
     return None if counted is None else counted.double().expand(axes.codes)
@@ -182,25 +208,27 @@ def _prior(
         return Given(zeros, zeros, "logvar")
     for value in (mean, *spreads):
         fits = not isinstance(value, np.ma.MaskedArray)
-        check(fits, "a prior must not be a masked array: weights serve instead", value)
-    array = _array("prior_mean", mean)
+        rule = "a prior must not be a masked array: weights serve instead"
+        check(fits, rule, _shape(value))
+    array = array_of("prior_mean", mean)
     if weights is not None:
         check(not axes.pooled, "groups must be None for a mixture", axes.kept)
-        return _mixture(array, spreads, _array("prior_weights", weights), axes.latent)
+        return _mixture(array, spreads, array_of("prior_weights", weights), axes.latent)
     return _gaussian("prior", array, spreads, axes, counted)
 
 
 def _mixture(mean: Tensor, spreads: Spreads, weights: Tensor, latent: tuple[int, ...]) -> Mixture:
     check(weights.dim() == 1, "prior_weights must be (component,)", tuple(weights.shape))
-    _check_each("prior_weights must not be negative", weights >= 0, weights)
+    check_each("prior_weights must not be negative", weights >= 0, weights)
     total = float(weights.double().sum())
     check(abs(total - 1) < 0.01, "prior_weights must sum to 1", total)
     wanted = (len(weights), *latent)
     rule = f"prior_mean must be {wanted}, one for each of prior_weights"
-    check(mean.shape == wanted, rule, tuple(mean.shape))
+    fits = mean.dim() == len(wanted) and len(mean) == len(weights) and _broadcasts(mean, wanted)
+    check(fits, rule, tuple(mean.shape))
     for name, value in _given(spreads).items():
         rule = f"prior_{name} must not be given with prior_weights: a mixture is of diagonal ones"
-        check(name not in FULL, rule, value)
+        check(name not in FULL, rule, _shape(value))
     components = _gaussian("prior", mean, spreads, Axes(wanted, None), None).rows(slice(None))
     assert isinstance(components, Diagonal)
     return Mixture(components, (weights.double() / total).log())
@@ -221,24 +249,21 @@ def _gaussian(of: str, mean: Tensor, spreads: Spreads, axes: Axes, counted: Tens
         raise ParameterError(f"{of}_mean must come with exactly one of {names}, got {found}")
     [(kind, value)] = given.items()
     name, latent, codes = f"{of}_{kind}", axes.latent, axes.codes
-    mean, array = _filled(mean, counted, 0), _array(name, value)
-    rule = f"must be one number, {latent} or {codes}, as posterior_mean is {codes}"
     more = " (a mixture needs prior_weights)" if of == "prior" else ""
-    fits = tuple(mean.shape) in ((), latent, codes)
-    check(fits, f"{of}_mean {rule}{more}", tuple(mean.shape))
+    mean = _filled(axes.fit(f"{of}_mean", mean, more), counted, 0)
+    array = array_of(name, value)
     if kind in FULL:
         n = math.prod(latent)
         rule = f"{name} must be {(n, n)} or {(codes[0], n, n)}, as posterior_mean is {codes}"
         check(tuple(array.shape) in ((n, n), (codes[0], n, n)), rule, tuple(array.shape))
         check(not axes.pooled, f"groups must be None with {name}", axes.kept)
-        array = _sane(name, array).double()
-        spread = _cholesky(name, array) if kind == "covariance" else _lower(name, array)
+        array = sane(name, array).double()
+        spread = cholesky(name, array) if kind == "covariance" else lower(name, array)
     else:
-        check(tuple(array.shape) in ((), latent, codes), f"{name} {rule}", tuple(array.shape))
-        array = _filled(array, counted, kind != "logvar")
-        _check_logvar(name, _sane(name, array), kind)
+        array = _filled(axes.fit(name, array), counted, kind != "logvar")
+        check_logvar(name, sane(name, array), kind)
         spread = axes.read(array)
-    mean = axes.read(_sane(f"{of}_mean", mean))
+    mean = axes.read(sane(f"{of}_mean", mean))
     latent_axes = 2 if kind in FULL else 1
     if mean.dim() == 1 and spread.dim() == latent_axes:
         return Given(mean, spread, kind)
@@ -247,84 +272,12 @@ def _gaussian(of: str, mean: Tensor, spreads: Spreads, axes: Axes, counted: Tens
     return Given(mean.expand(samples, mean.shape[-1]), spread.expand(samples, *one), kind)
 
 
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(getattr(value, "shape", ()))
+
+
 def _filled(array: Tensor, counted: Tensor | None, harmless: float) -> Tensor:
     """With a harmless number in place of what counts for nothing."""
     if counted is None or array.shape != counted.shape:
         return array
     return torch.where(counted > 0, array, torch.tensor(harmless, dtype=array.dtype))
-
-
-def _check_logvar(name: str, array: Tensor, kind: str) -> None:
-    if kind != "logvar":
-        low = array.amin()
-        if not low > 0:
-            _check_each(f"{name} must be above 0", array > 0, array)
-    low, high = array.aminmax()
-    least, most = (_as_logvar(value.double(), kind) for value in (low, high))
-    if not -LARGEST_LOGVAR <= least <= most <= LARGEST_LOGVAR:
-        logvar = _as_logvar(array.double(), kind)
-        rule = f"{name} must be of log-variances in +-{LARGEST_LOGVAR:g}"
-        _check_each(rule, logvar.abs() <= LARGEST_LOGVAR, logvar)
-
-
-def _as_logvar(array: Tensor, kind: str) -> Tensor:
-    if kind == "logvar":
-        return array
-    return array.log() if kind == "variance" else 2 * array.log()
-
-
-def _lower(name: str, array: Tensor) -> Tensor:
-    _check_each(f"{name} must be lower triangular", array.triu(1) == 0, array)
-    diagonal = array.diagonal(dim1=-2, dim2=-1)
-    _check_each(f"{name} must have a diagonal above 0", diagonal > 0, diagonal)
-    return array
-
-
-def _cholesky(name: str, covariance: Tensor) -> Tensor:
-    largest = covariance.abs().amax((-2, -1), keepdim=True)
-    symmetric = (covariance - covariance.mT).abs() <= 1e-4 * largest
-    _check_each(f"{name} must be symmetric", symmetric, covariance)
-    lower, failed = torch.linalg.cholesky_ex(covariance)
-    if failed.any():
-        least = torch.linalg.eigvalsh(covariance).amin(-1)
-        _check_each(f"{name} must have eigenvalues well above 0", failed == 0, least)
-    return lower
-
-
-def _array(name: str, value: Any) -> Tensor:
-    """Any tensor or array of real numbers as a tensor on the CPU, floats of 32 and 64 bits as they
-    are."""
-    try:
-        if isinstance(value, Tensor):
-            fits, tensor = not value.is_complex(), value.detach().to_dense().cpu()
-            if fits and tensor.dtype not in (torch.float32, torch.float64):
-                tensor = tensor.to(torch.float32 if tensor.itemsize < 4 else torch.float64)
-        else:
-            array = np.asarray(value)
-            short = "float" in array.dtype.name and array.dtype.itemsize <= 4  # of ml_dtypes too
-            fits = short or array.dtype.kind in "biuf"
-            kind = np.float32 if short else np.float64
-            tensor = (
-                torch.from_numpy(np.require(array, kind, ["C", "W"])) if fits else torch.empty(0)
-            )
-    except (TypeError, ValueError, RuntimeError):
-        fits = False
-    check(fits, f"{name} must be a tensor or array of real numbers", value)
-    return tensor
-
-
-def _sane(name: str, tensor: Tensor) -> Tensor:
-    low, high = tensor.aminmax()  # nan if any is
-    if not -LARGEST_NUMBER <= low <= high <= LARGEST_NUMBER:
-        sane = tensor.abs() <= LARGEST_NUMBER
-        _check_each(f"{name} must be finite, at most {LARGEST_NUMBER:g} in size", sane, tensor)
-    return tensor
-
-
-def _check_each(rule: str, fits: Tensor, values: Tensor) -> None:
-    """Raise ParameterError with the first entry that does not fit, and how many more there are."""
-    if not fits.all():
-        places = (~fits).nonzero().tolist()
-        first = tuple(places[0])
-        more = f" and {len(places) - 1} more such" if len(places) > 1 else ""
-        raise ParameterError(f"{rule}, got {values[first].item():g} at {first}{more}")

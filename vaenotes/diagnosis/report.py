@@ -105,6 +105,7 @@ class Report:
     def save(self, path: str | Path) -> None:
         """The report with its figure, as one HTML file that needs no network."""
         check(Path(path).suffix == ".html", "path must end in .html", str(path))
+        check(Path(path).parent.is_dir(), "path must be in a folder that is there", str(path))
         svg = StringIO()
         self.figure().savefig(svg, format="svg")
         drawn = svg.getvalue()

@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor
 
 from vaenotes.diagnosis import measures
 from vaenotes.diagnosis.added import Information, added, information
+from vaenotes.diagnosis.arrays import check_each
 from vaenotes.diagnosis.directions import directions
 from vaenotes.diagnosis.inputs import FULL, SPREADS, Batch, Given, Mixture, read
 from vaenotes.diagnosis.moments import LARGEST_JOINT, Moments, moments
@@ -77,6 +77,8 @@ class Diagnosis:
         for name in arguments:
             raise ParameterError(f"update must be given arguments of diagnose, got {name}")
         batch = read(mean, posterior, (prior_mean, prior, prior_weights), weights, groups)
+        if batch is None:  # nothing of it counts
+            return
         self._join(_common(batch))
         self._assumed |= prior_mean is None
         if batch.posterior.kind == "logvar":
@@ -101,14 +103,15 @@ class Diagnosis:
         if self._first is None:
             self._first = common
             return
-        first = self._first
-        rule = f"posterior_mean must be (sample, {', '.join(map(str, first.latent))}), as before"
-        check(common.latent == first.latent, rule, ("sample", *common.latent))
+        first, axes = self._first, common.axes
+        for rule, got, before in (
+            ("posterior_mean must be (sample, ...) of", axes.latent, first.axes.latent),
+            ("groups must be", axes.kept, first.axes.kept),
+        ):
+            check(got == before, f"{rule} {before}, as before", got)
         alike = (common.posterior.kind in FULL) == (first.posterior.kind in FULL)
         check(alike, "a posterior must be full in every batch or in none", common.posterior.kind)
-        check(
-            _same(common.prior, first.prior), "the prior must be the same in every batch", "another"
-        )
+        _check_alike(common.prior, first.prior)
 
     def _keep(self, sampled: Sampled) -> None:
         before = self._sampled
@@ -121,7 +124,7 @@ class Diagnosis:
         rule = "posterior_mean must have 2 samples or more, of weights above 0"
         check(seen > 1, rule, round(seen, 3))
         assert self._first is not None and self._moments is not None and self._sampled is not None
-        latent = self._first.latent
+        latent = self._first.axes.dims
         empty = int((self._moments.dims.weight <= 0).sum())
         check(
             empty == 0,
@@ -144,8 +147,8 @@ class Diagnosis:
         full = {of for of, kind in kinds.items() if kind in FULL}
         totals = measures.totals(self._moments, found, new, bounds, full, mixture)
         totals["ceiling_nats"] = self._sampled.compared.ceiling
-        if self._first.places > 1:
-            totals["places"] = float(self._first.places)
+        if self._first.axes.places > 1:
+            totals["places"] = float(self._first.axes.places)
         if self._sampled.weights.shape[1] == 1:  # else they are of other samples each
             totals["dims_nats"] = float(dims["added_nats"].sum())
         alive = (dims["status"] == "alive").to_numpy(copy=True).reshape(latent)
@@ -160,7 +163,7 @@ class Diagnosis:
             yield "Fewer samples than dims: is the first axis that of samples?"
         if samples < FEW:
             yield f"Fewer than {FEW} samples: intervals may be too short."
-        if self._first.places > 1:
+        if self._first.axes.places > 1:
             yield "A pattern over places that is the same in every sample counts as information."
         gap = dims["gap_nats"].sum()
         if self._assumed and gap > ALIVE_NATS * len(dims):
@@ -186,19 +189,34 @@ def _common(batch: Batch) -> Batch:
     return batch._replace(posterior=bare(batch.posterior), prior=p, weights=None, sample=None)
 
 
-def _same(one: Given | Mixture, other: Given | Mixture) -> bool:
-    if isinstance(one, Mixture) and isinstance(other, Mixture):
-        pairs = zip(one.components, other.components, strict=True)
-        return _equal(one.log_weights, other.log_weights) and all(_equal(*pair) for pair in pairs)
-    if isinstance(one, Mixture) or isinstance(other, Mixture):
-        return False
-    if one.sees or other.sees:
-        return one.sees == other.sees and (one.kind in FULL) == (other.kind in FULL)
-    return all(map(_equal, one.rows(slice(None)), other.rows(slice(None))))
-
-
-def _equal(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.allclose(one, other, rtol=1e-6, atol=1e-12)
+def _check_alike(one: Given | Mixture, before: Given | Mixture) -> None:
+    """Raise ParameterError where a batch's prior is not of the kind of those before, or, if it is
+    one for all samples, another one."""
+    as_before = "in every batch or in none"
+    mixtures = [isinstance(p, Mixture) for p in (one, before)]
+    got = "some" if mixtures[0] else "none"
+    check(mixtures[0] == mixtures[1], f"prior_weights must be given {as_before}", got)
+    if isinstance(one, Mixture) and isinstance(before, Mixture):
+        counts = [len(p.log_weights) for p in (one, before)]
+        rule = f"prior_weights must be {counts[1]}, as before"
+        check(counts[0] == counts[1], rule, counts[0])
+        std = (0.5 * one.components.logvar).exp()
+        shown = {"weights": one.log_weights.exp(), "mean": one.components.mean, "std": std}
+        now, then = ([p.log_weights, *p.components] for p in (one, before))
+    else:
+        assert isinstance(one, Given) and isinstance(before, Given)
+        got = "one for each" if one.sees else "one for all"
+        rule = f"prior_mean and prior_{one.kind} must be for each sample {as_before}"
+        check(one.sees == before.sees, rule, got)
+        rule = f"a prior must be full {as_before}"
+        check((one.kind in FULL) == (before.kind in FULL), rule, one.kind)
+        if one.sees:
+            return
+        shown = {"mean": one.mean, one.kind: one.spread}
+        now, then = (list(p.rows(slice(None))) for p in (one, before))
+    for (name, values), new, old in zip(shown.items(), now, then, strict=True):
+        same = torch.isclose(new, old, rtol=1e-6, atol=1e-12).reshape(values.shape)
+        check_each(f"prior_{name} must be the same in every batch", same, values)
 
 
 def _compare(sampled: Sampled, p: Given | Mixture, seed: int) -> tuple[Information, Information]:
