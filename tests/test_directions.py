@@ -153,11 +153,30 @@ def test_a_matched_prior_wastes_nothing_whatever_few_samples_look_like(nats, sam
     assert report.totals["information_at_ceiling"] and "about the sample ≥ " in str(report)
 
 
+def test_of_many_dims_the_offsets_of_few_samples_are_no_waste():
+    signal = math.expm1(2 * 20 / 400) ** 0.5
+    for seed in range(4):
+        mean = signal * randoms(60, 400, seed)
+        fits = {"prior_mean": 0.0, "prior_std": math.hypot(signal, 1)}
+        assert "wasted" not in str(diagnose(mean, 1.0, **fits))
+        # nor is another waste taken for them, nor they for widths
+        assert "on offsets" not in str(diagnose(mean, 1.0, **fits | {"prior_std": 2.0}))
+        assert "on widths" not in str(diagnose(mean + 1, 1.0, **fits))
+
+
 def test_few_samples_of_a_prior_that_sees_and_matches_claim_no_waste_either():
     for seed in range(8):
         sees, step = randoms(200, 8, seed), randoms(200, 8, seed + 100)
         report = diagnose(sees + step, 1.0, prior_mean=sees, prior_std=2**0.5)
         assert "wasted" not in str(report)
+
+
+@pytest.mark.parametrize("sees", [0.1, 1.0])
+def test_of_many_dims_a_bound_that_is_least_by_chance_claims_no_waste(sees):
+    for seed in range(4):
+        known, step = sees * randoms(60, 400, seed), randoms(60, 400, seed + 100)
+        report = diagnose(known + step, 1.0, prior_mean=known, prior_std=2**0.5)
+        assert report.totals["wasted_nats"] < 0.1
 
 
 def test_waste_of_a_prior_that_moves_for_nothing_is_proved_by_the_codes_own_units():
@@ -166,6 +185,20 @@ def test_waste_of_a_prior_that_moves_for_nothing_is_proved_by_the_codes_own_unit
     assert waste(report) == pytest.approx([0, 0, exact], abs=2e-3)
     assert "of it wasted: 0.69 or more on other misfits" in str(report)
     assert report.totals["directions"] == 0
+
+
+@pytest.mark.parametrize("far", [0.5, 2.0, -1.0])
+def test_waste_of_a_prior_at_a_wrong_place_is_proved_by_taking_it_from_the_code(far):
+    report = diagnose(normals(1), 0.3, prior_mean=far * normals(1) + 7, prior_std=1.0)
+    assert report.totals["wasted_nats"] == pytest.approx(report.totals["kl_nats"], abs=1e-2)
+    assert report.dims["bound_nats"].iloc[0] == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize("level", [0.1, 1e8])
+def test_what_rounding_makes_of_a_prior_that_never_moves_bounds_nothing(level):
+    prior = {"prior_mean": torch.full((SAMPLES, 1), level).double(), "prior_std": 1.0}
+    report = diagnose(normals(1) + level, 0.2, **prior)
+    assert report.dims["bound_nats"].iloc[0] == pytest.approx(channels(1.0), rel=1e-6)
 
 
 def test_waste_is_offset_width_and_correlation_in_closed_form():

@@ -250,6 +250,20 @@ def test_padded_steps_do_not_count(masked):
     agree(pooled, valid, tolerance=1e-6)
 
 
+def test_waste_of_padded_steps_is_that_of_those_that_count():
+    """A prior that is 1 off: half a nat of each dim of a step, and of nothing else."""
+    samples, steps, dims = 600, 4, 2
+    lengths = torch.arange(samples) % steps + 1
+    there = torch.arange(steps) < lengths[:, None]
+    mean = codes(samples, steps * dims)[0].reshape(samples, steps, dims) * 0.2
+    for some in range(steps):
+        mean[there[:, some], some] -= mean[there[:, some], some].mean(0)
+    report = vn.diagnose(**arguments(mean + 1, 1.0, weights=there))
+    counted = float(lengths.double().mean()) * dims
+    assert report.totals["wasted_offset_nats"] == pytest.approx(counted / 2, abs=0.01)
+    assert f"of it wasted: {report.totals['wasted_offset_nats']:.2f} on offsets" in str(report)
+
+
 def test_of_the_whole_code_what_is_masked_is_as_its_prior_has_it():
     """It costs nothing, and adds nothing, whatever the prior."""
     mean, std = codes(200, 6)

@@ -28,11 +28,11 @@ BLUE, ORANGE = COLOURS["posterior"], COLOURS["prior"]
 
 
 @figure
-def report(dims: pd.DataFrame) -> Figure:
+def report(dims: pd.DataFrame, sees: bool = False) -> Figure:
     """A row per dim, of the SHOWN that add most: what it adds about the sample, with its 95%
     interval; its KL in parts; posterior std / prior std; and the two variances.
 
-    dims: as in `Report`.
+    dims, sees: as in `Report`.
     """
     left = len(dims) - SHOWN
     dims = ranked(dims).iloc[:SHOWN]
@@ -51,7 +51,7 @@ def report(dims: pd.DataFrame) -> Figure:
     _dots(variance, dims, "prior_variance", ORANGE, size=44)  # a ring where they are equal
     _dots(variance, dims, "posterior_variance", BLUE)
 
-    adds.set(xlabel="adds (nats)", ylim=(len(rows) - 0.4, -0.6))
+    adds.set(xlabel=f"adds{sees * ' at most'} (nats)", ylim=(len(rows) - 0.4, -0.6))
     adds.set_yticks(rows, dims.index)
     for ax in axes[:, 0]:
         ax.set_ylabel(f"dim ({left:,} more are not drawn)" if left > 0 else "dim")

@@ -1,5 +1,7 @@
 """The numbers of a report, from moments and estimates."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -31,10 +33,9 @@ def columns(
         "added_error": new.dims.standard_error[0],
         "information_nats": found.dims.mean[0],
         "information_error": found.dims.standard_error[0],
-        "bound_nats": torch.minimum(
-            dim_bound(variance, mean["log_variance"]),
-            dim_bound(in_prior_units, 2 * mean["log_ratio"]),
-        ),
+        "bound_nats": torch.stack(
+            [dim_bound(moved + within, of) for moved, within, of in _ways(mean, around)]
+        ).amin(0),
         "wasted_nats": mean["own_kl"] - new.dims.mean[0],
         "kl_nats": mean["kl"],
         **parts,
@@ -83,19 +84,37 @@ def totals(
 
 
 def _together(seen: Moments) -> Bound:
-    """Of dims that are independent given the sample: what each can add adds up to a bound too."""
+    """Of dims that are independent given the sample: what each can add adds up to a bound too. In
+    other units than the prior's it must be clearly less: the least of several would be by chance.
+    """
     mean, around, share, worth = _moments(seen)
-    ways = (around["u"], mean["u_variance"], 2 * mean["log_ratio"]), (
-        around["mean"], mean["variance"], mean["log_variance"],
-    )  # fmt: skip
-    found = [
-        (dim_bound(moved + within, log_variance), _few(moved / (moved + within), worth))
-        for moved, within, log_variance in ways
-    ]
-    (nats, slack), (own, own_slack) = found
-    first = nats + slack < own + own_slack
-    nats, slack = torch.where(first, nats, own), torch.where(first, slack, own_slack)
-    return Bound(nats.numpy(), float((share * nats).sum()), float((share * slack).sum()))
+    nats = slack = torch.full_like(share, torch.inf)
+    parts = torch.zeros_like(share)
+    for way, (moved, within, log_variance) in enumerate(_ways(mean, around)):
+        found, part = dim_bound(moved + within, log_variance), moved / (moved + within)
+        few = _few(part, worth) + (4 * part / worth if way else 0)
+        better = found + few < nats + slack
+        nats, slack = torch.where(better, found, nats), torch.where(better, few, slack)
+        parts = torch.where(better, part, parts)
+    spread = share * parts * (0.5 + 0.5 * parts.square()).sqrt() / worth  # of offset and width
+    slack = (share * slack).sum() + DEVIATIONS * spread.square().sum().sqrt()
+    return Bound(nats.numpy(), float((share * nats).sum()), float(slack))
+
+
+def _ways(
+    mean: dict[str, Tensor], around: dict[str, Tensor]
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """In units of the prior, in its own, and less the multiple of the prior's mean that follows it
+    best: the variance of a dim's means, its mean variance and the mean log of it."""
+    yield around["u"], mean["u_variance"], 2 * mean["log_ratio"]
+    moved, prior = around["mean"], around["prior_mean"]
+    yield moved, mean["variance"], mean["log_variance"]
+    shared = 0.5 * (moved + prior - around["away"])  # their covariance
+    known = shared.square() / (moved * prior).clamp_min(1e-300)
+    size = (mean["prior_mean"].square() + moved) * 1e-8  # below this, or near it, all is rounding
+    sure = (prior > size) & (moved > 1e-8 * prior)
+    left = moved * torch.where(sure, 1 - known, torch.ones_like(known)).clamp_min(1e-6)
+    yield left, mean["variance"], mean["log_variance"]
 
 
 def _moments(seen: Moments) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor, Tensor]:
@@ -103,7 +122,7 @@ def _moments(seen: Moments) -> tuple[dict[str, Tensor], dict[str, Tensor], Tenso
     and how many they are worth."""
     mean = dict(zip(QUANTITIES, seen.dims.mean, strict=True))
     around = dict(zip(QUANTITIES, seen.dims.variance, strict=True))
-    share = seen.dims.weight[0] / seen.code.weight
+    share = (seen.dims.weight / seen.code.weight).expand_as(mean["kl"])
     return mean, around, share, seen.samples * share
 
 

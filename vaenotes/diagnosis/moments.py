@@ -113,6 +113,7 @@ QUANTITIES = (
     "prior_variance", "log_ratio",  # log of std / std
     "kl", "own_kl",  # given the dims before, if a Gaussian is full; of the dim's own distribution
     "u", "u_variance",  # in units of the prior
+    "prior_mean", "away",  # and the posterior's mean less that
     "shift_square", "scale_square", "shift_scale",  # of `kl.kl_parts`: w^2, r^2 and r w
 )  # fmt: skip
 
@@ -166,6 +167,7 @@ def _quantities(
     u = marginal(relative(own, prior))
     found = (
         own.mean, own.logvar.exp(), own.logvar, prior.logvar.exp(), 0.5 * u.logvar, kl, own_kl,
-        u.mean, u.logvar.exp(), shift.square(), scale.square(), shift * scale,
+        u.mean, u.logvar.exp(), prior.mean, own.mean - prior.mean,
+        shift.square(), scale.square(), shift * scale,
     )  # fmt: skip
     return torch.stack([value.expand(q.mean.shape)[:, 0] for value in found]), code

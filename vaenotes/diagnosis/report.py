@@ -30,7 +30,8 @@ class Report:
         information_nats    mutual information of sample and dim; the same, if the prior is one for
         information_error   all samples. At most log of how many were compared
         bound_nats          what codes of these variances could add at most, whatever was compared:
-                            exact if they are Gaussian all in all (`directions`)
+                            exact if they are Gaussian all in all (`directions`); the least of that
+                            in the code's units, its prior's, and less a multiple of its prior mean
         wasted_nats         the KL of the dim's own distribution beyond what it adds (of a dim at
                             its ceiling too much); of that,
         wasted_offset_nats  for a constant shift, in units of the prior,
@@ -118,7 +119,7 @@ class Report:
 
     def figure(self) -> Figure:
         """A row per dim, of those that add most: what it adds, its KL, ratio and variances."""
-        return figures.report(self.dims)
+        return figures.report(self.dims, self.sees)
 
     def __str__(self) -> str:
         lines = (printed.sentence(self.dims, self.totals, self.sees), *self.hints)
