@@ -20,7 +20,7 @@ EXECUTED = [page for page in PAGES if "{code-cell}" in page.read_text()]
 LINES = {"theory": 321, "your_own_vae": 155, "rerun": 115}
 STORY = 50
 """Most lines of code of a page, and of those that teach code. To be lowered, not raised."""
-LONGEST = {"theory": 38, "your_own_vae": 56}
+LONGEST = {"theory": 38, "your_own_vae": 49}
 """Most lines of one cell; elsewhere 24."""
 CHAPTERS = [
     "system", "posterior_variance", "prior_variance", "means", "which_dim", "hidden_talents",
