@@ -4,6 +4,7 @@ import json
 import math
 import pickle
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -383,9 +384,9 @@ def test_columns_of_a_frame_keep_their_names():
 
 
 def test_bfloat16_of_jax_will_do():
-    kinds = pytest.importorskip("ml_dtypes")
     mean, std = codes(100, 3)
-    rounded = vn.diagnose(**arguments(mean.numpy().astype(kinds.bfloat16), std))
+    of_jax = jax.numpy.asarray(mean.numpy(), jax.numpy.bfloat16)
+    rounded = vn.diagnose(**arguments(of_jax, std))
     agree(rounded, vn.diagnose(**arguments(mean.bfloat16(), std)))
 
 
