@@ -35,8 +35,6 @@ from torch import Tensor
 from vaenotes.kl import Diagonal, Full, Gaussian, log_density, marginal, sample
 
 BLOCK = 2**19  # numbers at a time: 4 MiB
-
-
 FEW_NATS = 0.1
 """By how much an estimate may come out too low before it is called no more than a lower bound."""
 
@@ -62,13 +60,6 @@ class Information(NamedTuple):
     code: Estimate
 
 
-class Waste(NamedTuple):
-    """What of the KL is wasted on a constant shift and on a wrong width: each (dim,), nats."""
-
-    offset: Tensor
-    width: Tensor
-
-
 def relative(q: Gaussian, p: Gaussian) -> Gaussian:
     """The posteriors (sample, 1, dim) of u: full if either is."""
     away = q.mean - p.mean
@@ -80,12 +71,6 @@ def relative(q: Gaussian, p: Gaussian) -> Gaussian:
     lower = q.cholesky if isinstance(q, Full) else torch.diag_embed((0.5 * q.logvar).exp()[:, 0])
     mean = torch.linalg.solve_triangular(p.cholesky, away.mT, upper=False)
     return Full(mean.mT, torch.linalg.solve_triangular(p.cholesky, lower, upper=False))
-
-
-def waste(mean: Tensor, variance: Tensor) -> Waste:
-    """From the moments of all codes of a dim, in units of their priors."""
-    logvar = variance.log()
-    return Waste(0.5 * mean.square(), 0.5 * (torch.expm1(logvar) - logvar))
 
 
 class Compared(NamedTuple):
