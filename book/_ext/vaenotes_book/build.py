@@ -127,7 +127,7 @@ class Build:
             raise SystemExit(f"{message} --path-output") from None
         # The trees of a book are millions of objects that stay to its end: looking through them for
         # garbage, again and again, takes a quarter of a build.
-        gc.set_threshold(200_000, 20, 100)
+        gc.disable()
         self._refuse_files_of_others(app)
         self.finished = self.folder / "finished"
         """Of the last build that came to its end: `_digest`."""
