@@ -240,3 +240,31 @@ def test_where_an_estimate_is_above_the_bound_the_table_says_so_of_both():
     assert row["added_nats"] > row["bound_nats"] and row["at_ceiling"]
     _, status, _, least, most, *_ = str(report).splitlines()[-1].split()
     assert status == "unsure" and least == most == f"{row['added_nats']:.2f}"
+
+
+def test_of_few_samples_a_dim_the_bound_is_given_with_its_slack_and_no_directions():
+    generator = torch.Generator().manual_seed(0)
+    std = math.exp(-0.5)  # of 200 dims, half a nat each
+    mean = torch.randn(300, 200, generator=generator, dtype=torch.float64)
+    report = vn.diagnose(posterior_mean=mean * (1 - std**2) ** 0.5, posterior_std=std)
+    bound = report.totals["bound_nats"]
+    assert bound < 100 <= bound + report.totals["bound_slack_nats"] < 110
+    assert "directions" not in report.totals and "directions" not in str(report)
+    assert f"at most {bound + report.totals['bound_slack_nats']:.2f}" in str(report)
+
+
+def test_a_direction_that_no_dim_shows_is_told():
+    """Two nats along the diagonal of 64 dims, each of which says little."""
+    along = torch.ones(64, dtype=torch.float64) / 8
+    generator = torch.Generator().manual_seed(0)
+    mean = torch.randn(3000, 1, generator=generator, dtype=torch.float64) * along * 0.99**0.5
+    covariance = torch.eye(64, dtype=torch.float64) - 0.99 * torch.outer(along, along)
+    report = vn.diagnose(posterior_mean=mean, posterior_covariance=covariance)
+    assert not report.alive.any() and report.totals["directions"] == 1
+    assert "By second moments, 1 direction." in str(report)
+
+
+def test_codes_that_match_are_not_called_misfits_as_they_are_few():
+    for seed in range(20):
+        mean = torch.randn(8, 4, generator=torch.Generator().manual_seed(seed)) * (1 - 0.09) ** 0.5
+        assert "misfits" not in str(vn.diagnose(posterior_mean=mean, posterior_std=0.3))

@@ -465,7 +465,7 @@ def test_pooled_places_are_named_and_what_they_share_is_hinted_at():
     report = vn.diagnose(**arguments(mean, std, groups=1))
     said = str(report)
     assert "KL per place (16 of them) " in said and "about the sample per place " in said
-    assert "A pattern over places that is the same in every sample counts as information." in said
+    assert "Places are pooled: a pattern that is the same in every sample counts as" in said
     assert "place" not in str(vn.diagnose(**arguments(mean, std, groups=(1, 2, 3))))
 
 

@@ -10,6 +10,9 @@ from vaenotes.diagnosis.directions import Bound, dim_bound
 from vaenotes.diagnosis.moments import QUANTITIES, Moments
 from vaenotes.diagnosis.status import ACTIVE_VARIANCE, ALIVE_NATS, DEVIATIONS
 
+SAMPLES_A_DIM = 10
+"""Of fewer the moments make some directions of noise look alive, and hide others."""
+
 
 def columns(
     seen: Moments, found: Information, new: Information, mixture: bool
@@ -71,11 +74,13 @@ def totals(
         numbers |= {f"{name}_nats": float(of.mean), f"{name}_error": float(of.standard_error)}
         numbers[f"{name}_at_ceiling"] = float(of.at_ceiling)
     every = [] if "posterior" in full else [_together(seen)]
+    known = [bound.nats + bound.slack for bound in (*bounds, *every)]
     if bounds:
         least = min(bounds, key=lambda bound: bound.nats)
         numbers["bound_nats"] = min(bound.nats for bound in (*bounds, *every))
-        numbers["directions"] = float((least.along > ALIVE_NATS).sum())
-    known = [bound.nats + bound.slack for bound in (*bounds, *every)]
+        numbers["bound_slack_nats"] = min(known) - numbers["bound_nats"]
+        if seen.samples >= SAMPLES_A_DIM * len(least.along):
+            numbers["directions"] = float((least.along > ALIVE_NATS).sum())
     wasted = numbers["kl_nats"] - min(known, default=torch.inf)
     if mixture:  # the KL is an estimate, and no part of it is known
         return numbers | {"wasted_nats": max(wasted - DEVIATIONS * numbers["kl_error"], 0.0)}

@@ -16,7 +16,8 @@ def sentence(dims: pd.DataFrame, totals: dict[str, float], sees: bool) -> str:
     """How many dims are what, what the code costs and for what, and what it adds; sees: whether the
     prior saw the sample, so that what is added is known from above only."""
     places = f" per place ({totals['places']:.0f} of them)" if "places" in totals else ""
-    said, bound = _of_all(totals, "information"), totals.get("bound_nats", math.inf)
+    said = _of_all(totals, "information")
+    bound = totals.get("bound_nats", math.inf) + totals.get("bound_slack_nats", 0)
     ceiling = totals["information_at_ceiling"]
     if ceiling:
         said = f"≥ {totals['information_nats']:.2f}"
@@ -33,10 +34,12 @@ def sentence(dims: pd.DataFrame, totals: dict[str, float], sees: bool) -> str:
             said += f"at most {bound:.2f} are added to what the prior knew"
         else:
             said += "so few samples cannot show what is added to what the prior knew"
-    if abs(totals.get("dims_nats", totals["added_nats"]) - totals["added_nats"]) > 0.5:
+    together = totals["added_nats"] - totals.get("dims_nats", totals["added_nats"])
+    if abs(together) > 0.5:
         rest.append(f" Dims, each by itself, add up to {totals['dims_nats']:.2f}.")
-    if totals.get("directions", math.inf) < (dims["status"] == "alive").sum():
-        rest.append(f" By second moments, {totals['directions']:.0f} directions.")
+    alive, along = (dims["status"] == "alive").sum(), totals.get("directions")
+    if along is not None and (along < alive or (along > alive and together > 0.5)):
+        rest.append(f" By second moments, {along:.0f} direction{'' if along == 1 else 's'}.")
     return (
         f"{len(dims):,} dims: {_counted(dims)}. KL{places} {_of_all(totals, 'kl')} nats"
         f"{_wasted(totals)}. Information about the sample{places and ' per place'} {said}."

@@ -56,9 +56,11 @@ class Report:
         samples compared, which information cannot exceed. wasted_nats is what of the KL provably
         buys nothing: more than codes of these moments can add; of it, wasted_offset_nats and
         wasted_width_nats. dims_nats is the sum of what dims add, each by itself; bound_nats the
-        bound of all together, and directions how many directions are alive (`directions`): left
-        out beyond 1,024 dims, and all three where weights differ from dim to dim. places: how many
-        of each sample were pooled; then all nats are per place.
+        bound of all together, as the moments of these samples have it, and bound_slack_nats what
+        so few samples may hide of it; directions how many directions are alive (`directions`), of
+        ten samples a dim or more. These are left out beyond 1,024 dims, and, as dims_nats is,
+        where weights differ from dim to dim. places: how many of each sample were pooled; then all
+        nats are per place.
     alive: bool, of the latent's shape, to pick dims with: z[:, report.alive].
     hints: what looks like a mistake in what was given, a line each.
     directions: nats of each direction of the code, most first (`directions.directions`); or None.

@@ -168,9 +168,13 @@ class Diagnosis:
         if samples < FEW:
             yield f"Fewer than {FEW} samples: intervals may be too short."
         if self._first.axes.places > 1:
-            yield "A pattern over places that is the same in every sample counts as information."
+            yield (
+                "Places are pooled: a pattern that is the same in every sample counts as "
+                "information, and what places share counts at each."
+            )
         gap = dims["gap_nats"].sum()
-        if self._assumed and gap > ALIVE_NATS * len(dims):
+        by_chance = 4 * len(dims) / samples
+        if self._assumed and gap > ALIVE_NATS * len(dims) + by_chance:
             yield (
                 f"No prior was given, and N(0, I) misfits these codes by {gap:.2f} nats: "
                 "pass a learned one."
