@@ -1,14 +1,14 @@
 """The notes' system at its own sizes, on one GPU: every run of the page on the full size.
 
     python benchmarks/full_size.py OUT 540         # seconds; goes on from --state, if it is there
-    python benchmarks/full_size.py OUT 3e5 --cpu 11520 --arms unsupervised_repeated_costly --seeds 1
+    python benchmarks/full_size.py OUT 3e5 --cpu 11520 --replicas unsupervised_repeated_costly:1
 
 On a CPU one replica at a time, its convolutions in bfloat16; `--cpu 8` is a trial of eight steps an
 epoch.
 
 The modules, the loss and what is measured are the library's own. The loop is not: one replica is
-too small to fill a GPU and its step too short to be started piece by piece, so the steps of all
-replicas are captured as one CUDA graph, a branch for each, after torch's compiler has fused the
+too small to fill a GPU and its step too short to be started piece by piece, so the step of each
+replica is captured as a CUDA graph, on a stream of its own, after torch's compiler has fused the
 small operations of a step. Every draw of an epoch goes into the bands that are kept, as in the
 notes' figures.
 
@@ -48,7 +48,6 @@ OFF = {"supervision_weight": 0.0}
 SHORT, LONG = 8, 30
 HELD_OUT_SEED = 2**31 - 1  # of the images that no replica is trained on
 KEPT_EVERY_EPOCH = ("knockout_nats", "knockout_r2", "mean_reconstruction_nats")
-TRAINING = ("noise_force", "squared_ratio")  # of images seen
 
 
 @dataclass(frozen=True)
@@ -64,15 +63,18 @@ class Arm:
 
 ARMS = {
     "supervised_repeated": Arm(FAULT, False, 3, 2),
-    "unsupervised_repeated": Arm(FAULT | OFF, False, 3, 2),
+    "unsupervised_repeated": Arm(FAULT | OFF, False, 3, 3),
     "supervised_fresh": Arm({}, True, 2, 1),
     "unsupervised_fresh": Arm(OFF, True, 2, 1),
     "supervised_repeated_slow": Arm(FAULT | {"learning_rate": 1e-5}, False, 1, 0),
-    "unsupervised_repeated_costly": Arm(FAULT | OFF | {"kl_weight": 0.2}, False, 1, 0),
+    "unsupervised_repeated_costly": Arm(FAULT | OFF | {"kl_weight": 0.2}, False, 6, 6),
     # which half of the fault does it: few images, or the same batch many times in a row?
     "supervised_few": Arm({"images": 15_360}, False, 1, 0),
     "supervised_blocks": Arm({"images": 15_360, "repeats": 48}, True, 1, 0),
 }
+
+
+EVERY = [f"{name}:{seed}" for name, arm in ARMS.items() for seed in range(arm.seeds)]
 
 
 class Grid:
@@ -238,12 +240,11 @@ class Replica:
             noise, z0 = drawn.to(images.device).split([inputs, dims], dim=-1)
             with torch.no_grad():
                 output = self.model(images, factors, noise, z0)
-                here = trace.measure(self.model, output, images, factors)
+                weights = self.weights(True)
+                here = trace.measure_training(self.model, output, images, factors, weights)
+                here |= trace.measure(self.model, output, images, factors)
                 if where == "held_out":
                     here |= trace.measure_final(self.model, output, images, factors)
-                else:
-                    weights = self.weights(True)
-                    here |= trace.measure_training(self.model, output, images, factors, weights)
             found |= {f"{where}/{name}": value.cpu().numpy() for name, value in here.items()}
         return found
 
@@ -253,13 +254,17 @@ class Replica:
             short = name.partition("/")[2]
             if short.startswith("followed") and name.startswith("seen"):
                 continue
-            if short in trace.QUANTITIES or short in KEPT_EVERY_EPOCH + TRAINING:
+            if short in trace.QUANTITIES or short in KEPT_EVERY_EPOCH:
                 self.kept.setdefault(name, []).append(value)
-            if short in trace.FINAL_QUANTITIES:
+            if short in trace.FINAL_QUANTITIES and not short.startswith("training"):
                 self.last[name] = value
         if with_bands:
             for name, value in self.bands().items():
                 self.kept.setdefault(name, []).append(value)
+
+    def file(self, folder: Path) -> Path:
+        """Where its state is kept."""
+        return folder / f"{self.arm}_{self.config.seed}.pt"
 
     def state(self) -> dict[str, Any]:
         return {
@@ -267,8 +272,8 @@ class Replica:
             "adam": [o.state_dict() for o in self.optimizers],
             "noise": self.noise.get_state(),
             "epoch": self.epoch,
-            "kept": self.kept,
-            "last": self.last,
+            "kept": {name: torch.from_numpy(np.stack(all_)) for name, all_ in self.kept.items()},
+            "last": {name: torch.from_numpy(values) for name, values in self.last.items()},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -276,66 +281,67 @@ class Replica:
         for optimizer, kept in zip(self.optimizers, state["adam"], strict=True):
             optimizer.load_state_dict(kept)
         self.noise.set_state(state["noise"])
-        self.epoch, self.kept, self.last = state["epoch"], state["kept"], state["last"]
+        self.epoch = state["epoch"]
+        self.kept = {name: list(values.numpy()) for name, values in state["kept"].items()}
+        self.last = {name: values.numpy() for name, values in state["last"].items()}
 
 
 class Steps:
-    """The step of some replicas at once: on a GPU one graph with a branch for each."""
+    """The steps of one replica: on a GPU a graph on a stream of its own, so that those of several
+    replicas run side by side and none waits for another."""
 
-    def __init__(self, replicas: list[Replica], counts: bool, function: Any):
-        self.replicas, self.counts, self.function = replicas, counts, function
-        self.device = replicas[0].grid.device
-        self.step = torch.zeros(1, dtype=torch.long, device=self.device)
+    def __init__(self, replica: Replica, counts: bool, function: Any):
+        self.replica, self.counts, self.function = replica, counts, function
+        self.step = torch.zeros(1, dtype=torch.long, device=replica.grid.device)
         self.graph: Any = None
-        if self.device == "cuda":
+        if replica.grid.device == "cuda":
+            self.stream = torch.cuda.Stream()
             self.capture()
 
     def capture(self) -> None:
-        kept = [
-            ([p.detach().clone() for p in r.parameters], [o.state_dict() for o in r.optimizers],
-             r.noise.get_state())
-            for r in self.replicas
-        ]  # fmt: skip
-        kept = [(p, [_copied(s) for s in o], n) for p, o, n in kept]
-        streams = [torch.cuda.Stream() for _ in self.replicas]
-        for _ in range(2):  # a graph needs optimisers and libraries that are already under way
-            for replica, stream in zip(self.replicas, streams, strict=True):
-                stream.wait_stream(torch.cuda.current_stream())
-                with torch.cuda.stream(stream):
-                    replica.take(self.step, self.counts, self.function)
+        replica = self.replica
+        parameters = [p.detach().clone() for p in replica.parameters]
+        states = [_copied(o.state_dict()) for o in replica.optimizers]
+        noise = replica.noise.get_state()
+        torch.cuda.synchronize()
+        with torch.cuda.stream(self.stream):
+            for _ in range(2):  # a graph needs optimisers and libraries that are under way
+                replica.take(self.step, self.counts, self.function)
         torch.cuda.synchronize()
         self.graph = torch.cuda.CUDAGraph()
-        for replica in self.replicas:
-            self.graph.register_generator_state(replica.noise)
-        with torch.cuda.graph(self.graph):
-            main = torch.cuda.current_stream()
-            for replica, stream in zip(self.replicas, streams, strict=True):
-                stream.wait_stream(main)
-                with torch.cuda.stream(stream):
-                    replica.take(self.step, self.counts, self.function)
-            for stream in streams:
-                main.wait_stream(stream)
+        self.graph.register_generator_state(replica.noise)
+        with torch.cuda.graph(self.graph, stream=self.stream):
+            replica.take(self.step, self.counts, self.function)
             self.step.add_(1)
-        for replica, (parameters, states, noise) in zip(self.replicas, kept, strict=True):
-            with torch.no_grad():
-                for parameter, value in zip(replica.parameters, parameters, strict=True):
-                    parameter.copy_(value)
-                for optimizer, state in zip(replica.optimizers, states, strict=True):
-                    _put_back(optimizer, state)
-            replica.noise.set_state(noise)
+        with torch.no_grad():
+            for parameter, value in zip(replica.parameters, parameters, strict=True):
+                parameter.copy_(value)
+            for optimizer, state in zip(replica.optimizers, states, strict=True):
+                _put_back(optimizer, state)
+        replica.noise.set_state(noise)
         torch.cuda.synchronize()
 
-    def epoch(self, steps: int) -> None:
-        self.step.zero_()
-        for _ in range(steps):
-            if self.graph is not None:
-                self.graph.replay()
-            else:
-                for replica in self.replicas:
-                    replica.take(self.step, self.counts, self.function)
-                self.step.add_(1)
-        if self.graph is not None:
-            torch.cuda.synchronize()
+    def take(self) -> None:
+        if self.graph is None:
+            self.replica.take(self.step, self.counts, self.function)
+            self.step.add_(1)
+            return
+        with torch.cuda.stream(self.stream):
+            self.graph.replay()
+
+
+def one_epoch(several: list[Steps], steps: int) -> None:
+    """The replicas' next epoch, side by side."""
+    for one in several:
+        one.step.zero_()
+    on_gpu = several[0].graph is not None
+    if on_gpu:
+        torch.cuda.synchronize()
+    for _ in range(steps):
+        for one in several:
+            one.take()
+    if on_gpu:
+        torch.cuda.synchronize()
 
 
 def _copied(state: dict[str, Any]) -> dict[str, Any]:
@@ -391,7 +397,7 @@ def kept_name(what: str) -> bool:
     """Held-out images in full but for what bands show better; of those seen, what may differ."""
     where, _, name = what.partition("/")
     if where == "seen":
-        return name in ("ratio", "kl_nats", "reconstruction_nats", *TRAINING)
+        return name in ("ratio", "kl_nats", "reconstruction_nats", "noise_force", "squared_ratio")
     return "quantiles" not in name and not name.startswith("followed")
 
 
@@ -399,10 +405,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
     parser.add_argument("seconds", type=float)
-    parser.add_argument("--state", type=Path, default=Path("/tmp/full_size.pt"))
+    parser.add_argument("--state", type=Path, default=Path("/tmp/full_size"))
     parser.add_argument("--cpu", type=int, default=0)
-    parser.add_argument("--arms", nargs="*", default=list(ARMS))
-    parser.add_argument("--seeds", nargs="*", type=int)
+    parser.add_argument("--replicas", nargs="*", default=EVERY)
     asked = parser.parse_args()
     began = time.perf_counter()
     device = "cpu" if asked.cpu else "cuda"
@@ -410,69 +415,60 @@ def main() -> None:
     torch.backends.cudnn.benchmark = True
     grid = Grid(device, short=0 < asked.cpu < 100)
     print(f"grid in {time.perf_counter() - began:.1f} s", flush=True)
-    replicas = [
-        Replica(name, seed, grid, steps)
-        for name in asked.arms
-        for seed in (asked.seeds or range(ARMS[name].seeds))
-    ]
-    if asked.state.exists():
-        for replica, state in zip(
-            replicas, torch.load(asked.state, weights_only=False), strict=True
-        ):
-            replica.restore(state)
-    else:
-        for replica in replicas:
+    replicas = []
+    for name in asked.replicas:
+        arm, _, seed = name.rpartition(":")
+        replica = Replica(arm, int(seed), grid, steps)
+        if replica.file(asked.state).exists():
+            replica.restore(torch.load(replica.file(asked.state), weights_only=True))
+        else:
             replica.record(with_bands=False)
-    print(f"{len(replicas)} replicas after {time.perf_counter() - began:.1f} s", flush=True)
-    for replica in replicas:
         replica.new_order()
+        replicas.append(replica)
+    print(f"{len(replicas)} replicas after {time.perf_counter() - began:.1f} s", flush=True)
     one = replicas[0]
     start = time.perf_counter()
     example = one.batch(torch.zeros(1, dtype=torch.long, device=device), one.counting)
+    noise = one.noise.get_state()
     function = gradients(Step(one.model), one.names, device == "cuda", *example)
     with torch.no_grad():
         function(one.parameters, *example)
-    one.noise.manual_seed(one.config.seed)
+    one.noise.set_state(noise)
     print(f"compiled in {time.perf_counter() - start:.1f} s", flush=True)
-    graphs: dict[tuple[Any, ...], Steps] = {}
+    ready: dict[int, Steps] = {}
     longest = 0.0
-    while True:
-        due = [r for r in replicas if r.epoch < r.epochs]
-        if not due:  # with time left, the others go on as well
-            due = [r for r in replicas if r.epoch < LONG]
-            for replica in due:
-                replica.epochs = LONG
-        if not due:
-            break
-        number = min(r.epoch for r in due)
-        due = [r for r in due if r.epoch == number]
+    while any(r.epoch < r.epochs for r in replicas):
+        number = min(r.epoch for r in replicas if r.epoch < r.epochs)
+        due = [r for r in replicas if r.epoch == number < r.epochs]
         start = time.perf_counter()
         if asked.seconds - (start - began) < 1.2 * longest + 10:
             print("out of time", flush=True)
             break
-        signature = (number >= NOTES.kl_warmup, *map(id, due))
-        if signature not in graphs:
-            graphs.clear()
-            graphs[signature] = Steps(due, number >= NOTES.kl_warmup, function)
+        counts = number >= NOTES.kl_warmup
         for replica in due:
             replica.new_order()
-        graphs[signature].epoch(steps)
+            if id(replica) not in ready or ready[id(replica)].counts != counts:
+                ready[id(replica)] = Steps(replica, counts, function)
+        one_epoch([ready[id(replica)] for replica in due], steps)
         for replica in due:
             replica.epoch += 1
             replica.record(with_bands=True)
         longest = time.perf_counter() - start
         if number % 6 == 5 or device == "cpu":
-            save(asked.out, replicas, device)
-            torch.save([r.state() for r in replicas], asked.state)
-        shown = {r.arm: r.kept["held_out/ratio"][-1].round(2).tolist() for r in due[:3]}
-        print(f"epoch {number + 1}: {len(due)} replicas, {longest:.1f} s {shown}", flush=True)
-    save(asked.out, replicas, device)
-    torch.save([r.state() for r in replicas], asked.state)
+            save(asked.out, asked.state, replicas, device)
+        print(f"epoch {number + 1}: {len(due)} replicas, {longest:.1f} s", flush=True)
+        for replica in due:
+            kl = np.median(replica.kept["held_out/kl_nats"][-1].min(-1))
+            print(f"    {replica.arm} {replica.config.seed}: the weaker dim {kl:.2f} nats")
+    save(asked.out, asked.state, replicas, device)
 
 
-def save(out: Path, replicas: list[Replica], device: str) -> None:
-    """One file for each arm, with all that its replicas have shown so far."""
-    out.mkdir(parents=True, exist_ok=True)
+def save(out: Path, state: Path, replicas: list[Replica], device: str) -> None:
+    """All that the replicas have shown so far, and what they need to go on."""
+    for folder in (out, state):
+        folder.mkdir(parents=True, exist_ok=True)
+    for replica in replicas:
+        torch.save(replica.state(), replica.file(state))
     facts = []
     arrays: dict[str, np.ndarray] = {}
     for number, replica in enumerate(replicas):
