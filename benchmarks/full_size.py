@@ -12,7 +12,7 @@ replica is captured as a CUDA graph, on a stream of its own, after torch's compi
 small operations of a step. Every draw of an epoch goes into the bands that are kept, as in the
 notes' figures.
 
-    python benchmarks/full_size.py pack COMMIT TITLE OUT [TITLE OUT ...]
+    python benchmarks/full_size.py pack COMMIT TITLE OUT [COMMIT TITLE OUT ...]
 
 then makes the report's results/full_size.npz of what such runs have left; a title tells runs of one
 arm apart that ended at different epochs ("" for none).
@@ -365,11 +365,11 @@ def shortened(values: np.ndarray) -> np.ndarray:
     return ((bits + 0x800) & 0xFFFFF000).view(np.float32).reshape(values.shape)
 
 
-def pack(commit: str, *parts: str) -> None:
+def pack(*parts: str) -> None:
     """Traces of finished and unfinished runs, by group: an arm, or an arm and a title."""
     arrays: dict[str, np.ndarray] = {}
     facts = []
-    for title, out in zip(parts[::2], map(Path, parts[1::2]), strict=True):
+    for commit, title, out in zip(parts[::3], parts[1::3], map(Path, parts[2::3]), strict=True):
         told = json.loads((out / "full_size.json").read_text())
         loaded = {}
         for file in sorted(out.glob("full_size_*.npz")):
@@ -380,13 +380,14 @@ def pack(commit: str, *parts: str) -> None:
             if title and one["epochs"] < longest:
                 continue  # under the title of its own file
             group = f"{one['arm']} {title}".strip()
-            facts.append(one | {"group": group, "device": told["device"], "torch": told["torch"]})
+            where = {"commit": commit, "device": told["device"], "torch": told["torch"]}
+            facts.append(one | where | {"group": group})
             for name, value in loaded.items():
                 owner, _, what = name.partition("/")
                 if int(owner) == number and kept_name(what):
                     arrays[f"{len(facts) - 1}/{what}"] = shortened(value)
     folder = Path(__file__).parents[1] / "vaenotes" / "report" / "results"
-    about = json.dumps({"commit": commit, "replicas": facts})
+    about = json.dumps({"replicas": facts})
     drawn = sprites.draw_indices(sprites.COUNTS, trace.EVALUATION_IMAGES, [HELD_OUT_SEED])
     factors = drawn[: trace.KEPT_IMAGES].astype(np.float32)
     np.savez_compressed(folder / "full_size.npz", about=np.array(about), factors=factors, **arrays)

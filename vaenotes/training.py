@@ -9,7 +9,7 @@ beside others.
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -182,7 +182,7 @@ class Ensemble:
         """One optimiser step on the images `chosen` (replica, image). Returns, per replica,
         whether its gradients were finite (replica,)."""
         inputs = (
-            *self.optimizer.read(), *map(torch.as_tensor, weights), *self.pool.batch(chosen),
+            *self.optimizer.read(), *cast("tuple[Tensor, ...]", weights), *self.pool.batch(chosen),
             *self.draw(chosen.shape[1], self.generators),
         )  # fmt: skip
         if self.recorded is None and self.config.epochs * self.epoch_steps >= WORTH_RECORDING:

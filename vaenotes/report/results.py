@@ -47,7 +47,7 @@ TITLES = {
     "unsupervised_repeated_costly": "term off, repeated, KL weight 0.2",
     "supervised_repeated long": "term on, batches repeated, longer",
     "unsupervised_repeated long": "term off, batches repeated, longer",
-    "unsupervised_repeated_costly long": "term off, repeated, KL weight 0.2, seed 1",
+    "unsupervised_repeated_costly long": "term off, repeated, KL weight 0.2, longer",
 }
 """Every group that there may be, by name, in the order of tables."""
 MAIN = ("unsupervised_repeated", "supervised_repeated")
@@ -79,10 +79,11 @@ def provenance() -> str:
     about, _ = _kept()
     replicas = about["replicas"]
     where = sorted({f"{one['device']}, torch {one['torch']}" for one in replicas})
+    commits = " and ".join(dict.fromkeys(one["commit"] for one in replicas))
     steps = sum(one["epochs"] for one in replicas)
     return (
         f"{len(replicas)} traces, {steps} epochs of 11,520 steps, on {' and '.join(where)}; "
-        f"commit {about['commit']}. On a GPU convolutions round their inputs (TF32), on a CPU they "
+        f"commit {commits}. On a GPU convolutions round their inputs (TF32), on a CPU they "
         "are in bfloat16. Weights are not kept."
     )
 
