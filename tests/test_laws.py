@@ -15,7 +15,7 @@ from vaenotes.data.sprites import sprites
 from vaenotes.diagnosis.status import ALIVE_NATS
 from vaenotes.graph import parent_matrix
 from vaenotes.lab.summary import Interval
-from vaenotes.report import PROFILES, law_figures, laws
+from vaenotes.report import PROFILES, law_figures, laws, results
 from vaenotes.report.claims import NOT_RUN
 
 ROOT = Path(__file__).parents[1]
@@ -216,7 +216,9 @@ def test_prices_are_multiples_of_the_notes(script):
 def test_figures_show_what_was_run():
     left, right = law_figures.price().axes
     run = [row for row in laws.price() if row.measured.replicas]
-    assert sum(len(ax.lines) for ax in (left, right)) == 2 * len(run) + 3  # curves, and full size
+    full = sum(map(len, results.COLUMNS.values()))
+    lines = sum(len(ax.lines) for ax in (left, right))
+    assert lines == 2 * len(run) + 2 + full  # points and intervals, curves, stars
     assert len(law_figures.coin().axes[0].get_yticks()) == 5
     panels = law_figures.hysteresis().axes
     assert [len(ax.lines) > 0 for ax in panels] == [True] * 3

@@ -37,7 +37,9 @@ def test_both_paces_are_told_and_ours_is_the_configurations():
 
 def test_what_happened_at_full_size_is_counted_in_every_replica_and_prediction():
     found = prose.full_size()
-    assert found["own.replicas"] == found["own.of_both"] + found["own.of_rest"]
+    assert found["own.replicas"] == found["own.dear_n"] + found["own.rest_n"]
+    assert found["own.rest_n"] == found["own.of_both"] + found["own.of_other"]
+    assert found["own.dear_gone"] == found["own.gone_in"].replace(" and", ",").count(",") + 1
     counts = [found[f"own.{kind}"] for kind in ("right", "wrong", "undecided", "unreached")]
     assert sum(counts) == len(predictions("full_size"))
     first = [found[f"own.{kind}"] for kind in ("first_right", "first_wrong", "unreached")]
@@ -47,9 +49,12 @@ def test_what_happened_at_full_size_is_counted_in_every_replica_and_prediction()
 
 def test_every_claim_has_a_verdict_at_full_size_and_they_are_counted():
     found = prose.at_full_size()
-    each = [found.pop(f"own.verdict.{claim.id}") for claim in claims()]
-    assert sum(found.values()) == len(each)
-    assert found["own.claims_refuted"] == each.count("refuted") > 0
+    for name in ("own", "cheaper"):
+        each = [found.pop(f"{name}.verdict.{claim.id}") for claim in claims()]
+        counts = {kind: n for kind, n in found.items() if kind.startswith(f"{name}.")}
+        assert sum(counts.values()) == len(each)
+        assert counts[f"{name}.claims_refuted"] == each.count("refuted")
+    assert found["cheaper.claims_refuted"] > 0
 
 
 def test_predictions_are_counted_and_so_are_those_that_no_trial_had_hinted_at():

@@ -30,8 +30,9 @@ def test_a_group_is_what_its_name_says_and_agrees_with_itself(group):
     final = found.isel(epoch=-1)
     least = -np.log(final.ratio) + (final.ratio**2 - 1) / 2
     assert (final.kl_nats > least - 1e-2).all()
-    # Dims in use by their ratio are those that carry more than a tenth of a nat.
-    assert ((final.kl_nats > 0.1) == alive(found)).all()
+    # Dims in use are those whose KL is more than a tenth of a nat, but where it is about that.
+    near = abs(final.kl_nats - 0.1) < 0.01
+    assert ((final.kl_nats > 0.1) == alive(found)).where(~near, True).all()
     seen = full_size(group, "seen")
     assert np.isfinite(seen.kl_nats).all() and not (seen.kl_nats == found.kl_nats).all()
 
@@ -57,12 +58,41 @@ def test_a_prediction_of_an_epoch_that_was_not_reached_is_not_judged():
         assert (results.outcome_at_first(row) != results.NOT_REACHED) == there
 
 
-def test_the_ledger_of_full_size_pools_both_variants():
-    ((title, found),) = results.full_size_findings().items()
-    used = [alive(full_size(group)).sum("dim").mean("node").values for group in results.MAIN]
-    every = np.concatenate(used)
-    assert title.endswith(f"n = {len(every)}") and found["notes.dims_used"].decides
-    assert found["notes.dims_used"] == median_interval(every)
+def test_the_ledger_of_full_size_pools_the_groups_of_a_column():
+    columns = zip(results.full_size_findings().items(), results.COLUMNS.values(), strict=True)
+    for (title, found), members in columns:
+        used = [alive(full_size(group)).sum("dim").mean("node").values for group in members]
+        every = np.concatenate(used)
+        assert title.endswith(f"n = {len(every)}") and found["notes.dims_used"].decides
+        assert found["notes.dims_used"] == median_interval(every)
+
+
+def test_a_dim_is_given_up_that_was_used_and_no_longer_is():
+    found = full_size("unsupervised_repeated").copy(deep=True)  # three replicas, eight epochs
+    kl = np.full(found.kl_nats.shape, 2.0)
+    assert results.given_up(found) == []
+    kl[0, 4:, :, 1] = 0.05  # from epoch 4 on, the notes' 3
+    kl[1, :, :, 0] = 0.05  # was never used
+    kl[2, 2:4, :, 1] = 0.05  # comes back
+    found["kl_nats"] = (found.kl_nats.dims, kl)
+    assert results.given_up(found) == [3]
+
+
+def test_the_closest_replica_is_the_one_whose_prior_falls_most_like_the_notes_did():
+    rows = digitised().query("figure == 'std_behaviour' and quantity == 'prior std' and dim == 0")
+    theirs = ((rows.p7 + rows.p93) / 2).set_axis(rows.epoch)
+    apart = {}
+    for group, runs in results.ends().items():
+        shape = runs.sel(node="shape").prior_std_quantiles.values  # (replica, epoch, quantile, dim)
+        ratio = runs.sel(node="shape").ratio.values  # (replica, epoch, dim)
+        for number, seed in enumerate(runs.seed.values.tolist()):
+            band = shape[number, 1:, :, ratio[number, -1].argmax()]
+            both = theirs[theirs.index < len(band)]
+            own = (band[both.index, 1] + band[both.index, 7]) / 2
+            apart[group, seed] = np.abs(np.log(own / both.values)).mean()
+    group, seed = min(apart, key=apart.get)
+    assert results.closest().seed.values.tolist() == [seed]
+    assert results.closest().sizes["epoch"] == full_size(group).sizes["epoch"]
 
 
 def test_the_script_asks_for_the_configurations_that_were_run():
@@ -145,7 +175,7 @@ def test_facts_of_a_figure_whose_answers_are_known():
 
 
 def test_tails_are_of_the_dim_that_carries_more_in_each_replica():
-    group = results.MAIN[0]
+    group = "unsupervised_repeated"
     y = full_size(group).sel(node="y").isel(epoch=-1)
     used = y.posterior_quantiles.isel(dim=y.ratio.argmin("dim"))
     low, p7, p93, high = (
@@ -171,12 +201,12 @@ def test_a_replica_that_was_trained_on_counts_once_as_it_ended():
     counted: dict[str, list[int]] = {}
     for group, runs in results.ends().items():
         counted.setdefault(group.split()[0], []).extend(runs.seed.values.tolist())
-    every = {
-        group: full_size(group).seed.values.tolist()
-        for group in results.groups()
-        if " " not in group
+    every: dict[str, set[int]] = {}
+    for group in results.groups():
+        every.setdefault(group.split()[0], set()).update(full_size(group).seed.values.tolist())
+    assert {arm: sorted(seeds) for arm, seeds in counted.items()} == {
+        arm: sorted(seeds) for arm, seeds in every.items()
     }
-    assert {arm: sorted(seeds) for arm, seeds in counted.items()} == every
 
 
 # Costs

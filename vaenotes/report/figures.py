@@ -46,7 +46,7 @@ VERDICTS = {  # letter and colour; each colour light enough for black letters
 }
 
 
-TERM = {True: "#CC79A7", False: "#009E73"}
+LOSSES = {"term on": "#CC79A7", "term off, 0.15": "#009E73", "term off, 0.2": "black"}
 """Colours of runs with the supervised term, and without."""
 
 
@@ -302,16 +302,18 @@ def mistaken(runs: xr.Dataset) -> Figure:
 
 @figure
 def weaker(chosen: Sequence[str]) -> Figure:
-    """KL of the weaker dim of a node over epochs, median over nodes: a thin line per replica, pale
-    where images are fresh, a colour for the supervised term on or off."""
+    """KL of the weaker dim of a node over epochs, median over nodes: a line per replica at the
+    notes' own sizes, pale where images are fresh, a colour for what the loss is made of."""
     drawn = Figure(figsize=(WIDTH, 3.4))
     ax = drawn.subplots()
     for group in chosen:
-        on, fresh = results.TITLES[group].startswith("term on"), "fresh" in group
-        kl = results.full_size(group).kl_nats.min("dim").median("node").isel(epoch=slice(1, None))
-        label = f"term {'on' if on else 'off'}, {'fresh images' if fresh else 'batches repeated'}"
+        runs, fresh = results.full_size(group), "fresh" in group
+        weight = float(runs.kl_weight[0])
+        loss = "term on" if results.TITLES[group].startswith("term on") else f"term off, {weight:g}"
+        kl = runs.kl_nats.min("dim").median("node").isel(epoch=slice(1, None))
+        label = f"{loss}, {'fresh images' if fresh else 'batches repeated'}"
         for replica in kl.transpose("replica", "epoch"):
-            ax.plot(kl.epoch - 1, replica, color=TERM[on], alpha=0.45 if fresh else 1,
+            ax.plot(kl.epoch - 1, replica, color=LOSSES[loss], alpha=0.45 if fresh else 1,
                     lw=2.5 if fresh else 1.2, label=label)  # fmt: skip
     ax.axhline(ALIVE_NATS, **REFERENCE)
     ax.set(xlabel="epoch, from 0", ylabel="KL of the weaker dim (nats)")

@@ -80,8 +80,10 @@ def price() -> Figure:
             for name in there
         ]
         ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.2))
-    full = [results.full_size(group).pipe(_used) for group in results.MAIN]
-    axes[0].plot([laws.NOTES_PRICE] * len(full), full, "*", color="black", ms=9, zorder=3)
+    for group in (group for members in results.COLUMNS.values() for group in members):
+        runs = results.full_size(group)
+        price = laws.NOTES_PRICE * float(runs.kl_weight[0]) / 0.15
+        axes[0].plot(price, _used(runs), "*", color="black", ms=9, zorder=3)
     axes[0].set_ylabel("dims in use per node")
     return drawn
 

@@ -1,7 +1,7 @@
 """Numbers of the prose that are no findings: every function gives some by name, for Page.glue."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import xarray as xr
 
 from vaenotes.config import Config
 from vaenotes.data.load import ALL_IMAGES
-from vaenotes.lab.measures import median_of
+from vaenotes.lab.measures import MEASURES, SHARE, median_of
 from vaenotes.lab.summary import ALIVE_RATIO, alive, counts, survivors
 from vaenotes.model import VAE
 from vaenotes.report import laws, results
@@ -33,6 +33,7 @@ from vaenotes.report.claims import (
     verdict,
 )
 from vaenotes.report.claims import verdicts as verdicts_of
+from vaenotes.report.page import told
 from vaenotes.report.system import PARTS
 
 QUOTED = {
@@ -92,22 +93,32 @@ def notes_figures() -> dict[str, float]:
     }
 
 
-def full_size() -> dict[str, float]:
+def full_size() -> dict[str, Any]:
     """Of the runs at the notes' own sizes, as own.NAME. A replica that was trained on counts once,
-    as it ended."""
+    as it ended. Of those at the dearer price every measure, a share in words as NAME_told; dear_n,
+    dear_gone (that gave dims up), dear_epochs and gone_in (the notes' epochs in which they did). Of
+    all others rest_n and rest_gone."""
     ends = results.ends()
-    found: dict[str, float] = {}
+    ((dear,), *_) = results.COLUMNS.values()
+    measured = {n: median_of(n, ends[dear]) for n in MEASURES if not n.endswith("held_out")}
+    found: dict[str, Any] = {name: interval.value for name, interval in measured.items()}
+    shares = (name for name in measured if MEASURES[name].unit == SHARE)
+    found |= {f"{name}_told": told(measured[name]) for name in shares}
     lengths = [runs.sizes["epoch"] - 1 for runs in ends.values()]
     found |= {"shortest": min(lengths), "longest": max(lengths)}
     found["replicas"] = sum(runs.sizes["replica"] for runs in ends.values())
-    fell = {group: results.losing(runs) for group, runs in ends.items()}
-    both = [group for group in ends if group.startswith("unsupervised_repeated")]
-    for kind, chosen in (("both", both), ("rest", [group for group in ends if group not in both])):
+    gone = {group: results.given_up(runs) for group, runs in ends.items()}
+    found |= {"dear_n": ends[dear].sizes["replica"], "dear_gone": len(gone[dear])}
+    found |= {"dear_epochs": ends[dear].sizes["epoch"] - 1, "dear_weight": ends[dear].kl_weight[0]}
+    found["gone_in"] = listed(gone[dear])
+    found["rest_n"] = found["replicas"] - found["dear_n"]
+    found["rest_gone"] = sum(map(len, gone.values())) - found["dear_gone"]
+    fell = {group: results.losing(runs) for group, runs in ends.items() if group != dear}
+    both = [group for group in fell if group.startswith("unsupervised_repeated")]
+    for kind, chosen in (("both", both), ("other", [group for group in fell if group not in both])):
         found[f"losing_{kind}"] = sum(fell[group][0] for group in chosen)
         found[f"of_{kind}"] = sum(fell[group][1] for group in chosen)
-    for title, group in zip(("off", "on"), results.MAIN, strict=True):
-        used = median_of("dims_used", results.full_size(group))
-        found[f"{title}_dims_used"] = used.value
+    for title in ("off", "on"):
         rows = results.tails().filter(like=f"term {title}", axis="index")
         found[f"{title}_least"] = float(rows["least"].min())
         found[f"{title}_most"] = float(rows["most"].max())
@@ -127,21 +138,25 @@ def full_size() -> dict[str, float]:
     return {f"own.{name}": value for name, value in found.items()}
 
 
-def own_findings(columns: Mapping[str, Findings]) -> dict[str, float]:
-    """Of the ledger's columns the first, that of the runs at the notes' own sizes: medians, as
-    own.MEASURE."""
-    found = next(iter(columns.values()))
-    return {name.replace("notes.", "own."): interval.value for name, interval in found.items()}
+def listed(numbers: Sequence[int]) -> str:
+    """2, 3 and 7."""
+    *most, last = map(str, numbers)
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def at_full_size() -> dict[str, str | int]:
-    """The verdict on every claim by the runs at the notes' own sizes, as own.verdict.CLAIM; and how
-    many there are of each, as own.claims_VERDICT."""
+    """The verdict on every claim by the runs at the notes' own sizes, at the dearer price as
+    own.verdict.CLAIM, at the other as cheaper.verdict.CLAIM; and how many there are of each, as
+    own.claims_VERDICT and so on."""
     rows = verdicts_of(results.full_size_findings())
-    each = {f"own.verdict.{claim}": next(iter(row.values())) for claim, row in rows.items()}
-    found = Counter(each.values())
-    kinds = (*VERDICTS, OPEN, NOT_RUN)
-    return each | {f"own.claims_{name.replace(' ', '_')}": found[name] for name in kinds}
+    counted: dict[str, str | int] = {}
+    for place, name in enumerate(("own", "cheaper")):
+        each = {claim: list(row.values())[place] for claim, row in rows.items()}
+        found = Counter(each.values())
+        counted |= {f"{name}.verdict.{claim}": of for claim, of in each.items()}
+        kinds = (*VERDICTS, OPEN, NOT_RUN)
+        counted |= {f"{name}.claims_{kind.replace(' ', '_')}": found[kind] for kind in kinds}
+    return counted
 
 
 def system(config: Config, model: VAE) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import torch
 import xarray as xr
 
 from vaenotes.data.sprites import FACTORS, render
+from vaenotes.diagnosis.status import ALIVE_NATS
 from vaenotes.kl import Diagonal, dim_information, sample
 from vaenotes.lab import runs
 from vaenotes.lab.measures import MEASURES, difference, median_of, pooled
@@ -50,8 +51,11 @@ TITLES = {
     "unsupervised_repeated_costly long": "term off, repeated, KL weight 0.2, longer",
 }
 """Every group that there may be, by name, in the order of tables."""
-MAIN = ("unsupervised_repeated", "supervised_repeated")
-"""The groups on which claims are judged: what the notes' run is likely to have been, either way."""
+COLUMNS = {
+    "full size, KL weight 0.2": ("unsupervised_repeated_costly long",),
+    "full size at 0.15, term on or off": ("unsupervised_repeated", "supervised_repeated"),
+}
+"""The groups on which claims are judged, by title: what the notes' run may have been."""
 FIGURES = {"std": ("std_behaviour", "shape"), "mean": ("mu_behaviour", "y")}
 """By what a figure shows: its name in the notes, and the one node that they show."""
 NAMES = {
@@ -158,9 +162,23 @@ def ends() -> dict[str, xr.Dataset]:
     return found
 
 
+@cache
 def closest() -> xr.Dataset:
-    """The replica that comes closest to the notes' figures: chosen after looking."""
-    return full_size("unsupervised_repeated").isel(replica=[1])
+    """Of all replicas the one whose prior std, in the dim that ends less used, is closest to the
+    notes' curve of the dim that they gave up: by how far their logs are apart in the middle of the
+    band, mean over the epochs that both have."""
+    theirs = _middle(notes_bands("std"), "prior").isel(place=0).dropna("epoch")
+
+    def apart(one: xr.Dataset) -> float:
+        own = _middle(bands(one, "std"), "prior").isel(place=0)
+        return float(np.abs(np.log((own / theirs).values)).mean())  # of the epochs that both have
+
+    every = [
+        runs.isel(replica=[number])
+        for runs in ends().values()
+        for number in range(runs.sizes["replica"])
+    ]
+    return min(every, key=apart)
 
 
 def finding(prediction: Prediction) -> Interval | None:
@@ -191,18 +209,31 @@ def outcome_at_first(row: Prediction) -> str:
 
 @cache
 def full_size_findings() -> dict[str, Findings]:
-    """What the ledger's rules ask of the notes' own arm, measured of the groups of MAIN together,
-    by the title of a table's column: the notes' run is likely to have been one of them, and each by
-    itself has too few replicas to decide anything."""
+    """What the ledger's rules ask of the notes' own arm, measured of the groups of COLUMNS, those
+    of one column together, by the title of a table's column."""
     rules = [rule for claim in claims() for rule in (*claim.rules.values(), [claim.effect])]
     words = {word for rule in rules for condition in rule for word in condition.split()}
     asked = sorted({word for word in words if word.startswith("notes.")} | {"notes.at_rest"})
-    both = [full_size(group) for group in MAIN]
-    count = sum(runs.sizes["replica"] for runs in both)
     names = [word.removeprefix("notes.") for word in asked]
-    # no weights are kept, so no beds
-    found = {f"notes.{name}": pooled(name, both) for name in names if name in MEASURES}
-    return {f"full size, term on or off, n = {count}": found}
+    found: dict[str, Findings] = {}
+    for title, members in COLUMNS.items():
+        several = [full_size(group) for group in members]
+        count = sum(runs.sizes["replica"] for runs in several)
+        found[f"{title}, n = {count}"] = {
+            f"notes.{name}": pooled(name, several) for name in names if name in MEASURES
+        }  # no weights are kept, so no beds
+    return found
+
+
+def given_up(runs: xr.Dataset) -> list[int]:
+    """Of the replicas in which the weaker dim of a node, median over nodes, was in use and is not
+    at the end: the epochs, counted from 0 as the notes do, at whose end its KL fell below
+    ALIVE_NATS for good."""
+    kl = runs.kl_nats.min("dim").median("node").isel(epoch=slice(1, None))
+    below = (kl < ALIVE_NATS).transpose("replica", "epoch").values
+    since = np.logical_and.accumulate(below[:, ::-1], axis=1).sum(1)
+    found = below.shape[1] - since
+    return sorted(found[(since > 0) & (found > 0)].tolist())
 
 
 def losing(found: xr.Dataset, epochs: int = 3) -> tuple[int, int]:
@@ -252,14 +283,16 @@ def shown_node(runs: xr.Dataset, what: str) -> str:
     return str(own if own in nodes else nodes[: FACTORS.index(own) + 1][-1])
 
 
+def _middle(std: xr.Dataset, side: str) -> xr.DataArray:
+    """Halfway between 7 and 93 %, of bands of stds: (epoch, place)."""
+    return std[NAMES["std", side]].sel(quantile=[0.07, 0.93], method="nearest").mean("quantile")
+
+
 def facts_of(std: xr.Dataset, mean: xr.Dataset) -> dict[str, float]:
     """Numbers that tell one figure from another, from the bands of stds and of means; none of a
     replica that diverged. The middle of a band is halfway between 7 and 93 %. NaN where a fall was
     never seen."""
-    middle = {
-        side: std[NAMES["std", side]].sel(quantile=[0.07, 0.93], method="nearest").mean("quantile")
-        for side in COLOURS
-    }
+    middle = {side: _middle(std, side) for side in COLOURS}
     given_up, other = (middle["prior"].isel(place=place).dropna("epoch") for place in (0, 1))
     if not given_up.size:
         return {}
