@@ -87,20 +87,53 @@ class Joint(NamedTuple):
         return Joint(weight, self.mean + apart * share, around, *rest)
 
 
+class Span(NamedTuple):
+    """The least and the largest of each number of the priors of all samples that count."""
+
+    low: Gaussian  # (1, n)
+    high: Gaussian
+
+    @staticmethod
+    def of(p: Gaussian, weights: Tensor) -> "Span":
+        """Of priors (sample, 1, n) that count by weights (sample, 1), or, if diagonal, (sample, n)."""
+        nothing = (weights == 0)[:, None]
+        low = (part.masked_fill(nothing, torch.inf).amin(0) for part in p)
+        high = (part.masked_fill(nothing, -torch.inf).amax(0) for part in p)
+        return Span(type(p)(*low), type(p)(*high))
+
+    def __add__(self, other: "Span") -> "Span":  # type: ignore[override]
+        low = map(torch.minimum, self.low, other.low)
+        kind = type(self.low)
+        return Span(kind(*low), kind(*map(torch.maximum, self.high, other.high)))
+
+    @property
+    def one(self) -> Given | None:
+        """The prior that all samples have, if they have one."""
+        if not all(torch.equal(*pair) for pair in zip(self.low, self.high, strict=True)):
+            return None
+        if isinstance(self.low, Full):
+            return Given(self.low.mean[0], self.low.cholesky, "cholesky")
+        return Given(self.low.mean[0], self.low.logvar[0], "logvar")
+
+
 class Moments(NamedTuple):
-    """Of each dim and quantity of `_quantities`; of the KL of the whole code, over samples; and of
+    """Of each dim and quantity of `_quantities`; of the KL of the whole code, over samples; of
     the code, in units of its prior and, if that sees the sample, in its own: none for many dims,
-    or if weights differ from dim to dim."""
+    or if weights differ from dim to dim; and of a prior that sees the sample, its range."""
 
     dims: Sums  # (quantity, n)
     code: Sums  # (1,)
     joints: tuple[Joint, ...]
+    prior: Span | None
 
     def __add__(self, other: "Moments") -> "Moments":  # type: ignore[override]
         fits = len(self.joints) == len(other.joints)
         pairs = zip(self.joints, other.joints, strict=True) if fits else ()
         joints = tuple(one + two for one, two in pairs)
-        return Moments(self.dims + other.dims, self.code + other.code, joints)
+        span = None
+        if self.prior is not None and other.prior is not None:
+            span = self.prior + other.prior
+        return Moments(self.dims + other.dims, self.code + other.code, joints, span)
 
     @property
     def samples(self) -> Tensor:
@@ -122,7 +155,7 @@ def moments(batch: Batch, generator: torch.Generator) -> Moments:
     """Block by block; a mixture's KL needs a draw of each sample."""
     rows, n = batch.posterior.mean.shape
     counts = torch.ones(rows, 1).double() if batch.weights is None else batch.weights
-    dims, joints, codes = [], [], []
+    dims, joints, codes, spans = [], [], [], []
     for chosen in torch.arange(rows).split(max(1, BLOCK // n)):
         some = slice(int(chosen[0]), int(chosen[-1]) + 1)
         q, p, weights = batch.posterior.rows(some), batch.prior, counts[some]
@@ -132,16 +165,19 @@ def moments(batch: Batch, generator: torch.Generator) -> Moments:
         if code is None:
             code = (values[QUANTITIES.index("kl")] * (weights > 0)).sum(1)
         codes.append(code)
+        sees = isinstance(p, Given) and p.sees
+        if sees and not isinstance(prior, Mixture):
+            spans.append(Span.of(prior, weights))
         if n <= LARGEST_JOINT and weights.shape[1] == 1:
             u = relative(q, prior.moments() if isinstance(prior, Mixture) else prior)
-            sees = isinstance(p, Given) and p.sees
             joints.append([Joint.of(one, weights) for one in ((u, q) if sees else (u,))])
     worth = counts.amax(1)
     each = within(worth, batch.sample)  # places of a sample are not independent
     means = within(torch.cat(codes) * worth, batch.sample) / each
     together = (reduce(add, parts) for parts in zip(*joints, strict=True))
     of_code = Sums.of(means[:, None], each[:, None])
-    return Moments(reduce(add, dims), of_code, tuple(together))
+    span = reduce(add, spans) if spans else None
+    return Moments(reduce(add, dims), of_code, tuple(together), span)
 
 
 def _quantities(

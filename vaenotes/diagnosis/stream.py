@@ -139,14 +139,19 @@ class Diagnosis:
             before = since.alive.shape
             rule = f"posterior_mean must be (sample, {', '.join(map(str, before))}), as in since"
             check(before == latent, rule, ("sample", *latent))
-        found, new = _compare(self._sampled, self._first.prior, self.seed)
-        p, mixture = self._first.prior, isinstance(self._first.prior, Mixture)
+        p, span = self._first.prior, self._moments.prior
+        one = None if span is None else span.one
+        if one is not None:  # passed with a row for each sample, all the same
+            p = one
+        sees, mixture = isinstance(p, Given) and p.sees, isinstance(p, Mixture)
+        found, new = _compare(self._sampled, p, self.seed)
         columns = measures.columns(self._moments, found, new, mixture)
         labels = list(self._first.names) or [",".join(map(str, at)) for at in np.ndindex(latent)]
         dims = pd.DataFrame({name: value.numpy() for name, value in columns.items()}, labels)
         start = 1.0 if since is None else since.dims["prior_variance"]
         dims.insert(0, "status", classify(dims, start))
-        bounds = [directions(joint, seen) for joint in self._moments.joints]
+        joints = self._moments.joints if sees else self._moments.joints[:1]
+        bounds = [directions(joint, seen) for joint in joints]
         kinds = {"posterior": self._first.posterior.kind, "prior": getattr(p, "kind", "")}
         full = {of for of, kind in kinds.items() if kind in FULL}
         totals = measures.totals(self._moments, found, new, bounds, full, mixture)
@@ -157,7 +162,6 @@ class Diagnosis:
             totals["dims_nats"] = float(dims["added_nats"].sum())
         alive = (dims["status"] == "alive").to_numpy(copy=True).reshape(latent)
         along = min(bounds, key=lambda bound: bound.nats).along if bounds else None
-        sees = isinstance(p, Given) and p.sees
         return Report(dims, totals, alive, tuple(self._hints(dims)), along, sees)
 
     def _hints(self, dims: pd.DataFrame) -> Iterator[str]:
@@ -232,13 +236,13 @@ def _compare(sampled: Sampled, p: Given | Mixture, seed: int) -> tuple[Informati
     q, prior, compared = sampled.posterior, sampled.prior, sampled.compared
     weights = compared.weights
     if weights.shape[1] > 1 and isinstance(p, Given):  # what does not count is as its prior has it
-        own = p.rows(slice(None)) if prior is None else prior
+        own = prior if prior is not None and p.sees else p.rows(slice(None))
         parts = zip(q, own, strict=True)
         q = Diagonal(*(torch.where(weights[:, None] > 0, mine, its) for mine, its in parts))
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(q.mean.shape, generator=generator, dtype=torch.float64)
     found = information(q, noise, compared)
-    if prior is None or all((part == part[:1]).all() for part in prior):  # one for all samples
+    if prior is None or not (isinstance(p, Given) and p.sees):  # one for all samples
         return found, found
     return found, added(q, prior, noise, found, compared)
 
@@ -270,8 +274,8 @@ def diagnose(
     posterior_mean: (sample, ...), a latent of any shape, n numbers in all; logvar (natural log),
         variance or std of the same shape, of the latent's alone, or one number; or covariance or
         its lower Cholesky factor, (sample, n, n) or (n, n), over the flattened latent.
-    prior_mean: (...) for a prior that is one for all samples, (sample, ...) for one that is not;
-        the rest accordingly. No prior at all: N(0, I). With prior_weights (component,), that sum
+    prior_mean: (...) for a prior that is one for all samples, (sample, ...) for one that is not
+        (rows that are all equal are one prior); the rest accordingly. No prior at all: N(0, I). With prior_weights (component,), that sum
         to 1, the prior is a mixture and the rest is (component, ...), of independent dims.
     weights: how much each sample counts, (sample,), or each place of the latent, by leading axes,
         as (sample, step): a mask of padded steps is of 0 and 1. A masked array says the same.
