@@ -11,6 +11,7 @@ imported here.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -36,6 +37,7 @@ def module(
     encode: Callable[[Any], Named],
     prior: Callable[[Any], Named] | Named | None = None,
     pick: Callable[[Any], Any] | None = None,
+    decode: Callable[[Tensor], Tensor] | None = None,
     batch: int = 512,
 ) -> dict[str, Any]:
     """Arguments of `diagnose` from any torch module, in eval mode and without gradients.
@@ -51,6 +53,7 @@ def module(
         "weights" for a mixture; None for N(0, I).
     pick: what of a batch `encode` and `prior` are given: `lambda batch: batch` is all of it, labels
         too.
+    decode: codes (n, ...) -> a tensor (n, ...), of the model's own, for `diagnose`.
     Raises ParameterError where data are empty or these return something else.
     """
     check(isinstance(model, nn.Module), "model must be a torch module", model)
@@ -71,7 +74,9 @@ def module(
             if callable(prior):
                 priors.append(_checked("prior", prior(inputs)))
     check(bool(posteriors), "data must hold a sample or more", data)
-    arguments = _arguments("posterior", _joined(posteriors))
+    arguments: dict[str, Any] = _arguments("posterior", _joined(posteriors))
+    if decode is not None:
+        arguments["decode"] = partial(_decoded, model, decode)
     if priors:
         return arguments | _arguments("prior", _joined(priors))
     if prior is None:
@@ -123,6 +128,11 @@ def pythae(model: Any, data: Any, batch: int = 512) -> dict[str, Any]:
             prior = dict(encode(pseudo.reshape(-1, *model.model_config.input_dim)))
         prior["weights"] = torch.full((len(pseudo),), 1 / len(pseudo))
     return module(model, data, encode=encode, prior=prior, batch=batch)
+
+
+def _decoded(model: nn.Module, decode: Callable[[Tensor], Tensor], codes: Tensor) -> Tensor:
+    with _evaluating(model) as like:
+        return decode(_moved(codes, like))
 
 
 @contextmanager

@@ -129,6 +129,12 @@ class Axes:
         same = len(places) == 1 or bool((places == places[:1]).all())
         return places[0] if same else self.read(array.expand(self.codes))
 
+    def whole(self, rows: Tensor) -> Tensor:
+        """Codes (sample, ...) from all rows of `read`, (row, n)."""
+        order = (0, *self.pooled, *self.kept)
+        codes = rows.reshape(-1, *(self.codes[axis] for axis in order[1:]))
+        return codes.permute(*(order.index(axis) for axis in range(len(order))))
+
 
 def _broadcasts(array: Tensor, shape: tuple[int, ...]) -> bool:
     pairs = zip(array.shape, shape, strict=False)

@@ -95,7 +95,7 @@ class Span(NamedTuple):
 
     @staticmethod
     def of(p: Gaussian, weights: Tensor) -> "Span":
-        """Of priors (sample, 1, n) that count by weights (sample, 1), or, if diagonal, (sample, n)."""
+        """Of priors (sample, 1, n) that count by weights (sample, 1), (sample, n) if diagonal."""
         nothing = (weights == 0)[:, None]
         low = (part.masked_fill(nothing, torch.inf).amin(0) for part in p)
         high = (part.masked_fill(nothing, -torch.inf).amax(0) for part in p)

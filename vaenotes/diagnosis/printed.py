@@ -83,6 +83,9 @@ def table(dims: pd.DataFrame, sees: bool) -> pd.DataFrame:
         columns["adds"] = _estimated(dims, "added", ceiling)
         if ceiling.any():
             columns["at most"] = bound.map(_rounded)
+    if "decoder" in dims:
+        share, error = (dims[name].map(_rounded) for name in ("decoder", "decoder_error"))
+        columns["decoder"] = share + " ± " + error
     for title, name in (
         ("KL", "kl_nats"), ("offset", "wasted_offset_nats"), ("width", "wasted_width_nats"),
         ("s/t", "ratio"), ("spread/t", "spread"),

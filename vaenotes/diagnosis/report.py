@@ -51,6 +51,8 @@ class Report:
         at_ceiling          whether samples are so few that added_nats may be much too low: by
                             0.1 nats or more in the mean; and so
         information_at_ceiling  of information_nats
+        decoder             with `decode`: which share of the variance of the decoder's output,
+        decoder_error       in [0, 1], is through the dim (`decoded`); and its standard error
     totals: kl_nats, added_nats, information_nats, each with its error, of all dims together;
         added_at_ceiling and information_at_ceiling, 0 or 1; ceiling_nats, the entropy of the
         samples compared, which information cannot exceed. wasted_nats is what of the KL provably
