@@ -74,6 +74,11 @@ class Diagnosis:
         self._least = math.inf
         self._generator, self._draws = (torch.Generator().manual_seed(self.seed) for _ in range(2))
 
+    @property
+    def empty(self) -> bool:
+        """Whether no sample has been seen that counts."""
+        return self._first is None
+
     @torch_as_it_starts()
     def update(self, **arguments: Any) -> None:
         """More samples: the arguments of `diagnose` from `posterior_mean` to `groups`."""
