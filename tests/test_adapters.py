@@ -167,6 +167,46 @@ def test_distributions_of_other_libraries(library):
     assert np.allclose(one.dims["kl_nats"], other.dims["kl_nats"], rtol=1e-5)
 
 
+class MultivariateNormalLinearOperator:
+    """What TensorFlow Probability 0.25 calls its Gaussians, on torch's: beside the jax of these
+    tests it does not import."""
+
+    def __init__(self, loc, factor):
+        self.own = torch.distributions.MultivariateNormal(loc, scale_tril=factor)
+
+    def mean(self):
+        return self.own.mean.numpy()
+
+    def covariance(self):
+        return self.own.covariance_matrix.numpy()
+
+    def stddev(self):
+        return self.own.stddev.numpy()
+
+
+class MultivariateNormalDiag(MultivariateNormalLinearOperator):
+    covariance = None  # not asked for
+
+
+class Independent:
+    def __init__(self, distribution):
+        self.distribution = distribution
+
+
+@pytest.mark.parametrize("name", ["independent", "full", "diagonal"])
+def test_distributions_as_tensorflow_probability_has_them(name):
+    (normal, _), (full, _) = (distributions()[kind] for kind in ("normal", "full"))
+    factor = torch.diag_embed(normal.stddev)
+    q, theirs = {
+        "independent": (normal, Independent(normal)),
+        "full": (full, MultivariateNormalLinearOperator(full.mean, full.scale_tril)),
+        "diagonal": (normal, MultivariateNormalDiag(normal.mean, factor)),
+    }[name]
+    one, other = (vn.diagnose(**vn.adapters.distributions(kind)) for kind in (theirs, q))
+    assert np.allclose(one.dims["kl_nats"], other.dims["kl_nats"], rtol=1e-4)
+    assert one.totals["kl_nats"] == pytest.approx(other.totals["kl_nats"], rel=1e-4)
+
+
 def test_a_mixture_of_distributions_is_refused_with_the_way_that_works():
     categorical = torch.distributions.Categorical(torch.ones(2))
     parts = torch.distributions.Normal(torch.zeros(2), 1.0)

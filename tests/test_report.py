@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -24,6 +25,9 @@ def test_the_report_can_be_shown_and_logged():
     logged = report.to_dict()
     assert json.loads(json.dumps(logged)) == logged
     assert [logged[f"dim/{dim}/alive"] for dim in range(4)] == [1, 0, 0, 0]
+    allowed = re.compile(r"[\w. :/-]+", re.ASCII)  # names that MLflow takes
+    square = vn.diagnose(posterior_mean=codes().reshape(-1, 2, 2), posterior_std=1.0).to_dict()
+    assert all(allowed.fullmatch(name) for name in square) and "dim/1_0/kl_nats" in square
     assert logged["alive"] == 1 and logged["kl_nats"] == report.totals["kl_nats"]
 
 

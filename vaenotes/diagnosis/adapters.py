@@ -5,8 +5,8 @@
     report = diagnose(**adapters.pythae(model, images))
 
 An adapter is any function that returns those arguments as a dict; these serve plain PyTorch
-(Lightning's modules too), distributions of torch, Pyro and NumPyro, and pythae. None but torch is
-imported here.
+(Lightning's modules too), distributions of torch, Pyro, NumPyro and TensorFlow Probability, and
+pythae. None but torch is imported here.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -85,9 +85,9 @@ def module(
 
 
 def distributions(posterior: Any, prior: Any = None) -> dict[str, Any]:
-    """Arguments of `diagnose` from objects of torch.distributions, of Pyro or of NumPyro: Normal,
-    MultivariateNormal, or Independent of these. prior: one, for all samples or for each; None for
-    N(0, I). Raises ParameterError for others."""
+    """Arguments of `diagnose` from objects of torch.distributions, of Pyro, NumPyro or TensorFlow
+    Probability: Normal, MultivariateNormal of any kind, or Independent of these. prior: one, for
+    all samples or for each; None for N(0, I). Raises ParameterError for others."""
     given = {"posterior": posterior} | ({} if prior is None else {"prior": prior})
     return {name: value for of, one in given.items() for name, value in _read(of, one).items()}
 
@@ -95,7 +95,12 @@ def distributions(posterior: Any, prior: Any = None) -> dict[str, Any]:
 def _read(of: str, distribution: Any) -> dict[str, Any]:
     kinds = {kind.__name__ for kind in type(distribution).__mro__}
     if "Independent" in kinds:
-        return _read(of, distribution.base_dist)
+        theirs = "base_dist" if hasattr(distribution, "base_dist") else "distribution"
+        return _read(of, getattr(distribution, theirs))
+    if "MultivariateNormalDiag" in kinds:
+        return {f"{of}_mean": distribution.mean(), f"{of}_std": distribution.stddev()}
+    if "MultivariateNormalLinearOperator" in kinds:  # of TensorFlow Probability, as the one above
+        return {f"{of}_mean": distribution.mean(), f"{of}_covariance": distribution.covariance()}
     if "MultivariateNormal" in kinds:
         return {f"{of}_mean": distribution.loc, f"{of}_cholesky": distribution.scale_tril}
     rule = f"{of} must be a Normal, a MultivariateNormal or Independent of these"

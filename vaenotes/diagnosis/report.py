@@ -88,13 +88,14 @@ class Report:
 
     def to_dict(self, dims: bool = True) -> dict[str, float]:
         """All of it as flat numbers for a logger: totals, counts, and, with `dims`, "dim/3/ratio"
-        and so on."""
+        and so on (of two axes "dim/4_1/ratio": MLflow takes no comma)."""
         found = {**self.totals, **{name: float(n) for name, n in self.counts.items()}}
         if dims:
             numbers = self.dims.assign(alive=self.dims["status"] == "alive").drop(columns="status")
             for label, row in zip(numbers.index, numbers.to_numpy(float), strict=True):
                 row_of = zip(numbers.columns, row.tolist(), strict=True)
-                found |= {f"dim/{label}/{name}": value for name, value in row_of}
+                dim = label.replace(",", "_")
+                found |= {f"dim/{dim}/{name}": value for name, value in row_of}
         return found
 
     def to_xarray(self) -> "xr.Dataset":
