@@ -25,6 +25,8 @@ def test_groups_pool_the_places_of_the_other_axes():
     moved = places["prior_mean"].permute(1, 2, 0).reshape(-1, 3).repeat(40, 1)
     whole = vn.diagnose(**arguments(*pooled, prior_mean=moved, prior_std=1.0))
     agree(vn.diagnose(**arguments(mean, std, **places, groups=1)), whole)
+    with pytest.raises(ParameterError, match=r"\(one number a dim: \(3, 1, 1\)\), got \(3,\)"):
+        vn.diagnose(**arguments(mean, std, prior_mean=torch.zeros(3), prior_std=1.0, groups=1))
     with pytest.raises(
         ParameterError, match=r"groups must be one or more of the latent's axes \(1, 2"
     ):

@@ -81,6 +81,7 @@ def test_padded_steps_do_not_count(masked):
         kl[some] += torch.distributions.kl_divergence(q, unit).sum(1)
     assert report.totals["kl_nats"] == pytest.approx(float(kl.mean()), rel=1e-5)
     pooled = vn.diagnose(**given, groups=2)
+    assert "KL per place (6.5 of them) " in str(pooled)  # not 12
     valid = vn.diagnose(**arguments(mean[there], std[there]))
     agree(pooled, valid, tolerance=1e-6)
 

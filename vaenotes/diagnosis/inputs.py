@@ -115,6 +115,9 @@ class Axes:
             array = array[0]
         to = self.codes if array.dim() == len(self.codes) else self.latent
         rule = f"{name} must be one number, {self.latent} or {self.codes}, as posterior_mean is"
+        if self.pooled and shape == self.dims:
+            kept = tuple(n if axis in self.kept else 1 for axis, n in enumerate(self.latent, 1))
+            more += f" (one number a dim: {kept})"
         check(not shape or _broadcasts(array, to), f"{rule} {self.codes}{more}", shape)
         return array.expand(to) if shape else array
 

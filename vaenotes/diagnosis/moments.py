@@ -1,15 +1,16 @@
 """Means over any number of samples, seen in blocks and added up: nothing is kept of a sample."""
 
+import math
 from functools import reduce
 from operator import add
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vaenotes.diagnosis.added import relative, within
 from vaenotes.diagnosis.inputs import Batch, Given, Mixture
-from vaenotes.diagnosis.surgery import dim_log_density, mixture_log_density
 from vaenotes.kl import Diagonal, Full, Gaussian, kl_nats, log_density, marginal, sample
 
 LARGEST_JOINT = 1024
@@ -125,6 +126,8 @@ class Moments(NamedTuple):
     code: Sums  # (1,)
     joints: tuple[Joint, ...]
     prior: Span | None
+    rows: int  # places of samples that count at all
+    of_samples: int
 
     def __add__(self, other: "Moments") -> "Moments":  # type: ignore[override]
         fits = len(self.joints) == len(other.joints)
@@ -133,7 +136,8 @@ class Moments(NamedTuple):
         span = None
         if self.prior is not None and other.prior is not None:
             span = self.prior + other.prior
-        return Moments(self.dims + other.dims, self.code + other.code, joints, span)
+        counts = (one + two for one, two in zip(self[-2:], other[-2:], strict=True))
+        return Moments(self.dims + other.dims, self.code + other.code, joints, span, *counts)
 
     @property
     def samples(self) -> Tensor:
@@ -177,7 +181,7 @@ def moments(batch: Batch, generator: torch.Generator) -> Moments:
     together = (reduce(add, parts) for parts in zip(*joints, strict=True))
     of_code = Sums.of(means[:, None], each[:, None])
     span = reduce(add, spans) if spans else None
-    return Moments(reduce(add, dims), of_code, tuple(together), span)
+    return Moments(reduce(add, dims), of_code, tuple(together), span, rows, len(each))
 
 
 def _quantities(
@@ -207,3 +211,30 @@ def _quantities(
         shift.square(), scale.square(), shift * scale,
     )  # fmt: skip
     return torch.stack([value.expand(q.mean.shape)[:, 0] for value in found]), code
+
+
+def dim_log_density(gaussian: Diagonal, z: Tensor) -> Tensor:
+    """log N of each dim alone, in nats, of the broadcast shape."""
+    return log_density(Diagonal(*(part[..., None, None] for part in gaussian)), z[..., None, None])
+
+
+def mixture_log_density(
+    components: Diagonal, z: Tensor, log_weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Log density of z (image, node, dim) under a mixture of components (component, node, dim), in
+    nats: of each dim alone (image, node, dim), and of the whole code (image,).
+
+    log_weights: (component,); None: equal ones. Time grows with images x components x dims, memory
+    with images x components.
+    """
+    count = len(components.mean)
+    if log_weights is None:
+        log_weights = torch.full((count,), -math.log(count), dtype=z.dtype)
+    alone = torch.empty_like(z)
+    joint = log_weights.expand(len(z), count).clone()
+    for node, dim in np.ndindex(*z.shape[1:]):
+        one = Diagonal(*(part[:, node, dim] for part in components))
+        each = dim_log_density(one, z[:, None, node, dim])  # (image, component)
+        alone[:, node, dim] = (each + log_weights).logsumexp(1)
+        joint += each
+    return alone, joint.logsumexp(1)

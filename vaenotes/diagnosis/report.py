@@ -61,8 +61,8 @@ class Report:
         bound of all together, as the moments of these samples have it, and bound_slack_nats what
         so few samples may hide of it; directions how many directions are alive (`directions`), of
         ten samples a dim or more. These are left out beyond 1,024 dims, and, as dims_nats is,
-        where weights differ from dim to dim. places: how many of each sample were pooled; then all
-        nats are per place.
+        where weights differ from dim to dim. places: how many of each sample were pooled, in the
+        mean over samples if some do not count; then all nats are per place.
     alive: bool, of the latent's shape, to pick dims with: z[:, report.alive].
     hints: what looks like a mistake in what was given, a line each.
     directions: nats of each direction of the code, most first (`directions.directions`); or None.

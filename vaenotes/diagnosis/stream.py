@@ -187,7 +187,7 @@ class Diagnosis:
         totals = measures.totals(self._moments, found, new, bounds, full, mixture)
         totals["ceiling_nats"] = self._sampled.compared.ceiling
         if self._first.axes.places > 1:
-            totals["places"] = float(self._first.axes.places)
+            totals["places"] = self._moments.rows / self._moments.of_samples
         if self._sampled.weights.shape[1] == 1:  # else they are of other samples each
             totals["dims_nats"] = float(dims["added_nats"].sum())
         alive = (dims["status"] == "alive").to_numpy(copy=True).reshape(latent)
