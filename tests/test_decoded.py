@@ -104,10 +104,22 @@ def test_batches_merge_and_a_decoder_sees_as_many_as_are_compared():
     dims = whole.compute().dims
     near(dims["decoder"], dims["decoder_error"], EXACT)
     assert whole._drawn.z.shape == (100, 4)
-    with pytest.raises(ParameterError, match="other must have a decode as this one has"):
-        another = vn.Diagnosis()
-        another.update(**arguments(codes(10), STD))
-        whole.merge(another)
+    another = vn.Diagnosis()
+    another.update(**arguments(codes(10), STD))
+    for first in (whole, vn.Diagnosis(decode=linear)):
+        with pytest.raises(ParameterError, match="other must have been given a decode as this"):
+            first.merge(another)
+    another.merge(whole)
+    assert "decoder" not in another.compute().dims
+
+
+def test_no_state_of_torch_that_a_caller_has_changes_what_a_decoder_is_given():
+    given = arguments(codes(50).numpy(), STD.numpy())
+    expected = vn.diagnose(**given, decode=linear)
+    diagnosis = vn.Diagnosis(decode=lambda z: linear(z) if z.dtype == torch.float32 else None)
+    with torch.device("meta"), torch.inference_mode():
+        diagnosis.update(**given)
+        pd.testing.assert_frame_equal(diagnosis.compute().dims, expected.dims)
 
 
 def test_samples_count_by_their_weights():

@@ -113,12 +113,12 @@ class Diagnosis:
         check(another, "other must be another Diagnosis", other)
         if other._first is None or other._moments is None or other._sampled is None:
             return
-        alike = self._first is None or (self._drawn is None) == (other._drawn is None)
-        check(alike, "other must have a decode as this one has, or neither", other.decode)
+        decoded = self.decode is None or other._drawn is not None
+        check(decoded, "other must have been given a decode as this one was", other.decode)
         self._join(other._first)
         self._assumed |= other._assumed
         self._least = min(self._least, other._least)
-        self._keep(other._sampled, other._drawn)
+        self._keep(other._sampled, None if self.decode is None else other._drawn)
         more = other._moments
         self._moments = more if self._moments is None else self._moments + more
 
