@@ -130,8 +130,15 @@ def test_samples_count_by_their_weights():
     near(report.dims["decoder"], report.dims["decoder_error"], exact / exact.sum())
     mask = torch.ones(1000, 4)
     mask[0, 0] = 0
-    with pytest.raises(ParameterError, match=r"weights must be \(sample,\) with decode"):
-        vn.diagnose(**arguments(codes(1000), STD, weights=mask), decode=linear)
+    places = torch.tensor([[1, 1, 0, 0]]).expand(1000, 4)
+    for given in (
+        arguments(codes(1000), 0.5, weights=mask),
+        arguments(codes(4000).reshape(1000, 4, 4), 0.5, weights=mask, groups=2),
+        arguments(codes(4000).reshape(1000, 4, 4), 0.5, weights=places, groups=2),
+        arguments(codes(4000).reshape(1000, 4, 4), 0.5, weights=places + 1, groups=2),
+    ):
+        with pytest.raises(ParameterError, match="weights must be of whole samples with decode"):
+            vn.diagnose(**given, decode=linear)
 
 
 @pytest.mark.parametrize(

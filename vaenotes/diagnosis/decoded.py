@@ -36,10 +36,16 @@ class Drawn(NamedTuple):
     @staticmethod
     def of(batch: Batch, most: int, generator: torch.Generator, like: Tensor) -> "Drawn":
         """like: the posterior means as they were given."""
-        rule = "weights must be (sample,) with decode: a code is decoded whole"
-        weights, axes = batch.weights, batch.axes
-        check(weights is None or weights.shape[1] == 1, rule, None if weights is None else weights)
-        count = len(batch.posterior.mean) // axes.places
+        weights, axes, count = batch.weights, batch.axes, len(batch.posterior.mean)
+        if weights is not None:  # rows that count for nothing are not among these
+            sample_of = torch.arange(count) if batch.sample is None else batch.sample
+            fits = weights.shape[1] == 1 and count % axes.places == 0
+            for each in (weights, sample_of) if fits else ():
+                places = each.reshape(-1, axes.places)
+                fits &= bool((places == places[:, :1]).all())
+            rule = "weights must be of whole samples with decode, as codes are decoded whole"
+            check(fits, rule, weights)
+        count //= axes.places
         keys = torch.rand(count, generator=generator, dtype=torch.float64)
         chosen = keys.argsort()[:most]
         rows = (chosen[:, None] * axes.places + torch.arange(axes.places)).flatten()

@@ -16,6 +16,7 @@ from vaenotes.kl import Diagonal, Full, Gaussian, kl_nats, log_density, marginal
 LARGEST_JOINT = 1024
 """Of more dims than these no covariance is kept."""
 BLOCK = 2**17  # numbers of a block of samples
+ROUNDING = 1e-5  # of a float32 network's numbers
 
 
 class Sums(NamedTuple):
@@ -109,9 +110,13 @@ class Span(NamedTuple):
 
     @property
     def one(self) -> Given | None:
-        """The prior that all samples have, if they have one."""
-        if not all(torch.equal(*pair) for pair in zip(self.low, self.high, strict=True)):
-            return None
+        """The prior that all samples have, if they have one, but for the rounding of a network that
+        gives it for each."""
+        std = torch.exp(0.5 * marginal(self.low).logvar)
+        sizes = self.low.mean.abs() + std, (std.mT if isinstance(self.low, Full) else 1.0)
+        for low, high, size in zip(self.low, self.high, sizes, strict=True):
+            if not (high - low <= ROUNDING * size).all():
+                return None
         if isinstance(self.low, Full):
             return Given(self.low.mean[0], self.low.cholesky, "cholesky")
         return Given(self.low.mean[0], self.low.logvar[0], "logvar")

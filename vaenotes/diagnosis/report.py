@@ -66,7 +66,7 @@ class Report:
     alive: bool, of the latent's shape, to pick dims with: z[:, report.alive].
     hints: what looks like a mistake in what was given, a line each.
     directions: nats of each direction of the code, most first (`directions.directions`); or None.
-    sees: whether there is a prior of each sample: then added_nats is an upper bound.
+    sees: whether the prior differs from sample to sample: then added_nats is an upper bound.
 
     With a full covariance kl_nats and its parts are terms of the chain rule (`kl.kl_nats`): their
     sum does not depend on the order of dims, each does; all else is of a dim's own distribution.

@@ -306,7 +306,7 @@ def diagnose(
         variance or std of the same shape, of the latent's alone, or one number; or covariance or
         its lower Cholesky factor, (sample, n, n) or (n, n), over the flattened latent.
     prior_mean: (...) for a prior that is one for all samples, (sample, ...) for one that is not
-        (rows that are all equal are one prior); the rest accordingly. No prior at all: N(0, I).
+        (rows equal but for rounding are one prior); the rest accordingly. No prior: N(0, I).
         With prior_weights (component,), that sum to 1, the prior is a mixture and the rest is
         (component, ...), of independent dims.
     weights: how much each sample counts, (sample,), or each place of the latent, by leading axes,
