@@ -98,10 +98,13 @@ class Span(NamedTuple):
     @staticmethod
     def of(p: Gaussian, weights: Tensor) -> "Span":
         """Of priors (sample, 1, n) that count by weights (sample, 1), (sample, n) if diagonal."""
-        nothing = (weights == 0)[:, None]
-        low = (part.masked_fill(nothing, torch.inf).amin(0) for part in p)
-        high = (part.masked_fill(nothing, -torch.inf).amax(0) for part in p)
-        return Span(type(p)(*low), type(p)(*high))
+        lows = highs = tuple(p)
+        if weights.shape[1] > 1:  # else all rows count
+            nothing = (weights == 0)[:, None]
+            lows = tuple(part.masked_fill(nothing, torch.inf) for part in p)
+            highs = tuple(part.masked_fill(nothing, -torch.inf) for part in p)
+        low = (part.aminmax(dim=0).min for part in lows)  # faster than amin
+        return Span(type(p)(*low), type(p)(*(part.aminmax(dim=0).max for part in highs)))
 
     def __add__(self, other: "Span") -> "Span":  # type: ignore[override]
         low = map(torch.minimum, self.low, other.low)

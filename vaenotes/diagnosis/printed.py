@@ -15,7 +15,9 @@ SHOWN = 20
 def sentence(dims: pd.DataFrame, totals: dict[str, float], sees: bool) -> str:
     """How many dims are what, what the code costs and for what, and what it adds; sees: whether the
     prior saw the sample, so that what is added is known from above only."""
-    places = f" per place ({totals['places']:.4g} of them)" if "places" in totals else ""
+    places = ""
+    if "places" in totals:
+        places = f" per place ({totals['places']:,.1f} of them)".replace(".0 of", " of")
     said = _of_all(totals, "information")
     bound = totals.get("bound_nats", math.inf) + totals.get("bound_slack_nats", 0)
     ceiling = totals["information_at_ceiling"]
