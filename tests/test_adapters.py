@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import vaenotes as vn
+from vaenotes.diagnosis.metric import DiagnosisMetric
 from vaenotes.errors import ParameterError
 
 DATA = torch.rand(300, 12, generator=torch.Generator().manual_seed(0))
@@ -167,6 +168,46 @@ def test_distributions_of_other_libraries(library):
     assert np.allclose(one.dims["kl_nats"], other.dims["kl_nats"], rtol=1e-5)
 
 
+class MultivariateNormalLinearOperator:
+    """What TensorFlow Probability 0.25 calls its Gaussians, on torch's: beside the jax of these
+    tests it does not import."""
+
+    def __init__(self, loc, factor):
+        self.own = torch.distributions.MultivariateNormal(loc, scale_tril=factor)
+
+    def mean(self):
+        return self.own.mean.numpy()
+
+    def covariance(self):
+        return self.own.covariance_matrix.numpy()
+
+    def stddev(self):
+        return self.own.stddev.numpy()
+
+
+class MultivariateNormalDiag(MultivariateNormalLinearOperator):
+    covariance = None  # not asked for
+
+
+class Independent:
+    def __init__(self, distribution):
+        self.distribution = distribution
+
+
+@pytest.mark.parametrize("name", ["independent", "full", "diagonal"])
+def test_distributions_as_tensorflow_probability_has_them(name):
+    (normal, _), (full, _) = (distributions()[kind] for kind in ("normal", "full"))
+    factor = torch.diag_embed(normal.stddev)
+    q, theirs = {
+        "independent": (normal, Independent(normal)),
+        "full": (full, MultivariateNormalLinearOperator(full.mean, full.scale_tril)),
+        "diagonal": (normal, MultivariateNormalDiag(normal.mean, factor)),
+    }[name]
+    one, other = (vn.diagnose(**vn.adapters.distributions(kind)) for kind in (theirs, q))
+    assert np.allclose(one.dims["kl_nats"], other.dims["kl_nats"], rtol=1e-4)
+    assert one.totals["kl_nats"] == pytest.approx(other.totals["kl_nats"], rel=1e-4)
+
+
 def test_a_mixture_of_distributions_is_refused_with_the_way_that_works():
     categorical = torch.distributions.Categorical(torch.ones(2))
     parts = torch.distributions.Normal(torch.zeros(2), 1.0)
@@ -237,10 +278,11 @@ def test_a_lightning_module_in_its_own_training_loop(tmp_path):
         def __init__(self):
             super().__init__()
             self.net, self.decoder = Plain(), nn.Linear(3, 12)
-            self.recorder = vn.Recorder()
+            self.recorder, self.codes = vn.Recorder(), DiagnosisMetric()
 
         def training_step(self, batch, _):
             mean, logvar = self.net(batch[0]).values()
+            self.codes.update(posterior_mean=mean, posterior_logvar=logvar)
             z = mean + torch.exp(logvar / 2) * torch.randn_like(mean)
             kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).sum(1).mean()
             return (self.decoder(z) - batch[0]).square().sum(1).mean() + kl
@@ -249,6 +291,10 @@ def test_a_lightning_module_in_its_own_training_loop(tmp_path):
             report = self.recorder.record(self.current_epoch, **read(self, encode=self.net))
             assert self.training
             self.log_dict(report.to_dict())
+            seen = {f"seen/{name}": value for name, value in self.codes.compute().items()}
+            self.log_dict(seen)
+            assert len(self.codes.diagnosis._sampled.keys) == 300  # an epoch's
+            self.codes.reset()
 
         def configure_optimizers(self):
             return torch.optim.Adam(self.parameters(), 1e-2)
@@ -262,3 +308,6 @@ def test_a_lightning_module_in_its_own_training_loop(tmp_path):
     first, last = (module.recorder.reports[epoch].totals["kl_nats"] for epoch in range(2))
     assert trainer.callback_metrics["kl_nats"] == pytest.approx(last, rel=1e-5)
     assert first != last
+    assert trainer.callback_metrics["seen/kl_nats"] == pytest.approx(
+        module.codes.report.totals["kl_nats"], rel=1e-5
+    )

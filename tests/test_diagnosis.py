@@ -1,55 +1,31 @@
 """The report against closed forms, integration, and torch's own distributions."""
 
-import json
 import math
 import re
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PathCollection
+from given import FOUR, POSTERIOR_STD, PRIOR_MEAN, PRIOR_STD, SAMPLES, four
+from given import four_codes as codes
 from scipy import integrate, stats
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 import vaenotes as vn
-from vaenotes.diagnosis import STATUSES, figures, printed
+from vaenotes.diagnosis import STATUSES
 from vaenotes.diagnosis.status import ALIVE_NATS
 from vaenotes.errors import ParameterError
 
 README = Path(__file__).parents[1] / "README.md"
-SAMPLES = 2000
-KINDS = ["alive", "dead", "free-riding", "wasting"]
-POSTERIOR_STD = torch.tensor([0.2, 1.0, 0.05, 1.0])
-PRIOR_MEAN, PRIOR_STD = torch.zeros(4), torch.tensor([1.1, 1.0, 0.05, 1.0])
-
-
-def codes(samples=SAMPLES, seed=0):
-    """Means (sample, 4): the first dim's differ from sample to sample, the last's sit at 0.8."""
-    first = torch.randn(samples, generator=torch.Generator().manual_seed(seed))
-    first = (first - first.mean()) / first.std(correction=0)
-    return torch.stack([first, 0 * first, 0 * first, 0 * first + 0.8], 1)
-
-
-def four(**changes):
-    """The report on these codes: one dim of each kind."""
-    arguments = {
-        "posterior_mean": codes(),
-        "posterior_std": POSTERIOR_STD.expand(SAMPLES, 4),
-        "prior_mean": PRIOR_MEAN,
-        "prior_std": PRIOR_STD,
-    }
-    return vn.diagnose(**arguments | changes)
 
 
 def test_one_dim_of_each_kind():
     report = four()
-    assert report.dims["status"].tolist() == KINDS
-    assert report.counts == {status: int(status in KINDS) for status in STATUSES}
+    assert report.dims["status"].tolist() == FOUR
+    assert report.counts == {status: int(status in FOUR) for status in STATUSES}
     assert report.alive.tolist() == [True, False, False, False]
     assert report.dims["active_unit"].tolist() == [True, False, False, False]
 
@@ -108,7 +84,7 @@ def test_every_way_to_give_a_spread_gives_the_same_report(name):
     posterior = {f"posterior_{name}": spread(POSTERIOR_STD.expand(SAMPLES, 4))}
     prior = {f"prior_{name}": spread(PRIOR_STD)}
     other = four(posterior_std=None, prior_std=None, compared=100, **posterior, **prior)
-    assert other.dims["status"].tolist() == KINDS
+    assert other.dims["status"].tolist() == FOUR
     numbers = usual.dims.columns.drop("status")
     assert np.allclose(*(one.dims[numbers].astype(float) for one in (other, usual)), atol=1e-5)
 
@@ -284,96 +260,6 @@ def test_at_the_largest_numbers_nothing_overflows():
     prior = {"prior_mean": torch.zeros(1), "prior_logvar": torch.full((1,), -300.0)}
     report = vn.diagnose(**given, **prior)
     assert all(math.isfinite(value) for value in report.to_dict().values())
-
-
-def test_the_report_can_be_shown_and_logged():
-    report = four()
-    assert "4 dims: 1 alive, 1 wasting, 1 free-riding, 1 dead." in str(report)
-    assert "free-riding" in report._repr_html_()
-    logged = report.to_dict()
-    assert json.loads(json.dumps(logged)) == logged
-    assert [logged[f"dim/{dim}/alive"] for dim in range(4)] == [1, 0, 0, 0]
-    assert logged["alive"] == 1 and logged["kl_nats"] == report.totals["kl_nats"]
-
-
-def record(recorder, epoch, width):
-    """Codes of which the second dim is as wide as its prior, and the first is alive from 1 on."""
-    return recorder.record(
-        epoch,
-        posterior_mean=codes(256)[:, :2] * min(epoch, 1),
-        posterior_std=torch.tensor([0.3, width]).expand(256, 2),
-        prior_mean=torch.zeros(2),
-        prior_std=torch.tensor([1.0, width]),
-        compared=128,
-    )
-
-
-def test_a_recorder_measures_shrinking_from_the_first_epoch():
-    recorder, narrow = vn.Recorder(), 0.1  # from a variance of 1 all of these would have shrunk
-    widths = {0: narrow, 2: 0.5 * narrow, 1: 0.8 * narrow}
-    found = {epoch: record(recorder, epoch, width) for epoch, width in widths.items()}
-    statuses = {epoch: report.dims["status"]["1"] for epoch, report in found.items()}
-    assert statuses == {0: "free-riding", 1: "dead", 2: "free-riding"}
-    assert recorder.table.index.tolist() == [(e, d) for e in (0, 1, 2) for d in ("0", "1")]
-    assert recorder.table.loc[(2, "1"), "prior_variance"] == pytest.approx((0.5 * narrow) ** 2)
-    again = record(recorder, 0, 0.7)  # replaces the first, and is not measured from it
-    assert recorder.reports[0] is again and again.dims["status"]["1"] == "free-riding"
-
-
-def test_what_a_recorder_cannot_use_is_one_line():
-    recorder = vn.Recorder()
-    with pytest.raises(ParameterError, match="must have recorded something"):
-        recorder.figure()
-    with pytest.raises(ParameterError, match=r"epoch must be a finite number .*, got nan"):
-        record(recorder, math.nan, 1.0)
-    record(recorder, 0, 1.0)
-    with pytest.raises(ParameterError, match=r"posterior_mean must be \(sample, 2\), as in since"):
-        recorder.record(1, posterior_mean=codes(), posterior_std=torch.ones(SAMPLES, 4))
-
-
-def test_figures_have_a_row_or_a_line_for_each_dim():
-    report = four()
-    information, kl, ratio, _ = report.figure().axes
-    ordered = printed.ranked(report.dims)
-    assert [label.get_text() for label in information.get_yticklabels()] == list(ordered.index)
-    widths = sum(np.array([bar.get_width() for bar in part]) for part in kl.containers)
-    assert np.allclose(widths, ordered["kl_nats"])
-    assert np.allclose(ratio.collections[0].get_offsets()[:, 0], ordered["ratio"])
-    recorder = vn.Recorder()
-    for epoch in range(3):
-        record(recorder, epoch, 0.5**epoch)
-    *_, ratio, information = recorder.figure().axes
-    assert [line.get_linestyle() for line in ratio.lines] == ["-", "--"]
-    assert len(information.lines) == 3  # one is the bound
-    counts = figures.counts(np.array([0.1, 1.0]), {"usual": [0, 4], "ours": [2, 2]}, 4)
-    assert [line.get_ydata().tolist() for line in counts.axes[0].lines[:2]] == [[0, 4], [2, 2]]
-
-
-def test_the_table_has_first_what_adds_most_and_else_keeps_the_order():
-    mean = codes(100)[:, :1] * torch.tensor([0.0, 0.5, 0.0, 2.0])
-    report = vn.diagnose(posterior_mean=mean, posterior_std=0.5)
-    assert printed.table(report.dims, report.sees).index.tolist() == ["3", "1", "0", "2"]
-
-
-@pytest.mark.parametrize(
-    ("std", "unit"), [([0.01, 0.1, 1.0], 1.0), ([0.01, 0.1, 1.0], 1e-6), ([1.0] * 3, 1.0),
-                      ([1e-6, 0.03, 30.0], 1.0), ([0.4, 0.5, 0.9], 1.0)],
-)  # fmt: skip
-def test_a_figures_numbers_can_be_read_and_its_marks_are_whole(std, unit):
-    given = {"posterior_mean": codes(100)[:, :3] * unit, "posterior_std": torch.tensor(std) * unit}
-    fig = vn.diagnose(**given, prior_mean=0.0, prior_std=unit).figure()
-    fig.canvas = FigureCanvasAgg(fig)
-    fig.canvas.draw()
-    for ax in fig.axes:
-        low, high = ax.get_xlim()
-        ticks = zip(ax.get_xticks(), ax.get_xticklabels(), strict=True)
-        boxes = [text.get_window_extent() for at, text in ticks if low <= at <= high]
-        assert len(boxes) >= 2
-        assert all(one.x1 + 3 < two.x0 for one, two in pairwise(boxes))
-        for marks in ax.collections[-2:]:
-            if isinstance(marks, PathCollection):
-                x = ax.transAxes.inverted().transform(ax.transData.transform(marks.get_offsets()))
-                assert (x[:, 0] > 0.01).all() and (x[:, 0] < 0.99).all()
 
 
 def test_the_readmes_example_runs_as_it_stands_and_prints_what_it_shows(capsys):

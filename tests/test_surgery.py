@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from vaenotes.diagnosis.surgery import surgery
 from vaenotes.kl import Diagonal, kl_nats
+from vaenotes.theory.surgery import surgery
 
 
 def gaussians(images, nodes=2, dims=2, spread=2.0, seed=0):

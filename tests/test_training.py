@@ -9,9 +9,9 @@ from vaenotes import trace, training
 from vaenotes.config import Config
 from vaenotes.data.dataset import Pictures, pixels
 from vaenotes.data.load import load, load_split
-from vaenotes.diagnosis.surgery import surgery
 from vaenotes.model import VAE
 from vaenotes.objective import Weights, terms, total
+from vaenotes.theory.surgery import surgery
 
 SMALL = {"images": 256, "size": 16, "hidden": 16, "epochs": 2, "batch": 64, "learning_rate": 1e-3}
 

@@ -10,6 +10,8 @@ from .diagnosis.recorder import Recorder as Recorder
 from .diagnosis.stream import Diagnosis as Diagnosis
 from .diagnosis.stream import diagnose as diagnose
 from .errors import ParameterError as ParameterError
+from .kl import Diagonal as Diagonal
+from .kl import Full as Full
 from .kl import kl_nats as kl_nats
 from .kl import kl_parts as kl_parts
 from .model import VAE as VAE

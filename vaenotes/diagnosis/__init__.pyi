@@ -1,6 +1,5 @@
 from . import adapters as adapters
 from . import figures as figures
-from . import surgery as surgery
 from .inputs import SPREADS as SPREADS
 from .recorder import Recorder as Recorder
 from .report import Report as Report

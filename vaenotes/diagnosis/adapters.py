@@ -5,12 +5,13 @@
     report = diagnose(**adapters.pythae(model, images))
 
 An adapter is any function that returns those arguments as a dict; these serve plain PyTorch
-(Lightning's modules too), distributions of torch, Pyro and NumPyro, and pythae. None but torch is
-imported here.
+(Lightning's modules too), distributions of torch, Pyro, NumPyro and TensorFlow Probability, and
+pythae. None but torch is imported here.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -36,6 +37,7 @@ def module(
     encode: Callable[[Any], Named],
     prior: Callable[[Any], Named] | Named | None = None,
     pick: Callable[[Any], Any] | None = None,
+    decode: Callable[[Tensor], Tensor] | None = None,
     batch: int = 512,
 ) -> dict[str, Any]:
     """Arguments of `diagnose` from any torch module, in eval mode and without gradients.
@@ -51,6 +53,7 @@ def module(
         "weights" for a mixture; None for N(0, I).
     pick: what of a batch `encode` and `prior` are given: `lambda batch: batch` is all of it, labels
         too.
+    decode: codes (n, ...) -> a tensor (n, ...), of the model's own, for `diagnose`.
     Raises ParameterError where data are empty or these return something else.
     """
     check(isinstance(model, nn.Module), "model must be a torch module", model)
@@ -71,7 +74,9 @@ def module(
             if callable(prior):
                 priors.append(_checked("prior", prior(inputs)))
     check(bool(posteriors), "data must hold a sample or more", data)
-    arguments = _arguments("posterior", _joined(posteriors))
+    arguments: dict[str, Any] = _arguments("posterior", _joined(posteriors))
+    if decode is not None:
+        arguments["decode"] = partial(_decoded, model, decode)
     if priors:
         return arguments | _arguments("prior", _joined(priors))
     if prior is None:
@@ -80,9 +85,9 @@ def module(
 
 
 def distributions(posterior: Any, prior: Any = None) -> dict[str, Any]:
-    """Arguments of `diagnose` from objects of torch.distributions, of Pyro or of NumPyro: Normal,
-    MultivariateNormal, or Independent of these. prior: one, for all samples or for each; None for
-    N(0, I). Raises ParameterError for others."""
+    """Arguments of `diagnose` from objects of torch.distributions, of Pyro, NumPyro or TensorFlow
+    Probability: Normal, MultivariateNormal of any kind, or Independent of these. prior: one, for
+    all samples or for each; None for N(0, I). Raises ParameterError for others."""
     given = {"posterior": posterior} | ({} if prior is None else {"prior": prior})
     return {name: value for of, one in given.items() for name, value in _read(of, one).items()}
 
@@ -90,7 +95,12 @@ def distributions(posterior: Any, prior: Any = None) -> dict[str, Any]:
 def _read(of: str, distribution: Any) -> dict[str, Any]:
     kinds = {kind.__name__ for kind in type(distribution).__mro__}
     if "Independent" in kinds:
-        return _read(of, distribution.base_dist)
+        theirs = "base_dist" if hasattr(distribution, "base_dist") else "distribution"
+        return _read(of, getattr(distribution, theirs))
+    if "MultivariateNormalDiag" in kinds:
+        return {f"{of}_mean": distribution.mean(), f"{of}_std": distribution.stddev()}
+    if "MultivariateNormalLinearOperator" in kinds:  # of TensorFlow Probability, as the one above
+        return {f"{of}_mean": distribution.mean(), f"{of}_covariance": distribution.covariance()}
     if "MultivariateNormal" in kinds:
         return {f"{of}_mean": distribution.loc, f"{of}_cholesky": distribution.scale_tril}
     rule = f"{of} must be a Normal, a MultivariateNormal or Independent of these"
@@ -123,6 +133,11 @@ def pythae(model: Any, data: Any, batch: int = 512) -> dict[str, Any]:
             prior = dict(encode(pseudo.reshape(-1, *model.model_config.input_dim)))
         prior["weights"] = torch.full((len(pseudo),), 1 / len(pseudo))
     return module(model, data, encode=encode, prior=prior, batch=batch)
+
+
+def _decoded(model: nn.Module, decode: Callable[[Tensor], Tensor], codes: Tensor) -> Tensor:
+    with _evaluating(model) as like:
+        return decode(_moved(codes, like))
 
 
 @contextmanager

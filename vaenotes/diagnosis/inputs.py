@@ -115,6 +115,9 @@ class Axes:
             array = array[0]
         to = self.codes if array.dim() == len(self.codes) else self.latent
         rule = f"{name} must be one number, {self.latent} or {self.codes}, as posterior_mean is"
+        if self.pooled and shape == self.dims:
+            kept = tuple(n if axis in self.kept else 1 for axis, n in enumerate(self.latent, 1))
+            more += f" (one number a dim: {kept})"
         check(not shape or _broadcasts(array, to), f"{rule} {self.codes}{more}", shape)
         return array.expand(to) if shape else array
 
@@ -128,6 +131,12 @@ class Axes:
         places = array.permute(*(axis - 1 for axis in (*self.pooled, *self.kept))).reshape(-1, n)
         same = len(places) == 1 or bool((places == places[:1]).all())
         return places[0] if same else self.read(array.expand(self.codes))
+
+    def whole(self, rows: Tensor) -> Tensor:
+        """Codes (sample, ...) from all rows of `read`, (row, n)."""
+        order = (0, *self.pooled, *self.kept)
+        codes = rows.reshape(-1, *(self.codes[axis] for axis in order[1:]))
+        return codes.permute(*(order.index(axis) for axis in range(len(order))))
 
 
 def _broadcasts(array: Tensor, shape: tuple[int, ...]) -> bool:

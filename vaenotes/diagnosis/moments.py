@@ -1,20 +1,22 @@
 """Means over any number of samples, seen in blocks and added up: nothing is kept of a sample."""
 
+import math
 from functools import reduce
 from operator import add
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vaenotes.diagnosis.added import relative, within
 from vaenotes.diagnosis.inputs import Batch, Given, Mixture
-from vaenotes.diagnosis.surgery import dim_log_density, mixture_log_density
 from vaenotes.kl import Diagonal, Full, Gaussian, kl_nats, log_density, marginal, sample
 
 LARGEST_JOINT = 1024
 """Of more dims than these no covariance is kept."""
 BLOCK = 2**17  # numbers of a block of samples
+ROUNDING = 1e-5  # of a float32 network's numbers
 
 
 class Sums(NamedTuple):
@@ -87,20 +89,63 @@ class Joint(NamedTuple):
         return Joint(weight, self.mean + apart * share, around, *rest)
 
 
+class Span(NamedTuple):
+    """The least and the largest of each number of the priors of all samples that count."""
+
+    low: Gaussian  # (1, n)
+    high: Gaussian
+
+    @staticmethod
+    def of(p: Gaussian, weights: Tensor) -> "Span":
+        """Of priors (sample, 1, n) that count by weights (sample, 1), (sample, n) if diagonal."""
+        lows = highs = tuple(p)
+        if weights.shape[1] > 1:  # else all rows count
+            nothing = (weights == 0)[:, None]
+            lows = tuple(part.masked_fill(nothing, torch.inf) for part in p)
+            highs = tuple(part.masked_fill(nothing, -torch.inf) for part in p)
+        low = (part.aminmax(dim=0).min for part in lows)  # faster than amin
+        return Span(type(p)(*low), type(p)(*(part.aminmax(dim=0).max for part in highs)))
+
+    def __add__(self, other: "Span") -> "Span":  # type: ignore[override]
+        low = map(torch.minimum, self.low, other.low)
+        kind = type(self.low)
+        return Span(kind(*low), kind(*map(torch.maximum, self.high, other.high)))
+
+    @property
+    def one(self) -> Given | None:
+        """The prior that all samples have, if they have one, but for the rounding of a network that
+        gives it for each."""
+        std = torch.exp(0.5 * marginal(self.low).logvar)
+        sizes = self.low.mean.abs() + std, (std.mT if isinstance(self.low, Full) else 1.0)
+        for low, high, size in zip(self.low, self.high, sizes, strict=True):
+            if not (high - low <= ROUNDING * size).all():
+                return None
+        if isinstance(self.low, Full):
+            return Given(self.low.mean[0], self.low.cholesky, "cholesky")
+        return Given(self.low.mean[0], self.low.logvar[0], "logvar")
+
+
 class Moments(NamedTuple):
-    """Of each dim and quantity of `_quantities`; of the KL of the whole code, over samples; and of
+    """Of each dim and quantity of `_quantities`; of the KL of the whole code, over samples; of
     the code, in units of its prior and, if that sees the sample, in its own: none for many dims,
-    or if weights differ from dim to dim."""
+    or if weights differ from dim to dim; and of a prior that sees the sample, its range."""
 
     dims: Sums  # (quantity, n)
     code: Sums  # (1,)
     joints: tuple[Joint, ...]
+    prior: Span | None
+    rows: int  # places of samples that count at all
+    of_samples: int
 
     def __add__(self, other: "Moments") -> "Moments":  # type: ignore[override]
         fits = len(self.joints) == len(other.joints)
         pairs = zip(self.joints, other.joints, strict=True) if fits else ()
         joints = tuple(one + two for one, two in pairs)
-        return Moments(self.dims + other.dims, self.code + other.code, joints)
+        span = None
+        if self.prior is not None and other.prior is not None:
+            span = self.prior + other.prior
+        counts = (one + two for one, two in zip(self[-2:], other[-2:], strict=True))
+        return Moments(self.dims + other.dims, self.code + other.code, joints, span, *counts)
 
     @property
     def samples(self) -> Tensor:
@@ -122,7 +167,7 @@ def moments(batch: Batch, generator: torch.Generator) -> Moments:
     """Block by block; a mixture's KL needs a draw of each sample."""
     rows, n = batch.posterior.mean.shape
     counts = torch.ones(rows, 1).double() if batch.weights is None else batch.weights
-    dims, joints, codes = [], [], []
+    dims, joints, codes, spans = [], [], [], []
     for chosen in torch.arange(rows).split(max(1, BLOCK // n)):
         some = slice(int(chosen[0]), int(chosen[-1]) + 1)
         q, p, weights = batch.posterior.rows(some), batch.prior, counts[some]
@@ -132,16 +177,19 @@ def moments(batch: Batch, generator: torch.Generator) -> Moments:
         if code is None:
             code = (values[QUANTITIES.index("kl")] * (weights > 0)).sum(1)
         codes.append(code)
+        sees = isinstance(p, Given) and p.sees
+        if sees and not isinstance(prior, Mixture):
+            spans.append(Span.of(prior, weights))
         if n <= LARGEST_JOINT and weights.shape[1] == 1:
             u = relative(q, prior.moments() if isinstance(prior, Mixture) else prior)
-            sees = isinstance(p, Given) and p.sees
             joints.append([Joint.of(one, weights) for one in ((u, q) if sees else (u,))])
     worth = counts.amax(1)
     each = within(worth, batch.sample)  # places of a sample are not independent
     means = within(torch.cat(codes) * worth, batch.sample) / each
     together = (reduce(add, parts) for parts in zip(*joints, strict=True))
     of_code = Sums.of(means[:, None], each[:, None])
-    return Moments(reduce(add, dims), of_code, tuple(together))
+    span = reduce(add, spans) if spans else None
+    return Moments(reduce(add, dims), of_code, tuple(together), span, rows, len(each))
 
 
 def _quantities(
@@ -171,3 +219,30 @@ def _quantities(
         shift.square(), scale.square(), shift * scale,
     )  # fmt: skip
     return torch.stack([value.expand(q.mean.shape)[:, 0] for value in found]), code
+
+
+def dim_log_density(gaussian: Diagonal, z: Tensor) -> Tensor:
+    """log N of each dim alone, in nats, of the broadcast shape."""
+    return log_density(Diagonal(*(part[..., None, None] for part in gaussian)), z[..., None, None])
+
+
+def mixture_log_density(
+    components: Diagonal, z: Tensor, log_weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Log density of z (image, node, dim) under a mixture of components (component, node, dim), in
+    nats: of each dim alone (image, node, dim), and of the whole code (image,).
+
+    log_weights: (component,); None: equal ones. Time grows with images x components x dims, memory
+    with images x components.
+    """
+    count = len(components.mean)
+    if log_weights is None:
+        log_weights = torch.full((count,), -math.log(count), dtype=z.dtype)
+    alone = torch.empty_like(z)
+    joint = log_weights.expand(len(z), count).clone()
+    for node, dim in np.ndindex(*z.shape[1:]):
+        one = Diagonal(*(part[:, node, dim] for part in components))
+        each = dim_log_density(one, z[:, None, node, dim])  # (image, component)
+        alone[:, node, dim] = (each + log_weights).logsumexp(1)
+        joint += each
+    return alone, joint.logsumexp(1)

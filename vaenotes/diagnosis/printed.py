@@ -15,7 +15,9 @@ SHOWN = 20
 def sentence(dims: pd.DataFrame, totals: dict[str, float], sees: bool) -> str:
     """How many dims are what, what the code costs and for what, and what it adds; sees: whether the
     prior saw the sample, so that what is added is known from above only."""
-    places = f" per place ({totals['places']:.0f} of them)" if "places" in totals else ""
+    places = ""
+    if "places" in totals:
+        places = f" per place ({totals['places']:,.1f} of them)".replace(".0 of", " of")
     said = _of_all(totals, "information")
     bound = totals.get("bound_nats", math.inf) + totals.get("bound_slack_nats", 0)
     ceiling = totals["information_at_ceiling"]
@@ -83,6 +85,9 @@ def table(dims: pd.DataFrame, sees: bool) -> pd.DataFrame:
         columns["adds"] = _estimated(dims, "added", ceiling)
         if ceiling.any():
             columns["at most"] = bound.map(_rounded)
+    if "decoder" in dims:
+        share, error = (dims[name].map(_rounded) for name in ("decoder", "decoder_error"))
+        columns["decoder"] = share + " ± " + error
     for title, name in (
         ("KL", "kl_nats"), ("offset", "wasted_offset_nats"), ("width", "wasted_width_nats"),
         ("s/t", "ratio"), ("spread/t", "spread"),

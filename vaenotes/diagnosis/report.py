@@ -51,6 +51,8 @@ class Report:
         at_ceiling          whether samples are so few that added_nats may be much too low: by
                             0.1 nats or more in the mean; and so
         information_at_ceiling  of information_nats
+        decoder             with `decode`: which share of the variance of the decoder's output,
+        decoder_error       in [0, 1], is through the dim (`decoded`); and its standard error
     totals: kl_nats, added_nats, information_nats, each with its error, of all dims together;
         added_at_ceiling and information_at_ceiling, 0 or 1; ceiling_nats, the entropy of the
         samples compared, which information cannot exceed. wasted_nats is what of the KL provably
@@ -59,12 +61,12 @@ class Report:
         bound of all together, as the moments of these samples have it, and bound_slack_nats what
         so few samples may hide of it; directions how many directions are alive (`directions`), of
         ten samples a dim or more. These are left out beyond 1,024 dims, and, as dims_nats is,
-        where weights differ from dim to dim. places: how many of each sample were pooled; then all
-        nats are per place.
+        where weights differ from dim to dim. places: how many of each sample were pooled, in the
+        mean over samples if some do not count; then all nats are per place.
     alive: bool, of the latent's shape, to pick dims with: z[:, report.alive].
     hints: what looks like a mistake in what was given, a line each.
     directions: nats of each direction of the code, most first (`directions.directions`); or None.
-    sees: whether there is a prior of each sample: then added_nats is an upper bound.
+    sees: whether the prior differs from sample to sample: then added_nats is an upper bound.
 
     With a full covariance kl_nats and its parts are terms of the chain rule (`kl.kl_nats`): their
     sum does not depend on the order of dims, each does; all else is of a dim's own distribution.
@@ -86,13 +88,14 @@ class Report:
 
     def to_dict(self, dims: bool = True) -> dict[str, float]:
         """All of it as flat numbers for a logger: totals, counts, and, with `dims`, "dim/3/ratio"
-        and so on."""
+        and so on (of two axes "dim/4_1/ratio": MLflow takes no comma)."""
         found = {**self.totals, **{name: float(n) for name, n in self.counts.items()}}
         if dims:
             numbers = self.dims.assign(alive=self.dims["status"] == "alive").drop(columns="status")
             for label, row in zip(numbers.index, numbers.to_numpy(float), strict=True):
                 row_of = zip(numbers.columns, row.tolist(), strict=True)
-                found |= {f"dim/{label}/{name}": value for name, value in row_of}
+                dim = label.replace(",", "_")
+                found |= {f"dim/{dim}/{name}": value for name, value in row_of}
         return found
 
     def to_xarray(self) -> "xr.Dataset":

@@ -12,16 +12,19 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
+from torch import Tensor
 
 from vaenotes.diagnosis import measures
 from vaenotes.diagnosis.added import Information, added, information
-from vaenotes.diagnosis.arrays import check_each
+from vaenotes.diagnosis.arrays import array_of, check_each
+from vaenotes.diagnosis.decoded import Decode, Drawn, effects
 from vaenotes.diagnosis.directions import directions
 from vaenotes.diagnosis.inputs import FULL, SPREADS, Batch, Given, Mixture, read
 from vaenotes.diagnosis.moments import LARGEST_JOINT, Moments, moments
@@ -48,12 +51,17 @@ class Diagnosis:
     samples. Objects of several processes merge: give each a `seed` of its own.
 
     compared: of how many samples information is estimated; its time grows with their square.
+    decode: as in `diagnose`; what it is given comes as the posterior means did. Whole codes of the
+        samples compared are kept for it.
     """
 
-    def __init__(self, *, compared: int = 1024, seed: int = 0) -> None:
+    def __init__(
+        self, *, compared: int = 1024, seed: int = 0, decode: Decode | None = None
+    ) -> None:
         check_int("compared", compared, 2)
         check_int("seed", seed, 0, LARGEST)
-        self.compared, self.seed = int(compared), int(seed)
+        check(decode is None or callable(decode), "decode must be a function of codes", decode)
+        self.compared, self.seed, self.decode = int(compared), int(seed), decode
         self.reset()
 
     def reset(self) -> None:
@@ -61,9 +69,15 @@ class Diagnosis:
         self._first: Batch | None = None  # what all batches have in common: of no samples
         self._moments: Moments | None = None
         self._sampled: Sampled | None = None
+        self._drawn: Drawn | None = None  # if there is a decoder
         self._assumed = False
         self._least = math.inf
-        self._generator = torch.Generator().manual_seed(self.seed)
+        self._generator, self._draws = (torch.Generator().manual_seed(self.seed) for _ in range(2))
+
+    @property
+    def empty(self) -> bool:
+        """Whether no sample has been seen that counts."""
+        return self._first is None
 
     @torch_as_it_starts()
     def update(self, **arguments: Any) -> None:
@@ -81,11 +95,15 @@ class Diagnosis:
         batch = read(mean, posterior, (prior_mean, prior, prior_weights), weights, groups)
         if batch is None:  # nothing of it counts
             return
+        drawn = None
+        if self.decode is not None:
+            like = mean if isinstance(mean, Tensor) else array_of("posterior_mean", mean)
+            drawn = Drawn.of(batch, self.compared, self._draws, like)
         self._join(_common(batch))
         self._assumed |= prior_mean is None
         if batch.posterior.kind == "logvar":
             self._least = min(self._least, float(batch.posterior.spread.min()))
-        self._keep(Sampled.of(batch, self.compared, self._generator))
+        self._keep(Sampled.of(batch, self.compared, self._generator), drawn)
         more = moments(batch, self._generator)
         self._moments = more if self._moments is None else self._moments + more
 
@@ -95,10 +113,12 @@ class Diagnosis:
         check(another, "other must be another Diagnosis", other)
         if other._first is None or other._moments is None or other._sampled is None:
             return
+        decoded = self.decode is None or other._drawn is not None
+        check(decoded, "other must have been given a decode as this one was", other.decode)
         self._join(other._first)
         self._assumed |= other._assumed
         self._least = min(self._least, other._least)
-        self._keep(other._sampled)
+        self._keep(other._sampled, None if self.decode is None else other._drawn)
         more = other._moments
         self._moments = more if self._moments is None else self._moments + more
 
@@ -116,13 +136,23 @@ class Diagnosis:
         check(alike, "a posterior must be full in every batch or in none", common.posterior.kind)
         _check_alike(common.prior, first.prior)
 
-    def _keep(self, sampled: Sampled) -> None:
-        before = self._sampled
+    def _keep(self, sampled: Sampled, drawn: Drawn | None) -> None:
+        before, codes = self._sampled, self._drawn
         self._sampled = sampled if before is None else before.merged(sampled, self.compared)
+        if drawn is not None:
+            self._drawn = drawn if codes is None else codes.merged(drawn, self.compared)
 
-    @torch_as_it_starts()
     def compute(self, since: Report | None = None) -> Report:
         """The report on all samples so far. since: as in `diagnose`."""
+        report = self._report(since)
+        if self.decode is None or self._drawn is None or self._first is None:
+            return report
+        with torch.no_grad():  # and else in the caller's own state of torch
+            share, error = effects(self.decode, self._drawn, self._first.axes)
+        return replace(report, dims=report.dims.assign(decoder=share, decoder_error=error))
+
+    @torch_as_it_starts()
+    def _report(self, since: Report | None) -> Report:
         check(isinstance(since, Report | None), "since must be a Report", since)
         seen = 0 if self._moments is None else float(self._moments.samples)
         rule = "posterior_mean must have 2 samples or more, of weights above 0"
@@ -139,25 +169,29 @@ class Diagnosis:
             before = since.alive.shape
             rule = f"posterior_mean must be (sample, {', '.join(map(str, before))}), as in since"
             check(before == latent, rule, ("sample", *latent))
-        found, new = _compare(self._sampled, self._first.prior, self.seed)
-        p, mixture = self._first.prior, isinstance(self._first.prior, Mixture)
+        p, span = self._first.prior, self._moments.prior
+        one = None if span is None else span.one
+        if one is not None:  # passed with a row for each sample, all the same
+            p = one
+        sees, mixture = isinstance(p, Given) and p.sees, isinstance(p, Mixture)
+        found, new = _compare(self._sampled, p, self.seed)
         columns = measures.columns(self._moments, found, new, mixture)
         labels = list(self._first.names) or [",".join(map(str, at)) for at in np.ndindex(latent)]
         dims = pd.DataFrame({name: value.numpy() for name, value in columns.items()}, labels)
         start = 1.0 if since is None else since.dims["prior_variance"]
         dims.insert(0, "status", classify(dims, start))
-        bounds = [directions(joint, seen) for joint in self._moments.joints]
+        joints = self._moments.joints if sees else self._moments.joints[:1]
+        bounds = [directions(joint, seen) for joint in joints]
         kinds = {"posterior": self._first.posterior.kind, "prior": getattr(p, "kind", "")}
         full = {of for of, kind in kinds.items() if kind in FULL}
         totals = measures.totals(self._moments, found, new, bounds, full, mixture)
         totals["ceiling_nats"] = self._sampled.compared.ceiling
         if self._first.axes.places > 1:
-            totals["places"] = float(self._first.axes.places)
+            totals["places"] = self._moments.rows / self._moments.of_samples
         if self._sampled.weights.shape[1] == 1:  # else they are of other samples each
             totals["dims_nats"] = float(dims["added_nats"].sum())
         alive = (dims["status"] == "alive").to_numpy(copy=True).reshape(latent)
         along = min(bounds, key=lambda bound: bound.nats).along if bounds else None
-        sees = isinstance(p, Given) and p.sees
         return Report(dims, totals, alive, tuple(self._hints(dims)), along, sees)
 
     def _hints(self, dims: pd.DataFrame) -> Iterator[str]:
@@ -232,13 +266,13 @@ def _compare(sampled: Sampled, p: Given | Mixture, seed: int) -> tuple[Informati
     q, prior, compared = sampled.posterior, sampled.prior, sampled.compared
     weights = compared.weights
     if weights.shape[1] > 1 and isinstance(p, Given):  # what does not count is as its prior has it
-        own = p.rows(slice(None)) if prior is None else prior
+        own = prior if prior is not None and p.sees else p.rows(slice(None))
         parts = zip(q, own, strict=True)
         q = Diagonal(*(torch.where(weights[:, None] > 0, mine, its) for mine, its in parts))
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(q.mean.shape, generator=generator, dtype=torch.float64)
     found = information(q, noise, compared)
-    if prior is None or all((part == part[:1]).all() for part in prior):  # one for all samples
+    if prior is None or not (isinstance(p, Given) and p.sees):  # one for all samples
         return found, found
     return found, added(q, prior, noise, found, compared)
 
@@ -263,6 +297,7 @@ def diagnose(
     compared: int = 1024,
     seed: int = 0,
     since: Report | None = None,
+    decode: Decode | None = None,
 ) -> Report:
     """Report which dims of a VAE add something to its prior, and which cost and add nothing.
 
@@ -270,9 +305,10 @@ def diagnose(
     posterior_mean: (sample, ...), a latent of any shape, n numbers in all; logvar (natural log),
         variance or std of the same shape, of the latent's alone, or one number; or covariance or
         its lower Cholesky factor, (sample, n, n) or (n, n), over the flattened latent.
-    prior_mean: (...) for a prior that is one for all samples, (sample, ...) for one that is not;
-        the rest accordingly. No prior at all: N(0, I). With prior_weights (component,), that sum
-        to 1, the prior is a mixture and the rest is (component, ...), of independent dims.
+    prior_mean: (...) for a prior that is one for all samples, (sample, ...) for one that is not
+        (rows equal but for rounding are one prior); the rest accordingly. No prior: N(0, I).
+        With prior_weights (component,), that sum to 1, the prior is a mixture and the rest is
+        (component, ...), of independent dims.
     weights: how much each sample counts, (sample,), or each place of the latent, by leading axes,
         as (sample, step): a mask of padded steps is of 0 and 1. A masked array says the same.
     groups: axes of posterior_mean that are dims, as 1 for the channels of (sample, channel, height,
@@ -280,14 +316,15 @@ def diagnose(
     compared: of how many samples, drawn with `seed`, the information is estimated; its time grows
         with their square. since: an earlier report of the model, from which shrinking is measured;
         else from variance 1.
+    decode: your decoder: codes (n, ...), with posterior_mean's device and precision -> a tensor
+        (n, ...), of which each dim's share is told (`decoded`): it decodes compared x dims codes.
 
     What a dim adds to a prior that sees the sample is known from above only: `added` says when it
     is exact. To be sure, diagnose the samples of one condition by themselves. The same sample given
     twice is taken for two: errors come out too small.
 
     No number but the variances and `active_unit` depends on the units of the code, which a learned
-    prior and a decoder can change at no cost; nor does a status, but that "free-riding" without
-    `since` takes 1 for what the variance was. What the decoder makes of a dim is not seen here.
+    prior and a decoder can change at no cost; nor a status, but "free-riding" without `since`.
 
     Sources: what is added and wasted, `added`; the parts, `kl.kl_parts`; gap, `kl.match`; bounds,
     `directions`.
@@ -295,8 +332,8 @@ def diagnose(
     finite, not positive where they must be, or so large or small that a KL could overflow.
     """
     arguments = dict(locals())
-    since, compared, seed = (arguments.pop(name) for name in ("since", "compared", "seed"))
+    since, own = arguments.pop("since"), ("compared", "seed", "decode")
     check(isinstance(since, Report | None), "since must be a Report", since)
-    diagnosis = Diagnosis(compared=compared, seed=seed)
+    diagnosis = Diagnosis(**{name: arguments.pop(name) for name in own})
     diagnosis.update(**arguments)
     return diagnosis.compute(since)

@@ -1,0 +1,103 @@
+"""Arguments of other shapes and kinds."""
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from given import agree, arguments, codes
+
+import vaenotes as vn
+from vaenotes.errors import ParameterError
+
+
+def test_one_number_or_one_for_each_dim_will_do():
+    mean, _ = codes(100, 3)
+    one = vn.diagnose(**arguments(mean, 0.5, prior_mean=0.0, prior_std=torch.tensor([1.0, 2, 3])))
+    std, prior_std = torch.full((100, 3), 0.5), torch.tensor([1.0, 2, 3]).expand(100, 3)
+    every = vn.diagnose(**arguments(mean, std, prior_mean=0 * mean, prior_std=prior_std))
+    pd.testing.assert_frame_equal(one.dims, every.dims)
+    shared = 0.25 * torch.eye(3)
+    covariance = vn.diagnose(posterior_mean=mean, posterior_covariance=shared, prior_mean=0.0,
+                             prior_covariance=torch.diag(torch.tensor([1.0, 4, 9])))  # fmt: skip
+    agree(covariance, one, tolerance=1e-6)
+
+
+def test_what_broadcasts_will_do():
+    """As many axes as the latent or the codes have, of these sizes or 1."""
+    mean, std = (value.reshape(40, 3, 4, 5) for value in codes(40, 60))
+    prior_mean, prior_std = torch.arange(3.0)[:, None, None], std[0, :, :1] + 1
+    width, steps = std[:, :, :1, :1], std[:, :, 0, 0] > 0.5
+    every = {"prior_mean": prior_mean.expand(3, 4, 5), "prior_std": prior_std.expand(3, 4, 5)}
+    whole = vn.diagnose(
+        **arguments(mean, width.expand(40, 3, 4, 5), weights=steps, **every), compared=40
+    )
+    steps = steps[..., None, None]
+    few = {"prior_mean": prior_mean, "prior_std": prior_std[None]}
+    report = vn.diagnose(**arguments(mean, width, weights=steps, **few), compared=40)
+    pd.testing.assert_frame_equal(report.dims, whole.dims)
+    pooled = vn.diagnose(**arguments(mean, std[0, :, :1, :1], groups=-3))
+    agree(pooled, vn.diagnose(**arguments(mean, std[:1, :, :1, :1].expand(mean.shape), groups=1)))
+    mixture = {"prior_weights": [0.5, 0.5], "prior_mean": torch.arange(6.0).reshape(2, 3, 1, 1)}
+    one, other = (
+        vn.diagnose(**arguments(mean, 1.0, **mixture, prior_std=given), compared=40)
+        for given in (1.0, torch.ones(2, 3, 4, 5))
+    )
+    pd.testing.assert_frame_equal(one.dims, other.dims)
+    with pytest.raises(ParameterError, match=r"prior_mean must be one number, \(3, 4, 5\) or"):
+        vn.diagnose(**arguments(mean, 1.0, prior_mean=torch.zeros(5), prior_std=1.0))
+
+
+def test_columns_of_a_frame_keep_their_names():
+    mean, std = codes(100, 3)
+    frame = pd.DataFrame(mean.numpy(), columns=["size", "hue", "x"])
+    report = vn.diagnose(**arguments(frame, pd.DataFrame(std.numpy())))
+    assert list(report.dims.index) == ["size", "hue", "x"]
+    assert list(report.to_xarray()["dim"].values) == ["size", "hue", "x"]
+
+
+def test_bfloat16_of_jax_will_do():
+    mean, std = codes(100, 3)
+    of_jax = jax.numpy.asarray(mean.numpy(), jax.numpy.bfloat16)
+    rounded = vn.diagnose(**arguments(of_jax, std))
+    agree(rounded, vn.diagnose(**arguments(mean.bfloat16(), std)))
+
+
+@pytest.mark.parametrize(
+    ("logvar", "hint"),
+    [
+        (codes(50, 3)[1], "no posterior_logvar is near 0: is it a std?"),
+        (
+            codes(50, 3)[1].clamp_min(0.5) - 0.5,
+            "no posterior_logvar is ever below 0: is it a ReLU's?",
+        ),
+        (codes(50, 3)[1] - 0.5, None),
+    ],
+)
+def test_a_log_variance_that_looks_like_something_else_is_hinted_at(logvar, hint):
+    report = vn.diagnose(posterior_mean=torch.zeros(50, 3), posterior_logvar=logvar)
+    found = [line for line in report.hints if "posterior_logvar" in line]
+    assert (hint is None and not found) or hint in found[0]
+
+
+def test_a_list_of_two_batches_looks_like_two_samples():
+    batches = [torch.randn(150, 3).tolist()] * 2
+    report = vn.diagnose(posterior_mean=batches, posterior_std=1.0)
+    assert "Fewer samples than dims: is the first axis that of samples?" in str(report)
+    for given in ([torch.zeros(150, 3)] * 2, (np.zeros((150, 3)),) * 2):
+        with pytest.raises(ParameterError, match=r"must be one array, got a .* of 2"):
+            vn.diagnose(posterior_mean=given, posterior_std=1.0)
+
+
+def test_nothing_depends_on_the_state_that_a_caller_has_torch_in():
+    mean = codes(50, 2)[0].numpy()
+    expected = vn.diagnose(posterior_mean=mean, posterior_std=0.5)
+    with torch.device("meta"), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        found = vn.diagnose(posterior_mean=mean, posterior_std=0.5)
+    pd.testing.assert_frame_equal(found.dims, expected.dims)
+
+
+def test_nested_tensors_are_one_line():
+    ragged = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+    with pytest.raises(ParameterError, match="posterior_mean must be a tensor or array of real"):
+        vn.diagnose(posterior_mean=ragged, posterior_std=1.0)

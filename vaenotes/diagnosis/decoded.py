@@ -1,0 +1,116 @@
+"""What the decoder makes of each dim.
+
+The total-order Sobol index of dim d (Homma & Saltelli 1996), by Jansen's estimator (1999):
+
+    S_d = E |f(z) - f(z with z_d of another sample)|^2 / E |f(z) - f(z of another sample)|^2,
+
+which for dims that are independent over all samples is the share of the output's variance, summed
+over its numbers, that is left when all other dims are known. Shares add up to 1 where dims act by
+themselves, to more where they interact.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaenotes.diagnosis.inputs import Axes, Batch
+from vaenotes.errors import ParameterError, check
+from vaenotes.kl import sample, widened
+
+CHUNK = 128  # codes that are decoded at a time
+
+Decode = Callable[[Tensor], Tensor]
+
+
+class Drawn(NamedTuple):
+    """Whole codes, one drawn from each posterior, of the lowest of random keys, in their order."""
+
+    keys: Tensor  # (sample,)
+    z: Tensor  # (sample, ...), in the precision of the posterior means
+    weights: Tensor  # (sample,)
+    device: torch.device  # of the posterior means: these are kept on the CPU
+
+    @staticmethod
+    def of(batch: Batch, most: int, generator: torch.Generator, like: Tensor) -> "Drawn":
+        """like: the posterior means as they were given."""
+        weights, axes, count = batch.weights, batch.axes, len(batch.posterior.mean)
+        if weights is not None:  # rows that count for nothing are not among these
+            sample_of = torch.arange(count) if batch.sample is None else batch.sample
+            fits = weights.shape[1] == 1 and count % axes.places == 0
+            for each in (weights, sample_of) if fits else ():
+                places = each.reshape(-1, axes.places)
+                fits &= bool((places == places[:, :1]).all())
+            rule = "weights must be of whole samples with decode, as codes are decoded whole"
+            check(fits, rule, weights)
+        count //= axes.places
+        keys = torch.rand(count, generator=generator, dtype=torch.float64)
+        chosen = keys.argsort()[:most]
+        rows = (chosen[:, None] * axes.places + torch.arange(axes.places)).flatten()
+        q = batch.posterior.rows(rows)
+        z = sample(q, torch.randn(q.mean.shape, generator=generator, dtype=torch.float64))
+        kind = like.dtype if like.is_floating_point() else torch.float32
+        counted = torch.ones(count, 1).double() if weights is None else weights[:: axes.places]
+        return Drawn(keys[chosen], axes.whole(z).to(kind), counted[chosen, 0], like.device)
+
+    def merged(self, other: "Drawn", most: int) -> "Drawn":
+        """The lowest keys of both."""
+        keys, z, weights = (torch.cat(pair) for pair in zip(self[:3], other[:3], strict=True))
+        chosen = keys.argsort(stable=True)[:most]
+        return Drawn(keys[chosen], z[chosen], weights[chosen], self.device)
+
+
+def effects(decode: Decode, drawn: Drawn, axes: Axes) -> tuple[np.ndarray, np.ndarray]:
+    """The share of each dim, in [0, 1], and its standard error, (dim,). The next of the samples is
+    the other one: all are decoded once, and once more for each dim, a chunk at a time."""
+    z, count = drawn.z.to(drawn.device), len(drawn.z)
+    apart = torch.zeros(int(np.prod(axes.dims)) + 1, count, dtype=torch.float64, device="cpu")
+    for start in range(0, count, CHUNK):
+        some = torch.arange(start, min(start + CHUNK, count) + 1, device=z.device)
+        codes, stop = z[some % count], int(some[-1])
+        own, others = codes[:-1], codes[1:]
+        whole = _decoded(decode, codes)
+        if start == 0:
+            _check_steady(whole, _decoded(decode, codes[: len(codes) // 2]))
+        apart[-1, start:stop] = _square(whole[:-1] - whole[1:])
+        for dim, at in enumerate(np.ndindex(axes.dims)):
+            place: list[slice | int] = [slice(None)] * z.dim()
+            for axis, index in zip(axes.kept, at, strict=True):
+                place[axis] = index
+            changed = own.clone()
+            changed[tuple(place)] = others[tuple(place)]
+            apart[dim, start:stop] = _square(whole[:-1] - _decoded(decode, changed))
+    weights = drawn.weights * drawn.weights.roll(-1)
+    *dims, total = (apart * weights / weights.sum()).sum(1)
+    total = total.clamp_min(1e-300)  # of a decoder that ignores all: shares of 0
+    share = torch.stack(dims) / total
+    part = (apart[:-1] - share[:, None] * apart[-1]) * weights / weights.sum() / total
+    shared = (part * part.roll(-1, 1)).sum(1)  # neighbours have a sample in common
+    error = (part.square().sum(1) + 2 * shared.clamp_min(0)).sqrt()
+    return share.clamp_max(1).numpy(), error.numpy()
+
+
+def _decoded(decode: Decode, codes: Tensor) -> Tensor:
+    found = decode(codes)
+    if not isinstance(found, Tensor) or not found.is_floating_point() or not found.dim():
+        what = type(found).__name__ if not isinstance(found, Tensor) else str(found.dtype)
+        rule = f"decode must return a tensor of floats, ({len(codes)}, ...)"
+        way = "wrap it, as in lambda z: decoder(z)[0] or decoder(z).mean"
+        raise ParameterError(f"{rule}, got {what}: {way}")
+    fits = len(found) == len(codes)
+    check(fits, f"decode must return ({len(codes)}, ...), as its codes are", tuple(found.shape))
+    check(bool(found.isfinite().all()), "decode must return finite numbers", "nan or inf")
+    return widened(found).flatten(1) if found.dim() > 1 else widened(found)[:, None]
+
+
+def _check_steady(whole: Tensor, half: Tensor) -> None:
+    """What dropout or a norm over the batch would change."""
+    apart, size = (whole[: len(half)] - half).abs().max(), whole.abs().max()
+    rule = "decode must give a code the same whatever it is given beside it (put it in eval mode)"
+    check(float(apart) <= 0.01 * float(size), rule, f"{float(apart):.2g} apart")
+
+
+def _square(apart: Tensor) -> Tensor:
+    return apart.square().sum(1).double().cpu()
