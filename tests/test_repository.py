@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from vaenotes.report import prose
 from vaenotes_book.pages import NOTEBOOKS
 
 ROOT = Path(__file__).parents[1]
@@ -40,6 +41,13 @@ def test_the_readme_promises_what_was_measured():
         f"nothing changed | {measured('rebuild', 'the book with nothing changed'):.0f} s" in README
     )
     assert f"its runs stored | {measured('rebuild', 'a chapter by papermill'):.0f} s" in README
+
+
+def test_the_readme_tells_what_became_of_the_runs_at_full_size():
+    found = {name.removeprefix("own."): value for name, value in prose.full_size().items()}
+    told = " ".join(README.split())
+    assert "in {dear_gone} of {dear_n} replicas at the higher".format(**found) in told
+    assert "in {rest_gone} of {rest_n} at the lower".format(**found) in told
 
 
 def test_the_readme_finds_every_page_of_the_contents():
