@@ -65,7 +65,7 @@ class Diagnosis:
         self._least = math.inf
         self._generator = torch.Generator().manual_seed(self.seed)
 
-    @torch_as_it_starts()
+    @torch_as_it_starts
     def update(self, **arguments: Any) -> None:
         """More samples: the arguments of `diagnose` from `posterior_mean` to `groups`."""
         posterior, prior = (
@@ -120,7 +120,7 @@ class Diagnosis:
         before = self._sampled
         self._sampled = sampled if before is None else before.merged(sampled, self.compared)
 
-    @torch_as_it_starts()
+    @torch_as_it_starts
     def compute(self, since: Report | None = None) -> Report:
         """The report on all samples so far. since: as in `diagnose`."""
         check(isinstance(since, Report | None), "since must be a Report", since)

@@ -163,7 +163,7 @@ def nearest_others(
     return own, np.stack(squares), np.stack(places)
 
 
-@torch_as_it_starts()
+@torch_as_it_starts
 @torch.no_grad()
 def bed(model: VAE, dataset: Dataset) -> xr.Dataset:
     """How well a model's codes tell the pictures of a data set apart, which are all different.

@@ -194,15 +194,20 @@ def _load_data_of(config: Config, keys: Mapping[Config, str | None]) -> Dataset:
 def load_model(config: Config, store: Store | None = None) -> VAE:
     """A trained replica as the plain module, in evaluation mode, on the CPU; trained first if the
     store does not hold it. Raises StoreError if the store cannot be used."""
+    arrays = fetch([config], store or Store())[config].arrays
+    return _model(config, load_data(config), arrays)
+
+
+@torch_as_it_starts
+def _model(config: Config, dataset: Dataset, arrays: Mapping[str, np.ndarray]) -> VAE:
     weights = {
         name.removeprefix("weights/"): torch.from_numpy(array)
-        for name, array in fetch([config], store or Store())[config].arrays.items()
+        for name, array in arrays.items()
         if name.startswith("weights/")
     }
-    with torch_as_it_starts():
-        model = VAE(config, load_data(config))
-        model.load_state_dict(weights)
-        return model.eval()
+    model = VAE(config, dataset)
+    model.load_state_dict(weights)
+    return model.eval()
 
 
 def store_key(config: Config) -> str | None:

@@ -164,6 +164,7 @@ def _divided(tasks: list[Task], datasets: Mapping[Config, Dataset], workers: int
     return sorted(ensembles, key=lambda task: -task.images * task.configs[0].size ** 2)
 
 
+@torch_as_it_starts
 def _bytes(config: Config, dataset: Dataset) -> int:
     """About what a replica takes of memory while it is trained; nothing is allocated. Raises
     ParameterError unless there can be such a model."""
@@ -264,7 +265,7 @@ def _train(
         if shared:
             add(mark, len(task.configs) * ensemble.config.epoch_images)
 
-    with torch_as_it_starts(), freed_memory_kept():
+    with freed_memory_kept():
         PRIORS.update(priors)
         # Another worker may have been killed in the middle of this task.
         newest = store.load(task.name) if kept else None
