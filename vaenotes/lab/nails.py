@@ -35,7 +35,7 @@ from vaenotes.lab.dots import panels
 from vaenotes.lab.measures import Measure
 from vaenotes.lab.quantities import squared_distances
 from vaenotes.lab.runs import load_data, load_model, store_key
-from vaenotes.lab.store import Store, code_of, key
+from vaenotes.lab.store import Entry, Store, code_of, key
 from vaenotes.lab.summary import Interval, median_interval
 from vaenotes.model import VAE
 from vaenotes.objective import reconstruction_nats
@@ -85,15 +85,19 @@ def bed_of(config: Config) -> xr.Dataset:
     store, replica = Store(), store_key(config)
     behind = [code_of(Path(str(module.__file__))) for module in (sys.modules[__name__], quantities)]
     asked = None if replica is None else key({"bed of": replica, "code": behind})
-    if asked and (kept := store.load(asked)):
-        parts = {name: (kept.meta[name], array) for name, array in kept.arrays.items()}
-        return xr.Dataset(parts).set_coords(COORDS)
+    if asked and (kept := store.load(asked, _unpacked)):
+        return _unpacked(kept)
     found = bed(load_model(config), pictures(config))
     if asked and store_key(config) == replica:  # unless a data file has changed meanwhile
         every = found.variables
         arrays = {str(name): part.values for name, part in every.items()}
         store.save(asked, arrays, {str(name): list(part.dims) for name, part in every.items()})
     return found
+
+
+def _unpacked(entry: Entry) -> xr.Dataset:
+    parts = {name: (entry.meta[name], array) for name, array in entry.arrays.items()}
+    return xr.Dataset(parts).set_coords(COORDS)
 
 
 def pictures(config: Config) -> Dataset:

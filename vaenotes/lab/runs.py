@@ -5,11 +5,13 @@ runs.ratio.sel(node="shape", dim=2)        # (replica, epoch)
 """
 
 import hashlib
+import json
+import math
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from vaenotes import trace
 from vaenotes.config import Config
 from vaenotes.data import load as data
 from vaenotes.data.dataset import Dataset
-from vaenotes.errors import ParameterError, check, shown
+from vaenotes.errors import ParameterError, StoreError, check, number, shown
 from vaenotes.lab.cluster import check_scheduler
 from vaenotes.lab.progress import append_to, say
 from vaenotes.lab.store import Entry, Store, key
@@ -115,7 +117,11 @@ def _fetch(keys: Mapping[Config, str | None], store: Store) -> dict[Config, Entr
 
 def _found(keys: Mapping[Config, str | None], store: Store) -> dict[Config, Entry]:
     """What the store holds of these."""
-    return {config: entry for config, key in keys.items() if key and (entry := store.load(key))}
+    return {
+        config: entry
+        for config, key in keys.items()
+        if key and (entry := store.load(key, partial(check_entry, config)))
+    }
 
 
 def _say_diverged(config: Config, epoch: int, step: int) -> None:
@@ -206,7 +212,10 @@ def _model(config: Config, dataset: Dataset, arrays: Mapping[str, np.ndarray]) -
         if name.startswith("weights/")
     }
     model = VAE(config, dataset)
-    model.load_state_dict(weights)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:  # sealed by somebody else
+        raise StoreError(f"stored weights do not fit their configuration: {error}") from None
     return model.eval()
 
 
@@ -261,6 +270,33 @@ def _pack(result: Result) -> Entry:
     arrays |= {f"weights/{name}": array for name, array in result.weights.items()}
     facts = {"diverged": result.diverged, "seconds": result.seconds}
     return Entry(arrays, {"config": asdict(result.config), **facts})
+
+
+def check_entry(config: Config, entry: Entry) -> None:
+    """Raise ValueError unless an entry can be this replica's: whoever edits one can seal it too."""
+    known = json.loads(json.dumps(asdict(config)))
+    facts, arrays = dict(entry.meta), entry.arrays
+    if facts.pop("config") | {"data": ""} != known | {"data": ""}:  # a file may lie elsewhere
+        raise ValueError("it is of another configuration")
+    diverged, seconds = facts.pop("diverged"), facts.pop("seconds")
+    fits = diverged is None or [type(place) for place in diverged] == [int, int]
+    if not fits or not 0 <= number(seconds) < math.inf or facts:
+        raise ValueError("its facts are none of a result's")
+    sizes = {"epoch": config.epochs + 1, "dim": config.dims, "quantile": len(trace.QUANTILES)}
+    for leading, table in (("epoch",), trace.QUANTITIES), ((), trace.FINAL_QUANTITIES):
+        for name, (axes, _, _) in table.items():
+            array = arrays[f"trace/{name}"]
+            named = dict(zip((*leading, *axes), array.shape, strict=True))
+            if array.dtype != np.float32 or any(sizes.get(n, s) != s for n, s in named.items()):
+                raise ValueError(f"{name} is {array.dtype} {array.shape}")
+            sizes |= named
+            undefined = name in trace.UNDEFINED_IF_CONSTANT
+            allowed = ~np.isinf(array) if undefined else np.isfinite(array)
+            if diverged is None and not allowed.all():
+                raise ValueError(f"{name} is not finite")
+    weights = {name: array.dtype for name, array in arrays.items() if name.startswith("weights/")}
+    if set(weights.values()) != {np.dtype(np.float32)}:
+        raise ValueError("its weights are no weights")
 
 
 def with_axes(entries: Sequence[Entry], nodes: Sequence[str]) -> xr.Dataset:
