@@ -69,11 +69,11 @@ def run_arms(
             raise ParameterError(
                 f"configs must be one or more that agree in {', '.join(ALIKE)}, got {len(configs)}"
             )
-    keys = store_keys([config for configs in arms.values() for config in configs])
-    entries = _fetch(keys, store or Store())
+    every = [config for configs in arms.values() for config in configs]
+    entries = _fetch(every, files := read_files(every), store or Store())
     found = {}
     for name, configs in arms.items():
-        dataset = _load_data_of(configs[0], keys)
+        dataset = load_data(configs[0], files)
         runs = with_axes([entries[config] for config in configs], dataset.factor_names)
         shown = np.arange(len(dataset.images))[dataset.measured_on][: runs.sizes["image"]]
         pixels = dataset.images[shown].reshape(len(shown), -1)
@@ -86,10 +86,11 @@ def run_arms(
 
 def fetch(configs: Sequence[Config], store: Store) -> dict[Config, Entry]:
     """The entry of every configuration; what the store does not hold is trained, each once."""
-    return _fetch(store_keys(configs), store)
+    return _fetch(configs, read_files(configs), store)
 
 
-def _fetch(keys: Mapping[Config, str | None], store: Store) -> dict[Config, Entry]:
+def _fetch(configs: Iterable[Config], files: "Files", store: Store) -> dict[Config, Entry]:
+    keys = {config: _key(config, files[config.data]) for config in configs}
     _note_use()  # which is refused before anything is trained
     found = _found(keys, store)
     if len(found) < len(keys):
@@ -101,7 +102,7 @@ def _fetch(keys: Mapping[Config, str | None], store: Store) -> dict[Config, Entr
             for name, version in versions.items():
                 if version is None:
                     say(f"trained but not stored, as it has no version: {name}")
-            datasets = {config: _load_data_of(config, keys) for config in missing}
+            datasets = {config: load_data(config, files) for config in missing}
             for result in train_all(missing, datasets, store, _device()):
                 config, entry = result.config, _pack(result)
                 if (entry_key := keys[config]) is not None:
@@ -159,6 +160,9 @@ class _File:
     content: bytes = field(compare=False, repr=False)
 
 
+Files = Mapping[str, _File | None]
+
+
 def _read(name: str) -> _File | None:
     """A data file; None if it is not one."""
     if not (name.endswith(".npz") and os.path.isfile(name)):
@@ -171,37 +175,34 @@ def _read(name: str) -> _File | None:
     return _File(hashlib.sha256(content).hexdigest(), content)
 
 
+def read_files(configs: Iterable[Config]) -> Files:
+    """The data files of these, each read once: keys and data sets are of the very same bytes,
+    whatever becomes of a file meanwhile."""
+    return {name: _read(name) for name in {config.data for config in configs}}
+
+
 @lru_cache(maxsize=32)  # more than there are data sets in a book
 def _load_data(name: str, images: int, size: int, known: object) -> Dataset:
     content = {"content": known.content} if isinstance(known, _File) else {}
     return data.load_split(name, images, size=size, **content)
 
 
-def load_data(config: Config) -> Dataset:
+def load_data(config: Config, files: Files | None = None) -> Dataset:
     """The data set that a replica is trained on, the same for all seeds, and what of it is held
-    out: a `Dataset`, whose images are (image, height, width). Raises ParameterError if its file
-    cannot be read."""
-    return _load(config, _read(config.data))
-
-
-def _load(config: Config, file: _File | None) -> Dataset:
+    out: a `Dataset`, whose images are (image, height, width). files: what was read for it before.
+    Raises ParameterError if its file cannot be read."""
+    file = (read_files([config]) if files is None else files)[config.data]
     known = data.DATASETS.get(config.data) or file
     return _load_data(config.data, config.images, config.size, known)
 
 
-def _load_data_of(config: Config, keys: Mapping[Config, str | None]) -> Dataset:
-    """The same, of the very content that these keys were made of."""
-    file = _read(config.data)
-    if _key(config, file) != keys[config]:
-        raise ParameterError(f"data changed while it was used, got {shown(config.data)}")
-    return _load(config, file)
-
-
-def load_model(config: Config, store: Store | None = None) -> VAE:
+def load_model(config: Config, store: Store | None = None, files: Files | None = None) -> VAE:
     """A trained replica as the plain module, in evaluation mode, on the CPU; trained first if the
-    store does not hold it. Raises StoreError if the store cannot be used."""
-    arrays = fetch([config], store or Store())[config].arrays
-    return _model(config, load_data(config), arrays)
+    store does not hold it. files: as in load_data. Raises StoreError if the store cannot be
+    used."""
+    files = read_files([config]) if files is None else files
+    entry = _fetch([config], files, store or Store())[config]
+    return _model(config, load_data(config, files), entry.arrays)
 
 
 @torch_as_it_starts
@@ -219,17 +220,12 @@ def _model(config: Config, dataset: Dataset, arrays: Mapping[str, np.ndarray]) -
     return model.eval()
 
 
-def store_key(config: Config) -> str | None:
+def store_key(config: Config, files: Files | None = None) -> str | None:
     """A replica's key in the store: its whole configuration, its data file's content, the version
     of a prior or data set that is not the library's, and the kind of device and processor, since
-    each rounds otherwise. None if such a prior or data set has no version: it is not stored."""
-    return _key(config, _read(config.data))
-
-
-def store_keys(configs: Iterable[Config]) -> dict[Config, str | None]:
-    """The key of each; a data file is read once for all."""
-    files = {name: _read(name) for name in {config.data for config in configs}}
-    return {config: _key(config, files[config.data]) for config in configs}
+    each rounds otherwise. None if such a prior or data set has no version: it is not stored.
+    files: as in load_data."""
+    return _key(config, (read_files([config]) if files is None else files)[config.data])
 
 
 def _key(config: Config, file: _File | None) -> str | None:
