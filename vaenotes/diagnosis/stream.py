@@ -136,9 +136,12 @@ class Diagnosis:
             f"{empty} without",
         )
         if since is not None:
-            before = since.alive.shape
-            rule = f"posterior_mean must be (sample, {', '.join(map(str, before))}), as in since"
-            check(before == latent, rule, ("sample", *latent))
+            before, now = (
+                f"(sample, {', '.join(map(str, one))})" for one in (since.alive.shape, latent)
+            )
+            if before != now:
+                rule = f"posterior_mean must be {before}, as in the earlier report"
+                raise ParameterError(f"{rule} (since), got {now}")
         found, new = _compare(self._sampled, self._first.prior, self.seed)
         p, mixture = self._first.prior, isinstance(self._first.prior, Mixture)
         columns = measures.columns(self._moments, found, new, mixture)
