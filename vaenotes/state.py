@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import wraps
-from threading import Lock, get_ident, local
+from threading import RLock, get_ident, local, stack_size
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -40,7 +40,8 @@ LIMITS = ("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX
 """Of the environment, which the libraries behind torch read when they are first used."""
 STARTED = {name: os.environ.get(name) for name in LIMITS}
 
-ONE_AT_A_TIME = Lock()  # of a process's threads: much of the state belongs to all of it
+ONE_AT_A_TIME = RLock()  # of a process's threads: much of the state belongs to all of it
+STACK = 2**24  # bytes of the thread's own: torch needs more than callers and systems may give
 INSIDE = local()
 
 
@@ -72,7 +73,11 @@ def torch_as_it_starts(
 
 
 def _outcome(pool: ThreadPoolExecutor, work: Callable[[], Returned]) -> Returned:
-    started = pool.submit(get_ident)
+    usual = stack_size(STACK)
+    try:
+        started = pool.submit(get_ident)
+    finally:
+        stack_size(usual)
     done = pool.submit(work)
     try:
         return done.result()

@@ -60,7 +60,9 @@ def run_arms(
     arms: Mapping[str, Sequence[Config]], store: Store | None = None
 ) -> dict[str, xr.Dataset]:
     """The same for several arms at once: what is missing of any is trained together."""
+    check(isinstance(arms, Mapping), "arms must be a dict of lists of Config", arms)
     for configs in arms.values():
+        check(isinstance(configs, list | tuple), "configs must be a list of Config", configs)
         agree: set[object] = {
             isinstance(config, Config) and tuple(getattr(config, name) for name in ALIKE)
             for config in configs
@@ -70,7 +72,7 @@ def run_arms(
                 f"configs must be one or more that agree in {', '.join(ALIKE)}, got {len(configs)}"
             )
     every = [config for configs in arms.values() for config in configs]
-    entries = _fetch(every, files := read_files(every), store or Store())
+    entries = _fetch(every, files := read_files(every), store)
     found = {}
     for name, configs in arms.items():
         dataset = load_data(configs[0], files)
@@ -89,7 +91,9 @@ def fetch(configs: Sequence[Config], store: Store) -> dict[Config, Entry]:
     return _fetch(configs, read_files(configs), store)
 
 
-def _fetch(configs: Iterable[Config], files: "Files", store: Store) -> dict[Config, Entry]:
+def _fetch(configs: Iterable[Config], files: "Files", store: Store | None) -> dict[Config, Entry]:
+    store = Store() if store is None else store
+    check(isinstance(store, Store), "store must be a Store", store)
     keys = {config: _key(config, files[config.data]) for config in configs}
     _note_use()  # which is refused before anything is trained
     found = _found(keys, store)
@@ -178,6 +182,9 @@ def _read(name: str) -> _File | None:
 def read_files(configs: Iterable[Config]) -> Files:
     """The data files of these, each read once: keys and data sets are of the very same bytes,
     whatever becomes of a file meanwhile."""
+    configs = list(configs)
+    for config in configs:
+        check(isinstance(config, Config), "config must be a Config", config)
     return {name: _read(name) for name in {config.data for config in configs}}
 
 
@@ -201,7 +208,7 @@ def load_model(config: Config, store: Store | None = None, files: Files | None =
     store does not hold it. files: as in load_data. Raises StoreError if the store cannot be
     used."""
     files = read_files([config]) if files is None else files
-    entry = _fetch([config], files, store or Store())[config]
+    entry = _fetch([config], files, store)[config]
     return _model(config, load_data(config, files), entry.arrays)
 
 

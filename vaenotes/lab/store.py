@@ -239,11 +239,10 @@ def storage_errors(path: Path) -> Iterator[None]:
     """Tell what the system says of a path in one line, a StoreError."""
     try:
         yield
-    except OSError as error:
+    except (OSError, MemoryError) as error:
         advice = "VAENOTES_STORE may name another folder"
-        raise StoreError(
-            f"the store cannot use {path}: {error.strerror or error} ({advice})"
-        ) from error
+        said = getattr(error, "strerror", None) or str(error) or "it is too large for the memory"
+        raise StoreError(f"the store cannot use {path}: {said} ({advice})") from error
 
 
 def _holder(lock: FileLock) -> str:
@@ -272,6 +271,9 @@ def _unsealed(data: bytes, key: str) -> Entry:
     """What _sealed bytes hold; raises almost anything unless they are whole and of this key."""
     if hashlib.sha256(memoryview(data)[:-SEAL]).digest() != data[-SEAL:]:
         raise ValueError("wrong checksum")
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if any(part.compress_type for part in archive.infolist()):  # it may grow without end
+            raise ValueError("it is compressed")
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     facts = json.loads(str(arrays.pop(META)))
