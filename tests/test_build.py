@@ -332,6 +332,7 @@ def test_pages_are_executed_side_by_side_and_every_failure_is_said(small_book):
         "hangs": f"{CHILD}time.sleep(500)",
         "dies": f"{CHILD}os.kill(os.getpid(), 9)",
         "greedy": "bytearray(1 << 60)",
+        "prints": "print('x' * 30_000_000)",
         "meets": MEET.replace("{other}", "works"),
         "works": MEET.replace("{other}", "meets"),
     }
@@ -347,14 +348,15 @@ def test_pages_are_executed_side_by_side_and_every_failure_is_said(small_book):
         rf"^{book}/raises\.md: [^$]*?\n1 / 0\n[^$]*?Traceback[^$]*?^ZeroDivisionError: division",
         rf"^{book}/hangs\.md: CellTimeoutError: [^$]*?after 3 seconds[^$]*?^time\.sleep\(500\)",
         rf"^{book}/dies\.md: DeadKernelError: Kernel died\n\nIn this cell:\n[^$]*?^os\.kill",
+        rf"^{book}/prints\.md: it shows 30,000,\d+ characters, of which nobody reads over 20,",
         rf"^{book}/greedy\.md: [^$]*?\nbytearray\(1 << 60\)\n[^$]*?Traceback[^$]*?^MemoryError",
     ):
         assert re.search(found, output, re.MULTILINE), (found, output)
     last = output.splitlines()[-1]
     assert last.startswith("The book was not built, as these pages failed: ")
-    assert sorted(re.findall(r"(\w+)\.md", last)) == ["dies", "greedy", "hangs", "raises"]
+    assert sorted(re.findall(r"(\w+)\.md", last)) == ["dies", "greedy", "hangs", "prints", "raises"]
     assert "\x1b[31m" not in output.partition("raises.md: ")[2]
-    assert "[1/8] index executed in" in output
+    assert "[1/9] index executed in" in output
     assert output.count(" works executed in ") == output.count(" meets executed in ") == 1
     for name in cells:  # once, and nothing runs on
         ran = processes(root, name)
@@ -375,7 +377,8 @@ def test_an_interrupted_build_ends_at_once_with_its_kernels_and_no_second_distur
             time.sleep(0.1)
         exit_code, output = small_book.build("seeds=2")
         assert exit_code != 0
-        assert output.splitlines()[-1].startswith("another build is writing into ")
+        line = rf"another build, process {build.pid}, begun \d+:\d+ \(kill .*\), is writing into "
+        assert re.match(line, output.splitlines()[-1])
         build.send_signal(signal.SIGINT)
         end = time.monotonic() + 60
         while build.poll() is None and time.monotonic() < end:

@@ -65,6 +65,8 @@ def test_data_may_be_the_path_of_an_archive(tmp_path, monkeypatch):
         ({"profile": "quik"}, "full, notes, got 'quik'; did you mean 'quick'?"),
         ({"data": "mnist"}, "data must be one of sprites, grey_sprites, paired_sprites, mnist5k, "),
         ({"prior": []}, "prior must be one of exogenous, shuffled, nodes, constant, "),
+        ({"report": json, "_given": {"report": 3}}, "unknown parameter 'report' (allowed: "),
+        ({"lab": json, "_given": {"lab": "x", "seeds": 3}}, "unknown parameter 'lab' (allowed: "),
     ],
 )
 @pytest.mark.attack("line")
@@ -115,7 +117,7 @@ def test_parameters_are_put_in_before_the_first_cell_and_prose_stays_as_it_is(pa
     tags = [cell.metadata.get("tags", []) for cell in after]
     assert [i for i, own in enumerate(tags) if "parameters" in own] == [first]
     assert values_of(after[first]) == asdict(Settings())
-    asked = ast.literal_eval(after[first + 1].source.removeprefix("_asked = "))
+    asked = ast.literal_eval(after[first + 1].source.splitlines()[0].removeprefix("_asked = "))
     assert "notes.matching" in asked and asked == sorted(set(asked))
     assert [(c.cell_type, c.source) for c in after[:first] + after[first + 2 :]] == [
         (c.cell_type, c.source) for c in before
@@ -159,13 +161,18 @@ def test_starting_papermill_and_a_build_stays_light():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "line"), [("sed", "'sed'; did you mean 'seeds'?"), ("report", "'report' (allowed: ")]
+)
 @pytest.mark.attack("line")
-def test_a_misspelt_parameter_ends_papermill_with_one_line_and_without_training(tmp_path):
-    command = [sys.executable, "-m", "papermill", str(ONE), "out.ipynb", "-p", "sed", "3"]
+def test_a_misspelt_parameter_ends_papermill_with_one_line_and_without_training(
+    name, line, tmp_path
+):
+    command = [sys.executable, "-m", "papermill", str(ONE), "out.ipynb", "-p", name, "3"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 1
     last_line = run.stderr.rstrip().splitlines()[-1]
-    assert last_line.startswith("ParameterError: unknown parameter 'sed'; did you mean 'seeds'?")
+    assert last_line.startswith(f"ParameterError: unknown parameter {line}")
 
 
 # What it shows

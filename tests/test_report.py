@@ -62,7 +62,9 @@ def test_what_a_recorder_cannot_use_is_one_line():
     with pytest.raises(ParameterError, match=r"epoch must be a finite number .*, got nan"):
         record(recorder, math.nan, 1.0)
     record(recorder, 0, 1.0)
-    with pytest.raises(ParameterError, match=r"posterior_mean must be \(sample, 2\), as in since"):
+    with pytest.raises(
+        ParameterError, match=r"must be \(sample, 2\), as in the earlier report \(since\), got \("
+    ):
         recorder.record(1, posterior_mean=codes(), posterior_std=torch.ones(SAMPLES, 4))
 
 

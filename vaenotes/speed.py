@@ -50,12 +50,14 @@ def freed_memory_kept() -> Iterator[None]:
     if mallopt is None or trim is None:
         yield
         return
-    trim_threshold, map_threshold = -1, -3  # mallopt's names for these two
+    trim_threshold, map_threshold, arenas = -1, -3, -8  # mallopt's names for these
     mallopt(trim_threshold, 2**31 - 1)
     mallopt(map_threshold, 2**25)
+    mallopt(arenas, 1)  # or a thread would have memory of its own, which is kept less well
     try:
         yield
     finally:
         mallopt(trim_threshold, 2**17)  # glibc's defaults
         mallopt(map_threshold, 2**17)
+        mallopt(arenas, 0)
         trim(0)

@@ -1,12 +1,23 @@
 """Torch as it is when it starts: results are computed so, whatever state their caller has it in."""
 
+import ctypes
 import os
-from collections.abc import Iterator
+import re
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from threading import RLock
-from typing import Any
+from functools import wraps
+from threading import RLock, get_ident, local, stack_size
+from typing import Any, ParamSpec, TypeVar
 
 import torch
+from torch.nn.modules import module
+
+from vaenotes.errors import ParameterError, check
+
+Arguments = ParamSpec("Arguments")
+Returned = TypeVar("Returned")
 
 backends: Any = torch.backends  # whose parts are not typed
 SWITCHES = (
@@ -21,50 +32,101 @@ SWITCHES = (
     (backends.cudnn.conv, "fp32_precision", "tf32"),
 )
 """What changes bits, and how it starts: of what, its name, its value."""
+HOOKS: list[dict[int, Any]] = [
+    hooks for name, hooks in vars(module).items() if re.fullmatch("_global_.*_hooks", name)
+]
+"""On every module that there is; nothing public lists them."""
 LIMITS = ("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 """Of the environment, which the libraries behind torch read when they are first used."""
-
+STARTED = {name: os.environ.get(name) for name in LIMITS}
 
 ONE_AT_A_TIME = RLock()  # of a process's threads: much of the state belongs to all of it
+STACK = 2**24  # bytes of the thread's own: torch needs more than callers and systems may give
+INSIDE = local()
 
 
-@contextmanager
-def torch_as_it_starts() -> Iterator[None]:
-    """Meanwhile gradients are on, autocast and inference mode off, tensors float32 and on the CPU
-    by default, and products as exact as torch makes them unasked; then all is as it was. Other
-    threads that want the same wait."""
-    with ONE_AT_A_TIME, _as_it_starts():
-        yield
+def torch_as_it_starts(
+    function: Callable[Arguments, Returned],
+) -> Callable[Arguments, Returned]:
+    """The function, called in a thread of its own, which starts without the modes, transforms and
+    hooks of its caller's: gradients are on, autocast and inference mode off, tensors float32 and on
+    the CPU by default. What belongs to all threads, as how exact products are, hooks on every
+    module and the global generator, is meanwhile as torch makes it unasked, and then as it was.
+    Other threads that want the same wait.
+
+    Raises ParameterError where the processor does not round to nearest."""
+
+    @wraps(function)
+    def clean(*arguments: Arguments.args, **named: Arguments.kwargs) -> Returned:
+        if hasattr(INSIDE, "thread"):
+            return function(*arguments, **named)
+
+        def work() -> Returned:
+            INSIDE.thread = get_ident()
+            with _as_it_starts():
+                return function(*arguments, **named)
+
+        with ONE_AT_A_TIME, ThreadPoolExecutor(1) as pool:
+            return _outcome(pool, work)
+
+    return clean
+
+
+def _outcome(pool: ThreadPoolExecutor, work: Callable[[], Returned]) -> Returned:
+    usual = stack_size(STACK)
+    try:
+        started = pool.submit(get_ident)
+    finally:
+        stack_size(usual)
+    done = pool.submit(work)
+    try:
+        return done.result()
+    except BaseException as error:
+        if not done.done():  # the caller was interrupted: and so is the work
+            thread = ctypes.c_ulong(started.result())
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(type(error)))
+        raise
 
 
 @contextmanager
 def _as_it_starts() -> Iterator[None]:
     dtype, debug = torch.get_default_dtype(), torch.get_deterministic_debug_mode()
     flushes = not torch.tensor(1e-38, dtype=torch.float32, device="cpu") / 8  # no torch.get_...
+    least = sys.float_info.epsilon / 8
+    if not 1 + least == 1 == 1 - least:
+        raise ParameterError("the processor must round to nearest, got another rounding mode")
     before = [(of, name, getattr(of, name)) for of, name, _ in SWITCHES]
+    fused = torch.jit.onednn_fusion_enabled()
+    hooked = [hooks.copy() for hooks in HOOKS]
     with ExitStack() as stack:
-        for device in ("cpu", "cuda"):
-            stack.enter_context(torch.autocast(device, enabled=False))
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        if torch.get_default_device().type != "cpu":  # or every operation would be slower
-            stack.enter_context(torch.device("cpu"))
+        stack.enter_context(torch.random.fork_rng(devices=[]))
+        stack.enter_context(torch.autograd.set_detect_anomaly(False))
         try:
             torch.set_default_dtype(torch.float32)
             torch.set_deterministic_debug_mode(0)
             torch.set_flush_denormal(False)
+            torch.jit.enable_onednn_fusion(False)
             for of, name, value in SWITCHES:
                 setattr(of, name, value)
+            for hooks in HOOKS:
+                hooks.clear()
             yield
         finally:
             torch.set_default_dtype(dtype)
             torch.set_deterministic_debug_mode(debug)
             torch.set_flush_denormal(flushes)
+            torch.jit.enable_onednn_fusion(fused)
             for of, name, value in before:
                 setattr(of, name, value)
+            for hooks, known in zip(HOOKS, hooked, strict=True):
+                hooks.update(known)
 
 
 def instructions() -> str:
-    """Which of the processor's instructions products use: they change bits, and cannot be set."""
-    limits = [f"{name}={os.environ[name]}" for name in LIMITS if name in os.environ]
+    """Which of the processor's instructions products use: they change bits, and cannot be set.
+    Raises ParameterError where a limit has changed, as that may or may not be heeded."""
+    for name, value in STARTED.items():
+        rule = f"{name} must be set before vaenotes is imported: start Python again"
+        check(os.environ.get(name) == value, rule, os.environ.get(name))
+    limits = [f"{name}={value}" for name, value in STARTED.items() if value is not None]
     return " ".join([backends.cpu.get_cpu_capability(), *limits])

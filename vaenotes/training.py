@@ -87,7 +87,7 @@ def batch_key(config: Config, dataset: Dataset) -> tuple[Any, ...]:
     return (*shape, *measured, config.epoch_images, *agree)
 
 
-@torch_as_it_starts()
+@torch_as_it_starts
 def train(
     configs: Sequence[Config],
     datasets: Sequence[Dataset],

@@ -79,7 +79,7 @@ class Diagnosis:
         """Whether no sample has been seen that counts."""
         return self._first is None
 
-    @torch_as_it_starts()
+    @torch_as_it_starts
     def update(self, **arguments: Any) -> None:
         """More samples: the arguments of `diagnose` from `posterior_mean` to `groups`."""
         posterior, prior = (
@@ -151,7 +151,7 @@ class Diagnosis:
             share, error = effects(self.decode, self._drawn, self._first.axes)
         return replace(report, dims=report.dims.assign(decoder=share, decoder_error=error))
 
-    @torch_as_it_starts()
+    @torch_as_it_starts
     def _report(self, since: Report | None) -> Report:
         check(isinstance(since, Report | None), "since must be a Report", since)
         seen = 0 if self._moments is None else float(self._moments.samples)
@@ -166,9 +166,12 @@ class Diagnosis:
             f"{empty} without",
         )
         if since is not None:
-            before = since.alive.shape
-            rule = f"posterior_mean must be (sample, {', '.join(map(str, before))}), as in since"
-            check(before == latent, rule, ("sample", *latent))
+            before, now = (
+                f"(sample, {', '.join(map(str, one))})" for one in (since.alive.shape, latent)
+            )
+            if before != now:
+                rule = f"posterior_mean must be {before}, as in the earlier report"
+                raise ParameterError(f"{rule} (since), got {now}")
         p, span = self._first.prior, self._moments.prior
         one = None if span is None else span.one
         if one is not None:  # passed with a row for each sample, all the same

@@ -34,8 +34,8 @@ from vaenotes.lab import quantities
 from vaenotes.lab.dots import panels
 from vaenotes.lab.measures import Measure
 from vaenotes.lab.quantities import squared_distances
-from vaenotes.lab.runs import load_data, load_model, store_key
-from vaenotes.lab.store import Store, code_of, key
+from vaenotes.lab.runs import load_data, load_model, read_files, store_key
+from vaenotes.lab.store import Entry, Store, code_of, key
 from vaenotes.lab.summary import Interval, median_interval
 from vaenotes.model import VAE
 from vaenotes.objective import reconstruction_nats
@@ -82,18 +82,24 @@ def beds(configs: Sequence[Config]) -> xr.Dataset:
 def bed_of(config: Config) -> xr.Dataset:
     """`bed` of one replica, trained first if the store does not hold it; it is kept there too, for
     the other pages, as long as this code and the replica's are the same."""
-    store, replica = Store(), store_key(config)
+    store, files = Store(), read_files([config])
+    replica = store_key(config, files)
     behind = [code_of(Path(str(module.__file__))) for module in (sys.modules[__name__], quantities)]
     asked = None if replica is None else key({"bed of": replica, "code": behind})
-    if asked and (kept := store.load(asked)):
-        parts = {name: (kept.meta[name], array) for name, array in kept.arrays.items()}
-        return xr.Dataset(parts).set_coords(COORDS)
-    found = bed(load_model(config), pictures(config))
-    if asked and store_key(config) == replica:  # unless a data file has changed meanwhile
+    if asked and (kept := store.load(asked, _unpacked)):
+        return _unpacked(kept)
+    dataset = distinct(load_data(config, files), config.data)
+    found = bed(load_model(config, store, files), dataset)
+    if asked:
         every = found.variables
         arrays = {str(name): part.values for name, part in every.items()}
         store.save(asked, arrays, {str(name): list(part.dims) for name, part in every.items()})
     return found
+
+
+def _unpacked(entry: Entry) -> xr.Dataset:
+    parts = {name: (entry.meta[name], array) for name, array in entry.arrays.items()}
+    return xr.Dataset(parts).set_coords(COORDS)
 
 
 def pictures(config: Config) -> Dataset:
@@ -163,7 +169,7 @@ def nearest_others(
     return own, np.stack(squares), np.stack(places)
 
 
-@torch_as_it_starts()
+@torch_as_it_starts
 @torch.no_grad()
 def bed(model: VAE, dataset: Dataset) -> xr.Dataset:
     """How well a model's codes tell the pictures of a data set apart, which are all different.

@@ -71,7 +71,7 @@ def _shown_in() -> Iterator[Any]:
     try:
         number = append_to(os.environ.get("VAENOTES_PROGRESS", ""))
     except OSError:
-        yield sys.stderr
+        yield sys.stderr or _Log(-1)  # a process may have none
         return
     try:
         yield _Log(number)

@@ -5,11 +5,13 @@ runs.ratio.sel(node="shape", dim=2)        # (replica, epoch)
 """
 
 import hashlib
+import json
+import math
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from vaenotes import trace
 from vaenotes.config import Config
 from vaenotes.data import load as data
 from vaenotes.data.dataset import Dataset
-from vaenotes.errors import ParameterError, check, shown
+from vaenotes.errors import ParameterError, StoreError, check, number, shown
 from vaenotes.lab.cluster import check_scheduler
 from vaenotes.lab.progress import append_to, say
 from vaenotes.lab.store import Entry, Store, key
@@ -58,7 +60,9 @@ def run_arms(
     arms: Mapping[str, Sequence[Config]], store: Store | None = None
 ) -> dict[str, xr.Dataset]:
     """The same for several arms at once: what is missing of any is trained together."""
+    check(isinstance(arms, Mapping), "arms must be a dict of lists of Config", arms)
     for configs in arms.values():
+        check(isinstance(configs, list | tuple), "configs must be a list of Config", configs)
         agree: set[object] = {
             isinstance(config, Config) and tuple(getattr(config, name) for name in ALIKE)
             for config in configs
@@ -67,11 +71,11 @@ def run_arms(
             raise ParameterError(
                 f"configs must be one or more that agree in {', '.join(ALIKE)}, got {len(configs)}"
             )
-    keys = store_keys([config for configs in arms.values() for config in configs])
-    entries = _fetch(keys, store or Store())
+    every = [config for configs in arms.values() for config in configs]
+    entries = _fetch(every, files := read_files(every), store)
     found = {}
     for name, configs in arms.items():
-        dataset = _load_data_of(configs[0], keys)
+        dataset = load_data(configs[0], files)
         runs = with_axes([entries[config] for config in configs], dataset.factor_names)
         shown = np.arange(len(dataset.images))[dataset.measured_on][: runs.sizes["image"]]
         pixels = dataset.images[shown].reshape(len(shown), -1)
@@ -84,10 +88,13 @@ def run_arms(
 
 def fetch(configs: Sequence[Config], store: Store) -> dict[Config, Entry]:
     """The entry of every configuration; what the store does not hold is trained, each once."""
-    return _fetch(store_keys(configs), store)
+    return _fetch(configs, read_files(configs), store)
 
 
-def _fetch(keys: Mapping[Config, str | None], store: Store) -> dict[Config, Entry]:
+def _fetch(configs: Iterable[Config], files: "Files", store: Store | None) -> dict[Config, Entry]:
+    store = Store() if store is None else store
+    check(isinstance(store, Store), "store must be a Store", store)
+    keys = {config: _key(config, files[config.data]) for config in configs}
     _note_use()  # which is refused before anything is trained
     found = _found(keys, store)
     if len(found) < len(keys):
@@ -99,7 +106,7 @@ def _fetch(keys: Mapping[Config, str | None], store: Store) -> dict[Config, Entr
             for name, version in versions.items():
                 if version is None:
                     say(f"trained but not stored, as it has no version: {name}")
-            datasets = {config: _load_data_of(config, keys) for config in missing}
+            datasets = {config: load_data(config, files) for config in missing}
             for result in train_all(missing, datasets, store, _device()):
                 config, entry = result.config, _pack(result)
                 if (entry_key := keys[config]) is not None:
@@ -115,7 +122,11 @@ def _fetch(keys: Mapping[Config, str | None], store: Store) -> dict[Config, Entr
 
 def _found(keys: Mapping[Config, str | None], store: Store) -> dict[Config, Entry]:
     """What the store holds of these."""
-    return {config: entry for config, key in keys.items() if key and (entry := store.load(key))}
+    return {
+        config: entry
+        for config, key in keys.items()
+        if key and (entry := store.load(key, partial(check_entry, config)))
+    }
 
 
 def _say_diverged(config: Config, epoch: int, step: int) -> None:
@@ -153,6 +164,9 @@ class _File:
     content: bytes = field(compare=False, repr=False)
 
 
+Files = Mapping[str, _File | None]
+
+
 def _read(name: str) -> _File | None:
     """A data file; None if it is not one."""
     if not (name.endswith(".npz") and os.path.isfile(name)):
@@ -165,57 +179,60 @@ def _read(name: str) -> _File | None:
     return _File(hashlib.sha256(content).hexdigest(), content)
 
 
+def read_files(configs: Iterable[Config]) -> Files:
+    """The data files of these, each read once: keys and data sets are of the very same bytes,
+    whatever becomes of a file meanwhile."""
+    configs = list(configs)
+    for config in configs:
+        check(isinstance(config, Config), "config must be a Config", config)
+    return {name: _read(name) for name in {config.data for config in configs}}
+
+
 @lru_cache(maxsize=32)  # more than there are data sets in a book
 def _load_data(name: str, images: int, size: int, known: object) -> Dataset:
     content = {"content": known.content} if isinstance(known, _File) else {}
     return data.load_split(name, images, size=size, **content)
 
 
-def load_data(config: Config) -> Dataset:
+def load_data(config: Config, files: Files | None = None) -> Dataset:
     """The data set that a replica is trained on, the same for all seeds, and what of it is held
-    out: a `Dataset`, whose images are (image, height, width). Raises ParameterError if its file
-    cannot be read."""
-    return _load(config, _read(config.data))
-
-
-def _load(config: Config, file: _File | None) -> Dataset:
+    out: a `Dataset`, whose images are (image, height, width). files: what was read for it before.
+    Raises ParameterError if its file cannot be read."""
+    file = (read_files([config]) if files is None else files)[config.data]
     known = data.DATASETS.get(config.data) or file
     return _load_data(config.data, config.images, config.size, known)
 
 
-def _load_data_of(config: Config, keys: Mapping[Config, str | None]) -> Dataset:
-    """The same, of the very content that these keys were made of."""
-    file = _read(config.data)
-    if _key(config, file) != keys[config]:
-        raise ParameterError(f"data changed while it was used, got {shown(config.data)}")
-    return _load(config, file)
-
-
-def load_model(config: Config, store: Store | None = None) -> VAE:
+def load_model(config: Config, store: Store | None = None, files: Files | None = None) -> VAE:
     """A trained replica as the plain module, in evaluation mode, on the CPU; trained first if the
-    store does not hold it. Raises StoreError if the store cannot be used."""
+    store does not hold it. files: as in load_data. Raises StoreError if the store cannot be
+    used."""
+    files = read_files([config]) if files is None else files
+    entry = _fetch([config], files, store)[config]
+    return _model(config, load_data(config, files), entry.arrays)
+
+
+@torch_as_it_starts
+def _model(config: Config, dataset: Dataset, arrays: Mapping[str, np.ndarray]) -> VAE:
     weights = {
         name.removeprefix("weights/"): torch.from_numpy(array)
-        for name, array in fetch([config], store or Store())[config].arrays.items()
+        for name, array in arrays.items()
         if name.startswith("weights/")
     }
-    with torch_as_it_starts():
-        model = VAE(config, load_data(config))
+    model = VAE(config, dataset)
+    try:
         model.load_state_dict(weights)
-        return model.eval()
+    except RuntimeError as error:  # sealed by somebody else
+        raise StoreError(f"stored weights do not fit their configuration: {error}") from None
+    return model.eval()
 
 
-def store_key(config: Config) -> str | None:
+def store_key(config: Config, files: Files | None = None) -> str | None:
     """A replica's key in the store: its whole configuration, its data file's content, the version
     of a prior or data set that is not the library's, and the kind of device and processor, since
-    each rounds otherwise. None if such a prior or data set has no version: it is not stored."""
-    return _key(config, _read(config.data))
-
-
-def store_keys(configs: Iterable[Config]) -> dict[Config, str | None]:
-    """The key of each; a data file is read once for all."""
-    files = {name: _read(name) for name in {config.data for config in configs}}
-    return {config: _key(config, files[config.data]) for config in configs}
+    each rounds otherwise. None if such a prior or data set has no version: it is not stored.
+    files: as in load_data."""
+    return _key(config, (read_files([config]) if files is None else files)[config.data])
 
 
 def _key(config: Config, file: _File | None) -> str | None:
@@ -256,6 +273,33 @@ def _pack(result: Result) -> Entry:
     arrays |= {f"weights/{name}": array for name, array in result.weights.items()}
     facts = {"diverged": result.diverged, "seconds": result.seconds}
     return Entry(arrays, {"config": asdict(result.config), **facts})
+
+
+def check_entry(config: Config, entry: Entry) -> None:
+    """Raise ValueError unless an entry can be this replica's: whoever edits one can seal it too."""
+    known = json.loads(json.dumps(asdict(config)))
+    facts, arrays = dict(entry.meta), entry.arrays
+    if facts.pop("config") | {"data": ""} != known | {"data": ""}:  # a file may lie elsewhere
+        raise ValueError("it is of another configuration")
+    diverged, seconds = facts.pop("diverged"), facts.pop("seconds")
+    fits = diverged is None or [type(place) for place in diverged] == [int, int]
+    if not fits or not 0 <= number(seconds) < math.inf or facts:
+        raise ValueError("its facts are none of a result's")
+    sizes = {"epoch": config.epochs + 1, "dim": config.dims, "quantile": len(trace.QUANTILES)}
+    for leading, table in (("epoch",), trace.QUANTITIES), ((), trace.FINAL_QUANTITIES):
+        for name, (axes, _, _) in table.items():
+            array = arrays[f"trace/{name}"]
+            named = dict(zip((*leading, *axes), array.shape, strict=True))
+            if array.dtype != np.float32 or any(sizes.get(n, s) != s for n, s in named.items()):
+                raise ValueError(f"{name} is {array.dtype} {array.shape}")
+            sizes |= named
+            undefined = name in trace.UNDEFINED_IF_CONSTANT
+            allowed = ~np.isinf(array) if undefined else np.isfinite(array)
+            if diverged is None and not allowed.all():
+                raise ValueError(f"{name} is not finite")
+    weights = {name: array.dtype for name, array in arrays.items() if name.startswith("weights/")}
+    if set(weights.values()) != {np.dtype(np.float32)}:
+        raise ValueError("its weights are no weights")
 
 
 def with_axes(entries: Sequence[Entry], nodes: Sequence[str]) -> xr.Dataset:

@@ -16,7 +16,7 @@ import re
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
 from vaenotes import CHANGED_AT
-from vaenotes.errors import StoreError
+from vaenotes.errors import StoreError, check
 from vaenotes.lab.progress import say
 
 ANSWERS = "training"  # the module that makes results; what it imports, near or far, is behind them
@@ -127,12 +127,15 @@ class Store:
     """
 
     def __init__(self, folder: Path | str | None = None):
+        fits = folder is None or (isinstance(folder, str | Path) and "\0" not in str(folder))
+        check(fits, "folder must be a path", folder)
         try:
             self.folder = Path(folder or default_folder()).expanduser().absolute()
         except (OSError, RuntimeError) as error:  # there is no such home, or no folder to start at
             raise StoreError(f"{error} (VAENOTES_STORE may name a folder)") from None
         with storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+        self.told: set[int] = set()  # damaged entries, of each of which it is said once
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -140,6 +143,7 @@ class Store:
         where another process holds it. It ends with its holder, however that ends."""
         lock = FileLock(self.folder / "training.lock")
         with storage_errors(self.folder):
+            Path(lock.lock_file).touch()  # where it cannot be made, whoever waits for it never ends
             try:
                 lock.acquire(timeout=1)
             except Timeout:
@@ -173,19 +177,25 @@ class Store:
     def path(self, key: str) -> Path:
         return self.folder / f"{key}.npz"
 
-    def load(self, key: str) -> Entry | None:
+    def load(self, key: str, check: Callable[[Entry], Any] = lambda entry: None) -> Entry | None:
         """The entry under this key, or None. Of a damaged one it is said that it is: it stays until
-        the new one takes its place, as it may have done already."""
+        the new one takes its place, as it may have done already. check: raises ValueError of an
+        entry that is whole and cannot be what was asked for; it counts as damaged."""
         path, data = self.path(key), None
         with storage_errors(path), suppress(FileNotFoundError):
-            data = path.read_bytes() if path.is_file() else None  # nobody may ever fill a pipe
+            if path.is_file() or path.is_dir():  # nobody may ever fill a pipe
+                data = path.read_bytes()
         if data is None:
             return None
         try:
-            return _unsealed(data, key)
+            entry = _unsealed(data, key)
+            check(entry)
+            return entry
         except Exception as error:  # a damaged file makes readers raise almost anything
             damaged = f"stored result {path.name} is damaged ({error})"
-            warnings.warn(f"{damaged}: it will be computed again", stacklevel=2)
+            if hash(data) not in self.told:
+                self.told.add(hash(data))
+                warnings.warn(f"{damaged}: it will be computed again", stacklevel=2)
             return None
 
     def save(self, key: str, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
@@ -229,11 +239,10 @@ def storage_errors(path: Path) -> Iterator[None]:
     """Tell what the system says of a path in one line, a StoreError."""
     try:
         yield
-    except OSError as error:
+    except (OSError, MemoryError) as error:
         advice = "VAENOTES_STORE may name another folder"
-        raise StoreError(
-            f"the store cannot use {path}: {error.strerror or error} ({advice})"
-        ) from error
+        said = getattr(error, "strerror", None) or str(error) or "it is too large for the memory"
+        raise StoreError(f"the store cannot use {path}: {said} ({advice})") from error
 
 
 def _holder(lock: FileLock) -> str:
@@ -262,6 +271,9 @@ def _unsealed(data: bytes, key: str) -> Entry:
     """What _sealed bytes hold; raises almost anything unless they are whole and of this key."""
     if hashlib.sha256(memoryview(data)[:-SEAL]).digest() != data[-SEAL:]:
         raise ValueError("wrong checksum")
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if any(part.compress_type for part in archive.infolist()):  # it may grow without end
+            raise ValueError("it is compressed")
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     facts = json.loads(str(arrays.pop(META)))

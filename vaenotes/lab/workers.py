@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from loky import BrokenProcessPool, ProcessPoolExecutor, cpu_count
 from loky.backend.context import LokyContext
@@ -112,7 +113,7 @@ def _stopped(wanted: Mapping[Config, str | None], store: Store) -> Iterator[Task
     """Those of these replicas whose training was stopped, with their checkpoints."""
     waiting = {key: config for config, key in wanted.items()}
     for name in store.unfinished():
-        entry = store.load(name)
+        entry = store.load(name, check_checkpoint)
         if entry is None:  # it is damaged, and nobody may take its place
             store.remove(name)
         keys = entry.meta["keys"] if entry else []
@@ -128,7 +129,7 @@ def _stopped(wanted: Mapping[Config, str | None], store: Store) -> Iterator[Task
 def _forget_finished(store: Store) -> None:
     """Remove checkpoints all of whose results are there: some were asked for with others."""
     for name in store.unfinished():
-        entry = store.load(name)
+        entry = store.load(name, check_checkpoint)
         if entry and all(store.path(key).exists() for key in entry.meta["keys"]):
             store.remove(name)
 
@@ -164,6 +165,7 @@ def _divided(tasks: list[Task], datasets: Mapping[Config, Dataset], workers: int
     return sorted(ensembles, key=lambda task: -task.images * task.configs[0].size ** 2)
 
 
+@torch_as_it_starts
 def _bytes(config: Config, dataset: Dataset) -> int:
     """About what a replica takes of memory while it is trained; nothing is allocated. Raises
     ParameterError unless there can be such a model."""
@@ -264,10 +266,10 @@ def _train(
         if shared:
             add(mark, len(task.configs) * ensemble.config.epoch_images)
 
-    with torch_as_it_starts(), freed_memory_kept():
+    with freed_memory_kept():
         PRIORS.update(priors)
         # Another worker may have been killed in the middle of this task.
-        newest = store.load(task.name) if kept else None
+        newest = store.load(task.name, check_checkpoint) if kept else None
         checkpoint = _checkpoint(newest) if newest else task.checkpoint
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -281,3 +283,18 @@ def _checkpoint(entry: Entry) -> Checkpoint:
     facts = {name: fact for name, fact in entry.meta.items() if name != "keys"}
     facts["diverged"] = [at and tuple(at) for at in facts["diverged"]]  # JSON has lists
     return Checkpoint(entry.arrays, **facts)
+
+
+def check_checkpoint(entry: Entry) -> None:
+    """Raise ValueError unless an entry can be a checkpoint's: whoever edits one can seal it too."""
+    keys, found = entry.meta["keys"], _checkpoint(entry)
+    shapes = {name: array.shape for name, array in entry.arrays.items()}
+    traces = {shape[:2] for name, shape in shapes.items() if name.startswith("trace/")}
+    fits = {shape[0] for shape in shapes.values()} == {len(keys)} == {len(found.diverged)}
+    if not fits or traces != {(len(keys), found.epoch + 1)}:
+        raise ValueError("it is not of one epoch of its replicas")
+    for name, array in entry.arrays.items():
+        kind, _, what = name.partition("/")
+        own = shapes.get(f"parameters/{what}") if kind.startswith("exp_avg") else array.shape
+        if array.dtype != (np.uint8 if kind == "generator" else np.float32) or array.shape != own:
+            raise ValueError(f"{name} is {array.dtype} {array.shape}")

@@ -173,7 +173,8 @@ def with_parameters(text: str, values: Mapping[str, Any] = {}) -> str:
     ]
     fence = [f"{CELL} python3", ":tags: [parameters, remove-input]", "", *lines, "```", "", ""]
     fence += [f"{CELL} python3", ":tags: [remove-cell]", ""]
-    fence += [f"_asked = {sorted(set(ASKED.findall(text)))}", "```", "", ""]
+    fence += [f"_asked = {sorted(set(ASKED.findall(text)))}", "_given = dict(globals())"]
+    fence += ["```", "", ""]
     return before + "\n".join(fence) + cell + after
 
 
@@ -207,11 +208,12 @@ def check_parameters(namespace: Mapping[str, Any]) -> Settings:
     """Turn a notebook's globals, right after its imports, into checked Settings.
 
     papermill passes on any name with any plain value. So every public name with such a value that
-    is not one of the six parameters counts as a misspelt one; `In` and `Out` are IPython's.
+    is not one of the six parameters counts as a misspelt one; `In` and `Out` are IPython's. One
+    that the page's imports take for themselves is still in `_given`, the globals before them.
     Raises ParameterError, in one line.
     """
     allowed = [one.name for one in fields(Settings)]
-    for name, value in namespace.items():
+    for name, value in [*namespace.get("_given", {}).items(), *namespace.items()]:
         own = name.startswith("_") or name in ("In", "Out", *allowed)
         if isinstance(value, PLAIN) and not own:
             hint = meant(name, allowed)

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import asdict
+from datetime import datetime
 from importlib.metadata import distributions
 from pathlib import Path
 from shutil import rmtree
@@ -120,11 +121,15 @@ class Build:
         self.written = self.folder / f"{Path(app.outdir).name}.written"
         """Lists what the last build wrote; empty while one writes, when all there is is its own."""
         self.lock = FileLock(self.folder / "build.lock")  # until the process ends
+        builder = self.folder / "builder"  # who has locked it
         try:
             self.lock.acquire(blocking=False)
         except Timeout:  # each would show numbers of the other
-            message = f"another build is writing into {self.folder}: wait for it, or use"
+            who = builder.read_text() if builder.is_file() else ""
+            message = f"another build{who} is writing into {self.folder}: wait for it, or use"
             raise SystemExit(f"{message} --path-output") from None
+        own = os.getpid()
+        builder.write_text(f", process {own}, begun {datetime.now():%H:%M} (kill {own} ends it),")
         # The trees of a book are millions of objects that stay to its end: looking through them for
         # garbage, again and again, takes a quarter of a build.
         gc.disable()

@@ -24,6 +24,7 @@ from sphinx.util.console import strip_escape_sequences
 from vaenotes_book.facts import RAN, ran_another
 
 WARNING = re.compile(r"^.+:\d+: (\w*Warning: .+)$", re.MULTILINE)
+MOST = 20_000_000  # characters of all that a page shows, its figures too
 Pages = dict[str, tuple[NotebookNode, Path]]
 """Notebooks by name, each with the file that it was read from."""
 
@@ -121,6 +122,9 @@ def execute(notebook: NotebookNode, path: Path, timeout: int, kernels: Kernels) 
         notebook.cells.pop()
         end(kernel)
         kernels.discard(kernel)
+    printed = sum(len(str(out)) for cell in notebook.cells for out in cell.get("outputs", ()))
+    if printed > MOST:
+        raise PageError(f"it shows {printed:,} characters, of which nobody reads over {MOST:,}")
     if other := ran_another(ran.outputs[-1].text):
         raise PageError(f"its kernel ran {other}")
     return monotonic() - start
