@@ -30,7 +30,7 @@ from vaenotes.diagnosis.sampled import Sampled
 from vaenotes.diagnosis.status import ALIVE_NATS, classify
 from vaenotes.errors import LARGEST, ParameterError, check, check_int
 from vaenotes.kl import Diagonal
-from vaenotes.state import torch_as_it_starts
+from vaenotes.state import switches_as_they_start
 
 FEW = 50
 """Samples below which intervals hold the truth less often than they should."""
@@ -65,7 +65,7 @@ class Diagnosis:
         self._least = math.inf
         self._generator = torch.Generator().manual_seed(self.seed)
 
-    @torch_as_it_starts
+    @switches_as_they_start()
     def update(self, **arguments: Any) -> None:
         """More samples: the arguments of `diagnose` from `posterior_mean` to `groups`."""
         posterior, prior = (
@@ -120,7 +120,7 @@ class Diagnosis:
         before = self._sampled
         self._sampled = sampled if before is None else before.merged(sampled, self.compared)
 
-    @torch_as_it_starts
+    @switches_as_they_start()
     def compute(self, since: Report | None = None) -> Report:
         """The report on all samples so far. since: as in `diagnose`."""
         check(isinstance(since, Report | None), "since must be a Report", since)
