@@ -131,6 +131,7 @@ def test_a_signal_s_handler_may_diagnose_while_something_is_computed():
         vn.diagnose(**CODES)
         handled.set()
 
+    assert torch_as_it_starts(lambda: len(vn.diagnose(**CODES).dims))() == 2  # from within too
     before = signal.signal(signal.SIGUSR1, handler)
     try:
 

@@ -114,7 +114,7 @@ STATES = {
         torch.autograd.graph.saved_tensors_hooks, lambda saved: saved * 2, lambda kept: kept
     ),
     "saved on the CPU": torch.autograd.graph.save_on_cpu,
-    "anomalies": torch.autograd.detect_anomaly,
+    "anomalies": partial(torch.autograd.set_detect_anomaly, True),
     "forward differentiation": torch.autograd.forward_ad.dual_level,
     "numpy's errors": partial(np.errstate, all="raise"),
     "bfloat16": partial(torch.autocast, "cpu", torch.bfloat16),
@@ -148,6 +148,7 @@ def test_a_replica_is_the_same_whatever_state_the_caller_has_torch_in(of, expect
 
 
 @pytest.mark.parametrize("of", TRANSFORMS)
+@pytest.mark.filterwarnings("ignore:.*jit.trace")
 @pytest.mark.attack("wrong")
 def test_a_replica_is_the_same_inside_any_transform_of_torch(of, expected, tmp_path):
     found = {}

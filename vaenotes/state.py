@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import wraps
 from threading import RLock, get_ident, local, stack_size
 from typing import Any, ParamSpec, TypeVar
@@ -89,6 +89,15 @@ def _outcome(pool: ThreadPoolExecutor, work: Callable[[], Returned]) -> Returned
 
 
 @contextmanager
+def switches_as_they_start() -> Iterator[None]:
+    """The same in the caller's own thread, whose modes and transforms stay: a thread costs
+    milliseconds, more than a report on a batch."""
+    waits_for_us = hasattr(INSIDE, "thread")  # who holds the lock
+    with nullcontext() if waits_for_us else ONE_AT_A_TIME, _as_it_starts():
+        yield
+
+
+@contextmanager
 def _as_it_starts() -> Iterator[None]:
     dtype, debug = torch.get_default_dtype(), torch.get_deterministic_debug_mode()
     flushes = not torch.tensor(1e-38, dtype=torch.float32, device="cpu") / 8  # no torch.get_...
@@ -99,6 +108,12 @@ def _as_it_starts() -> Iterator[None]:
     fused = torch.jit.onednn_fusion_enabled()
     hooked = [hooks.copy() for hooks in HOOKS]
     with ExitStack() as stack:
+        for device in ("cpu", "cuda"):
+            stack.enter_context(torch.autocast(device, enabled=False))
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        if torch.get_default_device().type != "cpu":  # or every operation would be slower
+            stack.enter_context(torch.device("cpu"))
         stack.enter_context(torch.random.fork_rng(devices=[]))
         stack.enter_context(torch.autograd.set_detect_anomaly(False))
         try:

@@ -33,7 +33,7 @@ from vaenotes.diagnosis.sampled import Sampled
 from vaenotes.diagnosis.status import ALIVE_NATS, classify
 from vaenotes.errors import LARGEST, ParameterError, check, check_int
 from vaenotes.kl import Diagonal
-from vaenotes.state import torch_as_it_starts
+from vaenotes.state import switches_as_they_start
 
 FEW = 50
 """Samples below which intervals hold the truth less often than they should."""
@@ -79,7 +79,7 @@ class Diagnosis:
         """Whether no sample has been seen that counts."""
         return self._first is None
 
-    @torch_as_it_starts
+    @switches_as_they_start()
     def update(self, **arguments: Any) -> None:
         """More samples: the arguments of `diagnose` from `posterior_mean` to `groups`."""
         posterior, prior = (
@@ -151,7 +151,7 @@ class Diagnosis:
             share, error = effects(self.decode, self._drawn, self._first.axes)
         return replace(report, dims=report.dims.assign(decoder=share, decoder_error=error))
 
-    @torch_as_it_starts
+    @switches_as_they_start()
     def _report(self, since: Report | None) -> Report:
         check(isinstance(since, Report | None), "since must be a Report", since)
         seen = 0 if self._moments is None else float(self._moments.samples)
