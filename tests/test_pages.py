@@ -92,9 +92,9 @@ def used(tmp_path_factory):
             for result in train(*given, **named)
         ]
 
-    def fetch_and_note(keys, store):
-        used.update(keys)
-        return fetch(keys, store)
+    def fetch_and_note(configs, *given):
+        used.update(configs)
+        return fetch(configs, *given)
 
     patch.setattr(training.Ensemble, "epoch", wild_epoch)
     patch.setattr(workers, "train", train_and_mark)

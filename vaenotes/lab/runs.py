@@ -157,17 +157,17 @@ def _note_use(*line: str) -> None:
 
 
 @dataclass(frozen=True)
-class _File:
+class File:
     """What a data file held when it was read, once: digest and data set are of the same bytes."""
 
     digest: str
     content: bytes = field(compare=False, repr=False)
 
 
-Files = Mapping[str, _File | None]
+Files = Mapping[str, File | None]
 
 
-def _read(name: str) -> _File | None:
+def _read(name: str) -> File | None:
     """A data file; None if it is not one."""
     if not (name.endswith(".npz") and os.path.isfile(name)):
         return None
@@ -176,7 +176,7 @@ def _read(name: str) -> _File | None:
             content = file.read()
     except (OSError, MemoryError) as error:
         raise ParameterError(f"data must be readable, got {shown(name)}: {error}") from None
-    return _File(hashlib.sha256(content).hexdigest(), content)
+    return File(hashlib.sha256(content).hexdigest(), content)
 
 
 def read_files(configs: Iterable[Config]) -> Files:
@@ -190,7 +190,7 @@ def read_files(configs: Iterable[Config]) -> Files:
 
 @lru_cache(maxsize=32)  # more than there are data sets in a book
 def _load_data(name: str, images: int, size: int, known: object) -> Dataset:
-    content = {"content": known.content} if isinstance(known, _File) else {}
+    content = {"content": known.content} if isinstance(known, File) else {}
     return data.load_split(name, images, size=size, **content)
 
 
@@ -235,7 +235,7 @@ def store_key(config: Config, files: Files | None = None) -> str | None:
     return _key(config, (read_files([config]) if files is None else files)[config.data])
 
 
-def _key(config: Config, file: _File | None) -> str | None:
+def _key(config: Config, file: File | None) -> str | None:
     versions = _versions(config)
     if None in versions.values():
         return None
