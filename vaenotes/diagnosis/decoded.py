@@ -8,6 +8,11 @@ which for dims that are independent over all samples is the share of the output'
 over its numbers, that is left when all other dims are known. Shares add up to 1 where dims act by
 themselves, to more where they interact. Codes are drawn with their std: a share of a dim that is
 dead is noise that reaches the output.
+
+Codes come with the posterior means' device and precision. A decoder that needs more of their
+samples takes `rows` too, a LongTensor (n,) on the CPU: which of the samples they are of, from 0 as
+these were given: lambda z, rows: decoder(z, labels[rows]). What such rows bring adds to the
+output's variance, and is no dim's share.
 """
 
 import inspect

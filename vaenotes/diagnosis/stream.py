@@ -297,10 +297,8 @@ def diagnose(
     compared: of how many samples, drawn with `seed`, the information is estimated; its time grows
         with their square. since: an earlier report of the model, from which shrinking is measured;
         else from variance 1.
-    decode: your decoder: codes (n, ...), with posterior_mean's device and precision -> a tensor
-        (n, ...), of which each dim's share is told (`decoded`): it decodes compared x dims codes,
-        of samples in any order. If it needs more of a sample, let it take `rows` too, a LongTensor
-        (n,) that counts samples as they were given: lambda z, rows: decoder(z, labels[rows]).
+    decode: your decoder, of which each dim's share is told: codes (n, ...) -> a tensor (n, ...). It
+        decodes compared x dims codes, in any order; `decoded` says more, and what `rows` are.
 
     What a dim adds to a prior that sees the sample is known from above only: `added` says when it
     is exact. To be sure, diagnose the samples of one condition by themselves. The same sample given
