@@ -137,6 +137,12 @@ def test_a_channel_that_one_place_uses_is_unsure_and_the_report_says_where_to_lo
     there[:, 0, 3, 3], there[:, 0, 0, 0] = 1, 0  # nothing is known of a place: it hides no other
     masked = vn.diagnose(**arguments(mean, std, groups=1, weights=there))
     assert masked.dims["status"].tolist() == ["unsure", "dead", "alive"]
+    everywhere = vn.diagnose(
+        posterior_mean=0.45 * torch.randn(200, 1, 8, 8, generator=torch.Generator().manual_seed(0)),
+        posterior_std=1.0, groups=1,
+    )  # fmt: skip
+    assert everywhere.dims["place_nats"].iloc[0] > 0.1 and everywhere.counts["unsure"]
+    assert "without groups" not in str(everywhere)
     # a prior that moves for nothing, or tells it all, makes no place alive
     moves = vn.diagnose(**arguments(0 * mean, 0.5, groups=1, prior_mean=mean, prior_std=1.0))
     known = vn.diagnose(**arguments(mean, std, groups=1, prior_mean=mean, prior_std=std))

@@ -10,7 +10,7 @@ import torch
 from vaenotes.diagnosis.added import Compared, within
 from vaenotes.diagnosis.inputs import Batch
 from vaenotes.diagnosis.moments import LARGEST_JOINT, Moments
-from vaenotes.diagnosis.status import ALIVE_NATS
+from vaenotes.diagnosis.status import ALIVE_NATS, DEVIATIONS
 from vaenotes.kl import marginal
 
 FEW, FEW_OF_A_DIM = 50, 100
@@ -104,7 +104,9 @@ def _own(compared: Compared) -> int:
 
 def _at_places(dims: pd.DataFrame) -> Iterator[str]:
     """Of dims that add little in the mean over places, and may add more at one."""
-    some = dims["place_nats"][(dims["status"] != "alive") & (dims["place_nats"] > ALIVE_NATS)]
+    mean = dims["added_nats"] + DEVIATIONS * dims["added_error"]
+    unsure = dims["status"] == "unsure"  # if by its mean's interval alone, places are no news
+    some = dims["place_nats"][unsure & (dims["place_nats"] > mean.clip(lower=ALIVE_NATS))]
     if len(some):
         named = "; ".join(some.index[:NAMED])
         more = f" and {len(some) - NAMED:,} more" if len(some) > NAMED else ""
