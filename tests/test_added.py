@@ -303,3 +303,69 @@ def test_where_there_are_too_few_samples_to_tell_the_error_says_so():
         assert not one(NORMAL, math.expm1(2 * 3) ** -0.5)[1]["at_ceiling"]
         if exact < 7:
             assert row["added_nats"] + DEVIATIONS * row["added_error"] > exact
+
+
+def generated(samples, dims, seed=9):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(samples, dims, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_what_many_dims_that_are_not_alive_carry_together_is_said(alike):
+    """Sixteen looks at one number; 32 numbers of their own. Beside a dim of a nat, too."""
+    if alike:
+        little, std, true = 0.3 * generated(1000, 1).expand(-1, 16), 0.91**0.5, 0.474
+        assert channel(4 * 0.3, std) == pytest.approx(true, abs=1e-3)
+    else:
+        nats = 0.07
+        std, true = math.exp(-nats), 32 * nats
+        little = (1 - std**2) ** 0.5 * generated(1000, 32)
+    large = generated(1000, 1, seed=1)
+    mean = torch.cat([large, little], 1)
+    stds = torch.tensor([math.expm1(2) ** -0.5, *[std] * little.shape[1]], dtype=torch.float64)
+    report, alone = (
+        vn.diagnose(posterior_mean=mean[:, some], posterior_std=stds[some])
+        for some in (slice(None), slice(1, None))
+    )
+    for one_of in (report, alone):
+        assert one_of.alive.sum() == len(one_of.dims) - little.shape[1]
+        carried = one_of.totals["not_alive_nats"]
+        assert 0.5 * true < carried < true
+        said = f"Dims that are not alive carry {carried:.2f} nats or more together: do not drop"
+        assert said in str(one_of)
+
+
+def test_of_dims_that_are_not_alive_nothing_is_claimed_that_is_not_so():
+    """By chance; of what live dims say again; and where it would not follow."""
+    more = []
+    for seed in range(20, 60):
+        little = vn.diagnose(posterior_mean=0.3 * generated(100, 4, seed), posterior_std=1.0)
+        more.append(little.totals["not_alive_nats"] > 4 * channel(0.3, 1.0))
+    assert sum(more) <= 3
+    mean = generated(1000, 1).expand(-1, 8) * torch.tensor([1.0] * 4 + [0.1] * 4)
+    again = vn.diagnose(posterior_mean=mean, posterior_std=0.5)
+    assert again.counts["alive"] == 4 and again.totals["not_alive_nats"] == 0
+    few = 0.3 * generated(1000, 1).expand(-1, 16)
+    sees = {"prior_mean": few, "prior_std": torch.full_like(few, 0.91**0.5)}
+    full = {"posterior_cholesky": 0.91**0.5 * torch.eye(16)}
+    for given in ({"posterior_std": 0.91**0.5} | sees, full):
+        report = vn.diagnose(posterior_mean=few, **given)
+        assert "not_alive_nats" not in report.totals and "together" not in str(report)
+
+
+def test_what_is_added_to_a_prior_that_sees_is_never_said_to_be_more_than_its_kl():
+    """Each dim's own KL bounds it, with the error of a mean over all samples."""
+    sees, step = generated(300, 64), generated(300, 64, seed=1)
+    std = math.expm1(2 * 1.74) ** -0.5
+    report = vn.diagnose(
+        posterior_mean=sees + step, posterior_std=std, prior_mean=sees,
+        prior_std=math.hypot(1, std), compared=150,
+    )  # fmt: skip
+    dims, totals = report.dims, report.totals
+    assert (dims["added_nats"] <= dims["kl_nats"]).all()
+    cut = dims["added_nats"] == dims["kl_nats"]
+    assert 5 < cut.sum() < 64 and not dims["at_ceiling"][cut].any()
+    away = step.square() / (1 + std**2) / 2
+    errors = away.std(0, correction=0).numpy() / 299**0.5
+    assert np.allclose(dims["added_error"][cut], errors[cut])
+    assert totals["added_nats"] <= totals["kl_nats"]

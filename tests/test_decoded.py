@@ -30,7 +30,9 @@ def codes(samples=2000, seed=0):
 
 def shares(decode, z, weights=None):
     counted = torch.ones(len(z)) if weights is None else weights
-    drawn = Drawn(torch.zeros(len(z)), z, counted.double(), torch.device("cpu"))
+    drawn = Drawn(
+        torch.zeros(len(z)), z, counted.double(), torch.arange(len(z)), torch.device("cpu")
+    )
     return effects(decode, drawn, Axes(tuple(z.shape), None))
 
 
@@ -177,3 +179,74 @@ def test_a_decoder_of_a_module_is_read_in_its_precision_in_eval_mode_and_left_as
     assert model.training
     assert report.dims["decoder"].tolist()[2:] == [0, 0]
     assert (report.dims["decoder"][:2] > 0.02).all()
+
+
+def test_a_decoder_that_takes_rows_is_told_which_samples_its_codes_are_of():
+    """Each sample's own label scales what is decoded; rows count what has no weight too."""
+    labels = 1 + torch.arange(300) % 3
+    mean = labels[:, None] * torch.ones(1, 2) + torch.tensor([0.0, 1000.0])
+    weights = (torch.arange(300) % 7 > 0).float()
+    seen = []
+
+    def decode(z, rows):
+        assert rows.dtype == torch.int64 and len(rows) == len(z)
+        own = z[:, 0].round() == z[:, 1].round() - 1000  # but where a dim is another sample's
+        assert own.any() and torch.equal(z[own, 0].round(), labels[rows][own].float())
+        assert (weights[rows] > 0).all()
+        seen.append(rows)
+        return z[:, :1] * labels[rows][:, None]
+
+    given = arguments(mean, 1e-3, weights=weights)
+    for kind in (decode, lambda z, rows: decode(z, rows)):
+        report = vn.diagnose(**given, decode=kind, compared=200)
+        assert report.dims["decoder"]["1"] == 0 < report.dims["decoder"]["0"]
+    stream = vn.Diagnosis(decode=decode, compared=100)
+    nothing = arguments(mean[:7], 1e-3, weights=torch.zeros(7))
+    for some in (slice(100), slice(100, 107), slice(107, 300)):
+        part = {name: value[some] for name, value in given.items() if name != "posterior_std"}
+        stream.update(**(nothing if some == slice(100, 107) else part | {"posterior_std": 1e-3}))
+    seen.clear()
+    stream.compute()
+    assert torch.cat(seen).max() > 250
+    places = mean.reshape(300, 2, 1, 1).expand(-1, 2, 2, 3)
+
+    def wide(z, rows):
+        assert z.shape[1:] == (2, 2, 3)
+        return decode(z[:, :, 0, 0], rows)
+
+    vn.diagnose(**arguments(places, 1e-3, weights=weights, groups=1), decode=wide, compared=50)
+    model = nn.Linear(2, 2).double()
+    of_model = vn.adapters.module(
+        model, mean, encode=lambda x: {"mean": x, "std": 0 * x + 1e-3}, decode=wide_of(labels)
+    )
+    assert vn.diagnose(**of_model).dims["decoder"]["1"] == 0
+    other = vn.Diagnosis(decode=decode, seed=1)
+    fresh = vn.Diagnosis(decode=decode, seed=2)
+    other.update(**arguments(mean, 1e-3))
+    fresh.merge(other)
+    assert torch.equal(fresh._drawn.rows, other._drawn.rows)
+    with pytest.raises(ParameterError, match="decode must not take rows where a Diagnosis merges"):
+        stream.merge(other)
+
+
+def wide_of(labels):
+    def decode(z, rows):
+        assert z.dtype == torch.float64
+        own = z[:, 0].round() == z[:, 1].round() - 1000
+        assert torch.equal(z[own, 0].round(), labels[rows][own].double())
+        return z[:, :1] * labels[rows][:, None]
+
+    return decode
+
+
+def test_a_decoder_that_fails_is_told_in_a_line_what_it_is_given():
+    labels = torch.randn(50, 2)
+    given = arguments(codes(50), STD)
+    with pytest.raises(
+        ParameterError, match=r"lambda z, rows: decoder\(z, labels\[rows\]\)"
+    ) as error:
+        vn.diagnose(**given, decode=lambda z: linear(torch.cat([z, labels], 1)))
+    assert "decode must take any 51 of the codes, (51, 4), got RuntimeError: Sizes of" in str(error)
+    assert isinstance(error.value.__cause__, RuntimeError)
+    with pytest.raises(ParameterError, match=r"got TypeError: .* missing 1 required"):
+        vn.diagnose(**given, decode=lambda z, labels: z)

@@ -63,6 +63,30 @@ def test_bfloat16_of_jax_will_do():
     agree(rounded, vn.diagnose(**arguments(mean.bfloat16(), std)))
 
 
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+def test_means_whose_digits_are_coarser_than_their_posteriors_are_hinted_at(kind):
+    step = {"bfloat16": 0.125, "float16": 0.015625}[kind]  # of numbers from 16 to 32
+    mean = 20 + codes(200, 1)[0][:, :1].expand(-1, 2) * 0
+    mean[:, 1] = 0.0
+    dtype = getattr(torch, kind)
+    for factor in (0.9, 1.1):
+        std = torch.tensor([factor * step, 1e-5])
+        given = arguments(mean.to(dtype), std, prior_mean=mean[0], prior_std=std)
+        stream = vn.Diagnosis()
+        stream.update(**given | {"posterior_mean": given["posterior_mean"][:100]})
+        stream.update(**given | {"posterior_mean": mean[100:]})
+        merged = vn.Diagnosis()
+        merged.merge(stream)
+        for report in (vn.diagnose(**given), merged.compute()):
+            said = f"posterior_mean is {kind}, whose steps near 20 are wider than the posterior's"
+            assert (said in str(report)) == ("steps" in str(report)) == (factor < 1)
+        assert "steps" not in str(vn.diagnose(**given | {"posterior_mean": mean}))
+    other = mean.numpy().astype(np.float16)
+    if kind == "bfloat16":
+        other = jax.numpy.asarray(mean.numpy(), jax.numpy.bfloat16)
+    assert f"is {kind}" in str(vn.diagnose(posterior_mean=other, posterior_std=1e-3))
+
+
 @pytest.mark.parametrize(
     ("logvar", "hint"),
     [

@@ -108,3 +108,43 @@ def test_a_report_can_be_saved_as_one_page_and_taken_as_a_dataset(tmp_path):
     assert np.array_equal(dataset["status"] == "alive", report.alive)
     assert dataset.attrs["kl_nats"] == report.totals["kl_nats"]
     assert json.loads(json.dumps(report.to_dict(dims=False)))
+
+
+def test_a_channel_that_one_place_uses_is_unsure_and_the_report_says_where_to_look():
+    """Two nats at one place of 64 are 0.03 in the mean."""
+    g = torch.randn(1000, generator=torch.Generator().manual_seed(2))
+    mean, std = torch.zeros(1000, 3, 8, 8), torch.ones(1000, 3, 8, 8)
+    mean[:, 0, 3, 3], std[:, 0, 3, 3] = 0.7 * g, 0.1
+    mean[:, 2], std[:, 2] = g[:, None, None], 0.1
+    stream = vn.Diagnosis()
+    for some in (slice(400), slice(400, 1000)):
+        stream.update(**arguments(mean[some], std[some], groups=1))
+    exact = 0.5 * math.log((float(mean[:, 0, 3, 3].var(correction=0)) + 0.01) / 0.01)
+    hint = f"dim 0 adds little, and at one place maybe {exact:.2f} nats: the report without groups"
+    for report in (vn.diagnose(**arguments(mean, std, groups=1)), stream.compute()):
+        assert report.dims["status"].tolist() == ["unsure", "dead", "alive"]
+        assert report.dims["place_nats"].iloc[:2].tolist() == pytest.approx([exact, 0])
+        row = report.dims.iloc[0]
+        assert row["added_nats"] + 1.96 * row["added_error"] < 0.1  # else it would be so anyway
+        assert hint in str(report)
+    every = vn.diagnose(**arguments(mean[:, :1], std[:, :1]), compared=100)
+    assert every.alive.sum() == 1 and every.alive[0, 3, 3] and "place_nats" not in every.dims
+    there = torch.ones(1000, 3, 8, 8)
+    there[:, 0, 3, 3] = 0
+    masked = vn.diagnose(**arguments(mean, std, groups=1, weights=there))
+    assert masked.dims["status"].tolist() == ["dead", "dead", "alive"]
+    assert "without groups" not in str(masked)
+    there[:, 0, 3, 3], there[:, 0, 0, 0] = 1, 0  # nothing is known of a place: it hides no other
+    masked = vn.diagnose(**arguments(mean, std, groups=1, weights=there))
+    assert masked.dims["status"].tolist() == ["unsure", "dead", "alive"]
+    everywhere = vn.diagnose(
+        posterior_mean=0.45 * torch.randn(200, 1, 8, 8, generator=torch.Generator().manual_seed(0)),
+        posterior_std=1.0, groups=1,
+    )  # fmt: skip
+    assert everywhere.dims["place_nats"].iloc[0] > 0.1 and everywhere.counts["unsure"]
+    assert "without groups" not in str(everywhere)
+    # a prior that moves for nothing, or tells it all, makes no place alive
+    moves = vn.diagnose(**arguments(0 * mean, 0.5, groups=1, prior_mean=mean, prior_std=1.0))
+    known = vn.diagnose(**arguments(mean, std, groups=1, prior_mean=mean, prior_std=std))
+    for report in (moves, known):
+        assert not report.counts["unsure"] and not report.alive.any()

@@ -168,3 +168,22 @@ def test_a_masked_prior_is_refused():
     hidden = np.ma.masked_array(np.ones(5), [0, 0, 0, 0, 1])
     with pytest.raises(ParameterError, match="a prior must not be a masked array"):
         vn.diagnose(**arguments(*codes(9, 5), prior_mean=hidden, prior_std=1.0))
+
+
+def test_dims_of_which_few_samples_count_are_hinted_at():
+    """A step that 81 of 1,500 sequences reach, of which about 55 are compared."""
+    mean, std = codes(1500, 4)
+    there = torch.ones(1500, 4)
+    there[81:, 0] = 0
+    there[:, 1] = torch.where(torch.arange(1500) < 81, 1.0, 1e-3)  # worth about as many
+    given = arguments(mean, std, weights=there)
+    said = "Of 2 dims fewer than 100 samples count among those compared: give more, or raise"
+    assert said in str(vn.diagnose(**given))
+    there[81:160, 0] = 1
+    there[:, 1] = 1
+    assert "Of 1 dim fewer than 100" in str(vn.diagnose(**given, compared=700))
+    assert "count among those" not in str(vn.diagnose(**given, compared=1500))
+    assert "count among those" not in str(vn.diagnose(**arguments(mean, std), compared=50))
+    pooled = {"posterior_mean": mean[..., None].expand(-1, -1, 8), "posterior_std": 1.0}
+    few = vn.diagnose(**pooled, weights=there[..., None].expand(-1, -1, 8), groups=1, compared=1500)
+    assert "count among those" in str(few)  # its places are no samples of their own

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from vaenotes.diagnosis.decoded import Decode
 from vaenotes.diagnosis.inputs import SPREADS
 from vaenotes.errors import ParameterError, check, check_choice, check_int
 
@@ -37,7 +38,7 @@ def module(
     encode: Callable[[Any], Named],
     prior: Callable[[Any], Named] | Named | None = None,
     pick: Callable[[Any], Any] | None = None,
-    decode: Callable[[Tensor], Tensor] | None = None,
+    decode: Decode | None = None,
     batch: int = 512,
 ) -> dict[str, Any]:
     """Arguments of `diagnose` from any torch module, in eval mode and without gradients.
@@ -53,7 +54,8 @@ def module(
         "weights" for a mixture; None for N(0, I).
     pick: what of a batch `encode` and `prior` are given: `lambda batch: batch` is all of it, labels
         too.
-    decode: codes (n, ...) -> a tensor (n, ...), of the model's own, for `diagnose`.
+    decode: codes (n, ...) -> a tensor (n, ...), of the model's own, for `diagnose`; it may take
+        `rows` too.
     Raises ParameterError where data are empty or these return something else.
     """
     check(isinstance(model, nn.Module), "model must be a torch module", model)
@@ -77,6 +79,7 @@ def module(
     arguments: dict[str, Any] = _arguments("posterior", _joined(posteriors))
     if decode is not None:
         arguments["decode"] = partial(_decoded, model, decode)
+        arguments["decode"].__wrapped__ = decode  # whose arguments count
     if priors:
         return arguments | _arguments("prior", _joined(priors))
     if prior is None:
@@ -135,9 +138,9 @@ def pythae(model: Any, data: Any, batch: int = 512) -> dict[str, Any]:
     return module(model, data, encode=encode, prior=prior, batch=batch)
 
 
-def _decoded(model: nn.Module, decode: Callable[[Tensor], Tensor], codes: Tensor) -> Tensor:
+def _decoded(model: nn.Module, decode: Decode, codes: Tensor, **rows: Tensor) -> Tensor:
     with _evaluating(model) as like:
-        return decode(_moved(codes, like))
+        return decode(_moved(codes, like), **rows)
 
 
 @contextmanager

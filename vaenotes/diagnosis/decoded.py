@@ -6,9 +6,16 @@ The total-order Sobol index of dim d (Homma & Saltelli 1996), by Jansen's estima
 
 which for dims that are independent over all samples is the share of the output's variance, summed
 over its numbers, that is left when all other dims are known. Shares add up to 1 where dims act by
-themselves, to more where they interact.
+themselves, to more where they interact. Codes are drawn with their std: a share of a dim that is
+dead is noise that reaches the output.
+
+Codes come with the posterior means' device and precision. A decoder that needs more of their
+samples takes `rows` too, a LongTensor (n,) on the CPU: which of the samples they are of, from 0 as
+these were given: lambda z, rows: decoder(z, labels[rows]). What such rows bring adds to the
+output's variance, and is no dim's share.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -22,7 +29,15 @@ from vaenotes.kl import sample, widened
 
 CHUNK = 128  # codes that are decoded at a time
 
-Decode = Callable[[Tensor], Tensor]
+Decode = Callable[..., Tensor]
+
+
+def takes_rows(decode: Decode) -> bool:
+    """Whether it is to be told which samples its codes are of, as `rows`."""
+    try:
+        return "rows" in inspect.signature(decode).parameters
+    except (TypeError, ValueError):  # of something built in
+        return False
 
 
 class Drawn(NamedTuple):
@@ -31,11 +46,14 @@ class Drawn(NamedTuple):
     keys: Tensor  # (sample,)
     z: Tensor  # (sample, ...), in the precision of the posterior means
     weights: Tensor  # (sample,)
+    rows: Tensor  # (sample,), of all that were given
     device: torch.device  # of the posterior means: these are kept on the CPU
 
     @staticmethod
-    def of(batch: Batch, most: int, generator: torch.Generator, like: Tensor) -> "Drawn":
-        """like: the posterior means as they were given."""
+    def of(
+        batch: Batch, most: int, generator: torch.Generator, like: Tensor, before: int = 0
+    ) -> "Drawn":
+        """like: the posterior means as they were given; before: how many samples were."""
         weights, axes, count = batch.weights, batch.axes, len(batch.posterior.mean)
         if weights is not None:  # rows that count for nothing are not among these
             sample_of = torch.arange(count) if batch.sample is None else batch.sample
@@ -53,13 +71,15 @@ class Drawn(NamedTuple):
         z = sample(q, torch.randn(q.mean.shape, generator=generator, dtype=torch.float64))
         kind = like.dtype if like.is_floating_point() else torch.float32
         counted = torch.ones(count, 1).double() if weights is None else weights[:: axes.places]
-        return Drawn(keys[chosen], axes.whole(z).to(kind), counted[chosen, 0], like.device)
+        whole, given = axes.whole(z).to(kind), batch.given[:: axes.places] // axes.places + before
+        return Drawn(keys[chosen], whole, counted[chosen, 0], given[chosen], like.device)
 
     def merged(self, other: "Drawn", most: int) -> "Drawn":
         """The lowest keys of both."""
-        keys, z, weights = (torch.cat(pair) for pair in zip(self[:3], other[:3], strict=True))
+        pairs = zip(self[:-1], other[:-1], strict=True)
+        keys, z, weights, rows = (torch.cat(pair) for pair in pairs)
         chosen = keys.argsort(stable=True)[:most]
-        return Drawn(keys[chosen], z[chosen], weights[chosen], self.device)
+        return Drawn(keys[chosen], z[chosen], weights[chosen], rows[chosen], self.device)
 
 
 def effects(decode: Decode, drawn: Drawn, axes: Axes) -> tuple[np.ndarray, np.ndarray]:
@@ -69,11 +89,12 @@ def effects(decode: Decode, drawn: Drawn, axes: Axes) -> tuple[np.ndarray, np.nd
     apart = torch.zeros(int(np.prod(axes.dims)) + 1, count, dtype=torch.float64, device="cpu")
     for start in range(0, count, CHUNK):
         some = torch.arange(start, min(start + CHUNK, count) + 1, device=z.device)
-        codes, stop = z[some % count], int(some[-1])
+        codes, rows, stop = z[some % count], drawn.rows[some.cpu() % count], int(some[-1])
         own, others = codes[:-1], codes[1:]
-        whole = _decoded(decode, codes)
+        whole = _decoded(decode, codes, rows)
         if start == 0:
-            _check_steady(whole, _decoded(decode, codes[: len(codes) // 2]))
+            half = len(codes) // 2
+            _check_steady(whole, _decoded(decode, codes[:half], rows[:half]))
         apart[-1, start:stop] = _square(whole[:-1] - whole[1:])
         for dim, at in enumerate(np.ndindex(axes.dims)):
             place: list[slice | int] = [slice(None)] * z.dim()
@@ -81,7 +102,7 @@ def effects(decode: Decode, drawn: Drawn, axes: Axes) -> tuple[np.ndarray, np.nd
                 place[axis] = index
             changed = own.clone()
             changed[tuple(place)] = others[tuple(place)]
-            apart[dim, start:stop] = _square(whole[:-1] - _decoded(decode, changed))
+            apart[dim, start:stop] = _square(whole[:-1] - _decoded(decode, changed, rows[:-1]))
     weights = drawn.weights * drawn.weights.roll(-1)
     *dims, total = (apart * weights / weights.sum()).sum(1)
     total = total.clamp_min(1e-300)  # of a decoder that ignores all: shares of 0
@@ -92,8 +113,15 @@ def effects(decode: Decode, drawn: Drawn, axes: Axes) -> tuple[np.ndarray, np.nd
     return share.clamp_max(1).numpy(), error.numpy()
 
 
-def _decoded(decode: Decode, codes: Tensor) -> Tensor:
-    found = decode(codes)
+def _decoded(decode: Decode, codes: Tensor, rows: Tensor) -> Tensor:
+    try:
+        found = decode(codes, rows=rows) if takes_rows(decode) else decode(codes)
+    except ParameterError:
+        raise
+    except Exception as error:
+        rule = f"decode must take any {len(codes)} of the codes, {tuple(codes.shape)}"
+        way = "what else it needs of them goes by lambda z, rows: decoder(z, labels[rows])"
+        raise ParameterError(f"{rule}, got {type(error).__name__}: {error}; {way}") from error
     if not isinstance(found, Tensor) or not found.is_floating_point() or not found.dim():
         what = type(found).__name__ if not isinstance(found, Tensor) else str(found.dtype)
         rule = f"decode must return a tensor of floats, ({len(codes)}, ...)"

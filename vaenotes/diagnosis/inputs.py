@@ -73,7 +73,8 @@ class Given(NamedTuple):
 class Batch(NamedTuple):
     """Codes (sample, n), their prior, and weights (sample, 1), or (sample, n) of each dim; None:
     all count alike. names: of the dims, or none. sample: (row,), which sample a row is of, where
-    places of one are pooled; else None."""
+    places of one are pooled; else None. given: (row,), which it was of all rows given, those that
+    count for nothing too."""
 
     posterior: Given
     prior: Given | Mixture
@@ -81,6 +82,7 @@ class Batch(NamedTuple):
     axes: "Axes"
     names: tuple[str, ...]
     sample: Tensor | None
+    given: Tensor
 
 
 class Axes:
@@ -161,9 +163,9 @@ def read(
     p = _prior(*prior, axes, counted)
     names = tuple(map(str, getattr(mean, "columns", ())))
     names = names if len(names) == q.mean.shape[1] else ()
-    sample = axes.sample
+    sample, given = axes.sample, torch.arange(axes.codes[0] * axes.places)
     if counted is None:
-        return Batch(q, p, None, axes, names, sample)
+        return Batch(q, p, None, axes, names, sample, given)
     counted = axes.read(counted)
     some = (counted > 0).any(1)
     if not some.any():
@@ -175,10 +177,10 @@ def read(
         rule = "weights must be (sample,) where a Gaussian is full or the prior a mixture"
         check(bool(fits), rule, tuple(counted.shape))
     if not some.all():
-        q, counted = q.only(some), counted[some]
+        q, counted, given = q.only(some), counted[some], given[some]
         sample = None if sample is None else sample[some].unique(return_inverse=True)[1]
         p = p.only(some) if isinstance(p, Given) and p.sees else p
-    return Batch(q, p, counted, axes, names, sample)
+    return Batch(q, p, counted, axes, names, sample, given)
 
 
 def _weights(weights: ArrayLike | None, posterior: tuple[Any, ...], axes: Axes) -> Tensor | None:

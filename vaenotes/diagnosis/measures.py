@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from vaenotes.diagnosis.added import Information
+from vaenotes.diagnosis.added import Estimate, Information
 from vaenotes.diagnosis.directions import Bound, dim_bound
-from vaenotes.diagnosis.moments import QUANTITIES, Moments
+from vaenotes.diagnosis.moments import BOUNDING, QUANTITIES, Moments, Sums
 from vaenotes.diagnosis.status import ACTIVE_VARIANCE, ALIVE_NATS, DEVIATIONS
 
 SAMPLES_A_DIM = 10
@@ -36,9 +36,8 @@ def columns(
         "added_error": new.dims.standard_error[0],
         "information_nats": found.dims.mean[0],
         "information_error": found.dims.standard_error[0],
-        "bound_nats": torch.stack(
-            [dim_bound(moved + within, of) for moved, within, of in _ways(mean, around)]
-        ).amin(0),
+        "bound_nats": _bound(mean, around),
+        **({} if seen.places is None else {"place_nats": _at_most(seen.places)}),
         "wasted_nats": mean["own_kl"] - new.dims.mean[0],
         "kl_nats": mean["kl"],
         **parts,
@@ -51,6 +50,42 @@ def columns(
         "at_ceiling": new.dims.at_ceiling[0],
         "information_at_ceiling": found.dims.at_ceiling[0],
     }
+
+
+def not_alive(found: Information, alive: list[bool]) -> float:
+    """What the dims that are not alive carry together at least, but for 1 in 40: information of
+    dims that are independent given the sample is at most the sum of theirs."""
+    known, chosen = found.dims, torch.tensor(alive)
+    rest = found.code.mean - known.mean[0, chosen].sum()
+    errors = found.code.standard_error.square() + known.standard_error[0, chosen].square().sum()
+    return max(float(rest - DEVIATIONS * errors.sqrt()), 0.0)
+
+
+def capped(new: Information, seen: Moments) -> Information:
+    """What dims and the code add to a prior that sees the sample, at most: no more than their KL,
+    of which no prior lets them add more."""
+    mean, around, _, worth = _moments(seen)
+    error = (around["own_kl"] / (worth - 1)).sqrt()
+    code = _least(new.code, seen.code.mean[0], seen.code.error[0])
+    return Information(_least(new.dims, mean["own_kl"], error), code)
+
+
+def _least(known: Estimate, kl: Tensor, error: Tensor) -> Estimate:
+    less = kl < known.mean
+    parts = zip((kl, error, torch.zeros_like(kl)), known, strict=True)
+    return Estimate(*(torch.where(less, one, other) for one, other in parts))
+
+
+def _bound(mean: dict[str, Tensor], around: dict[str, Tensor]) -> Tensor:
+    """The least of all ways to bound what dims add."""
+    ways = [dim_bound(moved + within, of) for moved, within, of in _ways(mean, around)]
+    return torch.stack(ways).amin(0)
+
+
+def _at_most(places: Sums) -> Tensor:
+    """`_bound` at the place where it is largest, (dim,)."""
+    mean, around = (dict(zip(BOUNDING, of, strict=True)) for of in (places.mean, places.variance))
+    return _bound(mean, around).nan_to_num(0).amax(0)  # nothing counts at some
 
 
 def width(variance: Tensor) -> Tensor:

@@ -36,6 +36,19 @@ class Sums(NamedTuple):
         around = ((values - mean[..., None, :]).square() * weights).sum(-2)
         return Sums(weight, weights.square().sum(-2), mean, around)
 
+    @staticmethod
+    def at(values: Tensor, weights: Tensor, place: Tensor, places: int) -> "Sums":
+        """The same at each place, (..., place, n), of values that are of these places (sample,)."""
+
+        def summed(of: Tensor) -> Tensor:
+            into = torch.zeros(*of.shape[:-2], places, of.shape[-1], dtype=of.dtype)
+            return into.index_add_(-2, place, of)
+
+        weight = summed(weights)
+        mean = summed(values * weights) / weight.clamp_min(1e-300)
+        around = summed((values - mean[..., place, :]).square() * weights)
+        return Sums(weight, summed(weights.square()), mean, around)
+
     def __add__(self, other: "Sums") -> "Sums":  # type: ignore[override]
         weight = self.weight + other.weight
         share = other.weight / weight.clamp_min(1e-300)
@@ -128,7 +141,8 @@ class Span(NamedTuple):
 class Moments(NamedTuple):
     """Of each dim and quantity of `_quantities`; of the KL of the whole code, over samples; of
     the code, in units of its prior and, if that sees the sample, in its own: none for many dims,
-    or if weights differ from dim to dim; and of a prior that sees the sample, its range."""
+    or if weights differ from dim to dim; and of a prior that sees the sample, its range. Of each
+    place and BOUNDING quantity, where places are pooled."""
 
     dims: Sums  # (quantity, n)
     code: Sums  # (1,)
@@ -136,6 +150,7 @@ class Moments(NamedTuple):
     prior: Span | None
     rows: int  # places of samples that count at all
     of_samples: int
+    places: Sums | None  # (quantity, place, n)
 
     def __add__(self, other: "Moments") -> "Moments":  # type: ignore[override]
         fits = len(self.joints) == len(other.joints)
@@ -144,8 +159,12 @@ class Moments(NamedTuple):
         span = None
         if self.prior is not None and other.prior is not None:
             span = self.prior + other.prior
-        counts = (one + two for one, two in zip(self[-2:], other[-2:], strict=True))
-        return Moments(self.dims + other.dims, self.code + other.code, joints, span, *counts)
+        places = None
+        if self.places is not None and other.places is not None:
+            places = self.places + other.places
+        dims, code = self.dims + other.dims, self.code + other.code
+        rows, samples = self.rows + other.rows, self.of_samples + other.of_samples
+        return Moments(dims, code, joints, span, rows, samples, places)
 
     @property
     def samples(self) -> Tensor:
@@ -153,12 +172,15 @@ class Moments(NamedTuple):
         return (self.code.weight.square() / self.code.squares)[0]
 
 
-QUANTITIES = (
+BOUNDING = (  # the first of QUANTITIES: those that bounds are of
     "mean", "variance", "log_variance",  # of the posterior
-    "prior_variance", "log_ratio",  # log of std / std
-    "kl", "own_kl",  # given the dims before, if a Gaussian is full; of the dim's own distribution
+    "log_ratio",  # log of std / std
     "u", "u_variance",  # in units of the prior
     "prior_mean", "away",  # and the posterior's mean less that
+)  # fmt: skip
+QUANTITIES = (
+    *BOUNDING, "prior_variance",
+    "kl", "own_kl",  # given the dims before, if a Gaussian is full; of the dim's own distribution
     "shift_square", "scale_square", "shift_scale",  # of `kl.kl_parts`: w^2, r^2 and r w
 )  # fmt: skip
 
@@ -168,12 +190,17 @@ def moments(batch: Batch, generator: torch.Generator) -> Moments:
     rows, n = batch.posterior.mean.shape
     counts = torch.ones(rows, 1).double() if batch.weights is None else batch.weights
     dims, joints, codes, spans = [], [], [], []
-    for chosen in torch.arange(rows).split(max(1, BLOCK // n)):
+    places: list[Sums] = []
+    at = None if batch.sample is None else batch.given % batch.axes.places
+    for chosen in torch.arange(rows).split(max(1, BLOCK // n, batch.axes.places)):
         some = slice(int(chosen[0]), int(chosen[-1]) + 1)
         q, p, weights = batch.posterior.rows(some), batch.prior, counts[some]
         prior = p.rows(some) if isinstance(p, Given) else p
         values, code = _quantities(q, prior, generator)
         dims.append(Sums.of(values, weights))
+        if at is not None:
+            few = values[: len(BOUNDING)]
+            places = [reduce(add, [*places, Sums.at(few, weights, at[some], batch.axes.places)])]
         if code is None:
             code = (values[QUANTITIES.index("kl")] * (weights > 0)).sum(1)
         codes.append(code)
@@ -189,7 +216,8 @@ def moments(batch: Batch, generator: torch.Generator) -> Moments:
     together = (reduce(add, parts) for parts in zip(*joints, strict=True))
     of_code = Sums.of(means[:, None], each[:, None])
     span = reduce(add, spans) if spans else None
-    return Moments(reduce(add, dims), of_code, tuple(together), span, rows, len(each))
+    of_places = places[0] if places else None
+    return Moments(reduce(add, dims), of_code, tuple(together), span, rows, len(each), of_places)
 
 
 def _quantities(
@@ -214,8 +242,8 @@ def _quantities(
             scale = 1 / p.cholesky.diagonal(dim1=-2, dim2=-1)[..., None, :]
     u = marginal(relative(own, prior))
     found = (
-        own.mean, own.logvar.exp(), own.logvar, prior.logvar.exp(), 0.5 * u.logvar, kl, own_kl,
-        u.mean, u.logvar.exp(), prior.mean, own.mean - prior.mean,
+        own.mean, own.logvar.exp(), own.logvar, 0.5 * u.logvar, u.mean, u.logvar.exp(),
+        prior.mean, own.mean - prior.mean, prior.logvar.exp(), kl, own_kl,
         shift.square(), scale.square(), shift * scale,
     )  # fmt: skip
     return torch.stack([value.expand(q.mean.shape)[:, 0] for value in found]), code

@@ -39,11 +39,18 @@ def sentence(dims: pd.DataFrame, totals: dict[str, float], sees: bool) -> str:
     together = totals["added_nats"] - totals.get("dims_nats", totals["added_nats"])
     if abs(together) > 0.5:
         rest.append(f" Dims, each by itself, add up to {totals['dims_nats']:.2f}.")
+    carried = totals.get("not_alive_nats", 0.0)
+    if carried > ALIVE_NATS:
+        rest.append(
+            f" Dims that are not alive carry {carried:.2f} nats or more together: do not drop them"
+            " all."
+        )
     alive, along = (dims["status"] == "alive").sum(), totals.get("directions")
     if along is not None and (along < alive or (along > alive and together > 0.5)):
         rest.append(f" By second moments, {along:.0f} direction{'' if along == 1 else 's'}.")
     return (
-        f"{len(dims):,} dims: {_counted(dims)}. KL{places} {_of_all(totals, 'kl')} nats"
+        f"{len(dims):,} dim{'' if len(dims) == 1 else 's'}: {_counted(dims)}. "
+        f"KL{places} {_of_all(totals, 'kl')} nats"
         f"{_wasted(totals)}. Information about the sample{places and ' per place'} {said}."
         f"{''.join(rest)}"
     )

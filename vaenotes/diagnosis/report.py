@@ -25,13 +25,15 @@ class Report:
     dims: a row per dim, by its place in the latent ("3", or "4,1" in a latent of two axes):
         status              one of STATUSES
         added_nats          what the dim adds about the sample to what its prior knew: beside a
-                            prior that sees the sample, at most (`added`);
+                            prior that sees the sample, at most (`added`), and never above the KL;
         added_error         and its standard error, over other samples and draws
         information_nats    mutual information of sample and dim; the same, if the prior is one for
         information_error   all samples. At most log of how many were compared
         bound_nats          what codes of these variances could add at most, whatever was compared:
                             exact if they are Gaussian all in all (`directions`); the least of that
                             in the code's units, its prior's, and less a multiple of its prior mean
+        place_nats          where places are pooled: the same of the place where it is most. The
+                            status is "unsure" where that is above 0.1 and the mean is not
         wasted_nats         the KL of the dim's own distribution beyond what it adds (of a dim at
                             its ceiling too much); of that,
         wasted_offset_nats  for a constant shift, in units of the prior,
@@ -57,12 +59,14 @@ class Report:
         added_at_ceiling and information_at_ceiling, 0 or 1; ceiling_nats, the entropy of the
         samples compared, which information cannot exceed. wasted_nats is what of the KL provably
         buys nothing: more than codes of these moments can add; of it, wasted_offset_nats and
-        wasted_width_nats. dims_nats is the sum of what dims add, each by itself; bound_nats the
-        bound of all together, as the moments of these samples have it, and bound_slack_nats what
-        so few samples may hide of it; directions how many directions are alive (`directions`), of
-        ten samples a dim or more. These are left out beyond 1,024 dims, and, as dims_nats is,
-        where weights differ from dim to dim. places: how many of each sample were pooled, in the
-        mean over samples if some do not count; then all nats are per place.
+        wasted_width_nats. dims_nats is the sum of what dims add, each by itself; not_alive_nats,
+        where posteriors are diagonal and the prior is one for all samples, what those that are not
+        alive carry together, or more; bound_nats the bound of all together, as the moments of these
+        samples have it, and bound_slack_nats what so few samples may hide of it; directions how
+        many directions are alive (`directions`), of ten samples a dim or more. These are left out
+        beyond 1,024 dims, and, as dims_nats is, where weights differ from dim to dim. places: how
+        many of each sample were pooled, in the mean over samples if some do not count; then all
+        nats are per place.
     alive: bool, of the latent's shape, to pick dims with: z[:, report.alive].
     hints: what looks like a mistake in what was given, a line each.
     directions: nats of each direction of the code, most first (`directions.directions`); or None.

@@ -17,7 +17,8 @@ SHRUNK_SHARE = 0.5
 STATUSES = {
     "alive": f"adds more than {ALIVE_NATS} nats about the sample, and its 95% interval says so;"
     " beside a prior that sees the sample, it may",
-    "unsure": f"its 95% interval has {ALIVE_NATS} nats in it: give more samples",
+    "unsure": f"its 95% interval has {ALIVE_NATS} nats in it: give more samples; or of places that"
+    " are pooled one may add more: see the report without groups",
     "wasting": f"adds less, and more than {ALIVE_NATS} nats of KL buy nothing: see offset, width;"
     " a rest is a prior that moves for nothing",
     "known to the prior": "adds less: what it says of the sample the prior knew",
@@ -35,7 +36,7 @@ def classify(dims: pd.DataFrame, start: float | pd.Series) -> np.ndarray:
     added, error = dims["added_nats"], DEVIATIONS * dims["added_error"]
     conditions = {
         "alive": added - error > ALIVE_NATS,
-        "unsure": added + error > ALIVE_NATS,
+        "unsure": (added + error > ALIVE_NATS) | (dims.get("place_nats", 0.0) > ALIVE_NATS),
         "wasting": dims["wasted_nats"] > ALIVE_NATS,
         "known to the prior": dims["information_nats"] > ALIVE_NATS,
         "free-riding": dims["prior_variance"] < SHRUNK_SHARE * start,

@@ -10,8 +10,6 @@
 `Recorder` keeps a report for each epoch. Nothing here needs this library's own models.
 """
 
-import math
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -24,19 +22,17 @@ from torch import Tensor
 from vaenotes.diagnosis import measures
 from vaenotes.diagnosis.added import Information, added, information
 from vaenotes.diagnosis.arrays import array_of, check_each
-from vaenotes.diagnosis.decoded import Decode, Drawn, effects
+from vaenotes.diagnosis.decoded import Decode, Drawn, effects, takes_rows
 from vaenotes.diagnosis.directions import directions
+from vaenotes.diagnosis.hints import Noticed, hints
 from vaenotes.diagnosis.inputs import FULL, SPREADS, Batch, Given, Mixture, read
-from vaenotes.diagnosis.moments import LARGEST_JOINT, Moments, moments
+from vaenotes.diagnosis.moments import Moments, moments
 from vaenotes.diagnosis.report import Report
 from vaenotes.diagnosis.sampled import Sampled
-from vaenotes.diagnosis.status import ALIVE_NATS, classify
+from vaenotes.diagnosis.status import classify
 from vaenotes.errors import LARGEST, ParameterError, check, check_int
 from vaenotes.kl import Diagonal
 from vaenotes.state import switches_as_they_start
-
-FEW = 50
-"""Samples below which intervals hold the truth less often than they should."""
 
 
 class Diagnosis:
@@ -52,7 +48,8 @@ class Diagnosis:
 
     compared: of how many samples information is estimated; its time grows with their square.
     decode: as in `diagnose`; what it is given comes as the posterior means did. Whole codes of the
-        samples compared are kept for it.
+        samples compared are kept for it. One that takes `rows` counts the samples of this object
+        alone, which merges with no other then.
     """
 
     def __init__(
@@ -70,8 +67,7 @@ class Diagnosis:
         self._moments: Moments | None = None
         self._sampled: Sampled | None = None
         self._drawn: Drawn | None = None  # if there is a decoder
-        self._assumed = False
-        self._least = math.inf
+        self._noticed, self._given = Noticed(), 0
         self._generator, self._draws = (torch.Generator().manual_seed(self.seed) for _ in range(2))
 
     @property
@@ -93,16 +89,15 @@ class Diagnosis:
         for name in arguments:
             raise ParameterError(f"update must be given arguments of diagnose, got {name}")
         batch = read(mean, posterior, (prior_mean, prior, prior_weights), weights, groups)
+        before, self._given = self._given, self._given + len(mean)
         if batch is None:  # nothing of it counts
             return
         drawn = None
         if self.decode is not None:
             like = mean if isinstance(mean, Tensor) else array_of("posterior_mean", mean)
-            drawn = Drawn.of(batch, self.compared, self._draws, like)
+            drawn = Drawn.of(batch, self.compared, self._draws, like, before)
         self._join(_common(batch))
-        self._assumed |= prior_mean is None
-        if batch.posterior.kind == "logvar":
-            self._least = min(self._least, float(batch.posterior.spread.min()))
+        self._noticed += Noticed.of(batch, mean, prior_mean is None)
         self._keep(Sampled.of(batch, self.compared, self._generator), drawn)
         more = moments(batch, self._generator)
         self._moments = more if self._moments is None else self._moments + more
@@ -115,9 +110,11 @@ class Diagnosis:
             return
         decoded = self.decode is None or other._drawn is not None
         check(decoded, "other must have been given a decode as this one was", other.decode)
+        fits = not self._given or self.decode is None or not takes_rows(self.decode)
+        check(fits, "decode must not take rows where a Diagnosis merges with another", self.decode)
+        self._given += other._given
         self._join(other._first)
-        self._assumed |= other._assumed
-        self._least = min(self._least, other._least)
+        self._noticed += other._noticed
         self._keep(other._sampled, None if self.decode is None else other._drawn)
         more = other._moments
         self._moments = more if self._moments is None else self._moments + more
@@ -178,11 +175,13 @@ class Diagnosis:
             p = one
         sees, mixture = isinstance(p, Given) and p.sees, isinstance(p, Mixture)
         found, new = _compare(self._sampled, p, self.seed)
+        new = measures.capped(new, self._moments) if sees else new
         columns = measures.columns(self._moments, found, new, mixture)
         labels = list(self._first.names) or [",".join(map(str, at)) for at in np.ndindex(latent)]
         dims = pd.DataFrame({name: value.numpy() for name, value in columns.items()}, labels)
         start = 1.0 if since is None else since.dims["prior_variance"]
         dims.insert(0, "status", classify(dims, start))
+        alive = (dims["status"] == "alive").to_numpy(copy=True)
         joints = self._moments.joints if sees else self._moments.joints[:1]
         bounds = [directions(joint, seen) for joint in joints]
         kinds = {"posterior": self._first.posterior.kind, "prior": getattr(p, "kind", "")}
@@ -193,34 +192,12 @@ class Diagnosis:
             totals["places"] = self._moments.rows / self._moments.of_samples
         if self._sampled.weights.shape[1] == 1:  # else they are of other samples each
             totals["dims_nats"] = float(dims["added_nats"].sum())
-        alive = (dims["status"] == "alive").to_numpy(copy=True).reshape(latent)
+            if not sees and "posterior" not in full:
+                totals["not_alive_nats"] = measures.not_alive(found, alive.tolist())
         along = min(bounds, key=lambda bound: bound.nats).along if bounds else None
-        return Report(dims, totals, alive, tuple(self._hints(dims)), along, sees)
-
-    def _hints(self, dims: pd.DataFrame) -> Iterator[str]:
-        assert self._first is not None and self._moments is not None
-        samples = round(float(self._moments.samples), 3)
-        if samples < min(len(dims), self.compared):
-            yield "Fewer samples than dims: is the first axis that of samples?"
-        if samples < FEW:
-            yield f"Fewer than {FEW} samples: intervals may be too short."
-        if self._first.axes.places > 1:
-            yield (
-                "Places are pooled: a pattern that is the same in every sample counts as "
-                "information, and what places share counts at each."
-            )
-        gap = dims["gap_nats"].sum()
-        by_chance = 4 * len(dims) / samples
-        if self._assumed and gap > ALIVE_NATS * len(dims) + by_chance:
-            yield (
-                f"No prior was given, and N(0, I) misfits these codes by {gap:.2f} nats: "
-                "pass a learned one."
-            )
-        if 0 <= self._least < math.inf and (dims["ratio"] > 1).all():
-            what = "ever below 0: is it a ReLU's" if self._least == 0 else "near 0: is it a std"
-            yield f"Every posterior is wider than its prior, and no posterior_logvar is {what}?"
-        if len(dims) > LARGEST_JOINT:
-            yield f"Directions and joint bound are left out beyond {LARGEST_JOINT:,} dims."
+        compared = self._sampled.compared
+        said = hints(dims, self._moments, compared, self.compared, self._noticed)
+        return Report(dims, totals, alive.reshape(latent), tuple(said), along, sees)
 
 
 def _common(batch: Batch) -> Batch:
@@ -231,7 +208,8 @@ def _common(batch: Batch) -> Batch:
         return Given(some.mean.clone(), some.spread.clone(), some.kind)
 
     p = bare(batch.prior) if isinstance(batch.prior, Given) else batch.prior
-    return batch._replace(posterior=bare(batch.posterior), prior=p, weights=None, sample=None)
+    q, none = bare(batch.posterior), torch.empty(0)
+    return batch._replace(posterior=q, prior=p, weights=None, sample=None, given=none)
 
 
 def _check_alike(one: Given | Mixture, before: Given | Mixture) -> None:
@@ -319,8 +297,8 @@ def diagnose(
     compared: of how many samples, drawn with `seed`, the information is estimated; its time grows
         with their square. since: an earlier report of the model, from which shrinking is measured;
         else from variance 1.
-    decode: your decoder: codes (n, ...), with posterior_mean's device and precision -> a tensor
-        (n, ...), of which each dim's share is told (`decoded`): it decodes compared x dims codes.
+    decode: your decoder, of which each dim's share is told: codes (n, ...) -> a tensor (n, ...). It
+        decodes compared x dims codes, in any order; `decoded` says more, and what `rows` are.
 
     What a dim adds to a prior that sees the sample is known from above only: `added` says when it
     is exact. To be sure, diagnose the samples of one condition by themselves. The same sample given
