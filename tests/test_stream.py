@@ -185,3 +185,17 @@ def test_a_prior_whose_rows_differ_in_a_later_batch_alone_sees_the_sample(name):
         stream.update(**batch)
         assert stream.compute().sees == sees
     assert "adds ≤" in str(stream.compute())
+
+
+def test_codes_that_a_generator_of_the_same_seed_has_drawn_are_codes_as_others():
+    """Noise that is the codes' own again would make any information of them."""
+    truth = 0.5 * math.log(1 + 0.2**-2) * 32
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        mean = torch.randn(1000, 32, dtype=torch.float64)
+        report = vn.diagnose(posterior_mean=mean, posterior_std=0.2, seed=seed)
+        found = report.dims["information_nats"]
+        assert found.sum() == pytest.approx(truth, rel=0.05)
+        torch.manual_seed(seed)
+        weak = vn.diagnose(posterior_mean=0.4 * torch.randn(1000, 32).double(), posterior_std=1.0)
+        assert weak.totals["information_nats"] > 1

@@ -10,6 +10,7 @@
 `Recorder` keeps a report for each epoch. Nothing here needs this library's own models.
 """
 
+import hashlib
 from dataclasses import replace
 from typing import Any
 
@@ -68,7 +69,7 @@ class Diagnosis:
         self._sampled: Sampled | None = None
         self._drawn: Drawn | None = None  # if there is a decoder
         self._noticed, self._given = Noticed(), 0
-        self._generator, self._draws = (torch.Generator().manual_seed(self.seed) for _ in range(2))
+        self._generator, self._draws = (_generator(self.seed, what) for what in ("kept", "decoded"))
 
     @property
     def empty(self) -> bool:
@@ -242,6 +243,13 @@ def _check_alike(one: Given | Mixture, before: Given | Mixture) -> None:
         check_each(f"prior_{name} must be the same in every batch", same, values)
 
 
+def _generator(seed: int, what: str) -> torch.Generator:
+    """One that draws what nobody else does: codes may have been drawn by a generator of this seed,
+    and noise that is theirs again would tell all of them."""
+    mixed = hashlib.sha256(f"{what} {seed}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(mixed[:4]))  # of more torch takes no notice
+
+
 def _compare(sampled: Sampled, p: Given | Mixture, seed: int) -> tuple[Information, Information]:
     """What the samples' codes say of them, and what they add to their priors."""
     q, prior, compared = sampled.posterior, sampled.prior, sampled.compared
@@ -250,8 +258,7 @@ def _compare(sampled: Sampled, p: Given | Mixture, seed: int) -> tuple[Informati
         own = prior if prior is not None and p.sees else p.rows(slice(None))
         parts = zip(q, own, strict=True)
         q = Diagonal(*(torch.where(weights[:, None] > 0, mine, its) for mine, its in parts))
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(q.mean.shape, generator=generator, dtype=torch.float64)
+    noise = torch.randn(q.mean.shape, generator=_generator(seed, "codes"), dtype=torch.float64)
     found = information(q, noise, compared)
     if prior is None or not (isinstance(p, Given) and p.sees):  # one for all samples
         return found, found
