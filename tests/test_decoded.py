@@ -30,9 +30,8 @@ def codes(samples=2000, seed=0):
 
 def shares(decode, z, weights=None):
     counted = torch.ones(len(z)) if weights is None else weights
-    drawn = Drawn(
-        torch.zeros(len(z)), z, counted.double(), torch.arange(len(z)), torch.device("cpu")
-    )
+    rows, here = torch.arange(len(z)), torch.device("cpu")
+    drawn = Drawn(torch.zeros(len(z)), z, counted.double(), rows, np.inf, here)
     return effects(decode, drawn, Axes(tuple(z.shape), None))
 
 
@@ -250,3 +249,16 @@ def test_a_decoder_that_fails_is_told_in_a_line_what_it_is_given():
     assert isinstance(error.value.__cause__, RuntimeError)
     with pytest.raises(ParameterError, match=r"got TypeError: .* missing 1 required"):
         vn.diagnose(**given, decode=lambda z, labels: z)
+
+
+def test_a_decoder_may_use_its_memory_again_and_change_what_it_is_given():
+    buffer, size = torch.empty(2000, 3), torch.tensor([1.0, 0.5, 0.1])
+
+    def again(z):
+        z.mul_(size)
+        buffer[: len(z)] = z
+        return buffer[: len(z)]
+
+    given = {"posterior_mean": torch.randn(1000, 3), "posterior_std": 0.2}
+    one, other = (vn.diagnose(**given, decode=of).dims for of in (again, lambda z: z * size))
+    assert np.allclose(one["decoder"], other["decoder"]) and one["decoder"].iloc[0] > 0.5

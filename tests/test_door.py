@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from hashlib import sha256
 
@@ -14,7 +15,7 @@ import torch
 
 from vaenotes.config import Config
 from vaenotes.errors import ParameterError, StoreError
-from vaenotes.lab import runs
+from vaenotes.lab import runs, workers
 from vaenotes.lab.store import Store
 
 CONFIG = Config(images=64, size=8, hidden=4, epochs=1, batch=64)
@@ -141,6 +142,23 @@ def test_a_signal_s_handler_may_diagnose_while_something_is_computed():
     command = [sys.executable, "-c", HANDLED]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert run.stdout.split() == ["2", "True"], run.stderr
+
+
+@pytest.mark.attack("wrong")
+def test_threads_that_train_at_once_each_do_so_on_one_core(monkeypatch):
+    seen, before = [], torch.get_num_threads()
+
+    def train(rest):
+        seen.append(torch.get_num_threads())  # as it is for what is computed in this thread
+        time.sleep(rest)
+
+    monkeypatch.setattr(workers, "train", train)
+    each = [threading.Thread(target=workers._on_one_thread, args=(0.02,)) for _ in range(4)]
+    for thread in each:
+        thread.start()
+    for thread in each:
+        thread.join()
+    assert seen == [1] * 4 and torch.get_num_threads() == before
 
 
 @pytest.mark.attack("hang")

@@ -4,6 +4,7 @@ import json
 import math
 import re
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,3 +112,23 @@ def test_a_figures_numbers_can_be_read_and_its_marks_are_whole(std, unit):
             if isinstance(marks, PathCollection):
                 x = ax.transAxes.inverted().transform(ax.transData.transform(marks.get_offsets()))
                 assert (x[:, 0] > 0.01).all() and (x[:, 0] < 0.99).all()
+
+
+def test_a_page_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeypatch):
+    report, page = four(), tmp_path / "kept.html"
+    report.save(page)
+    before = page.read_text()
+
+    def full(path, text, **_):
+        path.write_bytes(text.encode()[:100])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(ParameterError, match=r"path cannot be written .*No space left"):
+        report.save(page)
+    assert page.read_text() == before and list(tmp_path.iterdir()) == [page]
+    for path in (None, 3, tmp_path / "page.htm"):
+        with pytest.raises(ParameterError, match=r"path must end in \.html"):
+            report.save(path)
+    with pytest.raises(ParameterError, match="path cannot be written"):
+        report.save(tmp_path / f"{'long' * 80}.html")

@@ -214,12 +214,13 @@ def test_keys_know_the_question_and_what_the_code_does(monkeypatch, tmp_path):
 
 
 @pytest.mark.attack("wrong")
-def test_code_that_changes_before_its_digest_is_taken_is_refused(tmp_path):
+def test_code_that_changes_after_it_was_imported_is_refused(tmp_path):
     """By a process that may have imported it as it was."""
     shutil.copytree(store_module.PACKAGE, tmp_path / "vaenotes")
     edit = "import vaenotes, pathlib; path = pathlib.Path('vaenotes/objective.py').absolute()"
     edit += "; path.write_text(path.read_text() + '# edited')"
-    for code in (f"{edit}; import vaenotes.lab.store", "import vaenotes.lab.store"):
+    used = "from vaenotes.lab import runs; runs.fetch([], runs.Store('.'))"
+    for code in (f"{edit}; import vaenotes.lab.store", f"{used}; {edit}; {used}", used):
         run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True)
         said = run.stderr.decode().splitlines()[-1:]
         assert bool(run.returncode) == bool(said) == ("edited" in code)

@@ -187,3 +187,42 @@ def test_dims_of_which_few_samples_count_are_hinted_at():
     pooled = {"posterior_mean": mean[..., None].expand(-1, -1, 8), "posterior_std": 1.0}
     few = vn.diagnose(**pooled, weights=there[..., None].expand(-1, -1, 8), groups=1, compared=1500)
     assert "count among those" in str(few)  # its places are no samples of their own
+
+
+def test_of_more_samples_than_are_compared_those_that_count_most_are():
+    """Against all of them, compared; and two that count, which are not known from each other."""
+    generator = torch.Generator().manual_seed(3)
+    mean = torch.randn(6000, 2, generator=generator)
+    weights = (2.0 * torch.randn(6000, generator=generator) + mean[:, 0]).exp()
+    for weight in (weights, torch.stack([weights, weights.flip(0)], 1)):
+        given = {"posterior_mean": mean, "posterior_std": 0.3, "weights": weight}
+        every = vn.diagnose(**given, compared=6000).dims
+        for seed in range(3):
+            some = vn.diagnose(**given, seed=seed).dims
+            apart = (some["information_nats"] - every["information_nats"]).abs()
+            assert (apart < 4 * some["information_error"]).all()
+    few = torch.full((2000,), 1e-6)
+    few[:2] = 1
+    codes = torch.zeros(2000, 1)
+    codes[2:] = torch.randn(1998, 1, generator=generator)
+    found = vn.diagnose(posterior_mean=codes, posterior_std=1.0, weights=few).dims
+    assert found["information_nats"].iloc[0] < 0.01
+
+
+def test_batches_of_weights_are_sampled_as_they_are_together():
+    generator = torch.Generator().manual_seed(4)
+    mean = torch.randn(4000, 1, generator=generator)
+    weights = (3 * mean[:, 0]).exp()
+    diagnosis = vn.Diagnosis(compared=500)
+    for some in torch.arange(4000).split(700):
+        diagnosis.update(posterior_mean=mean[some], posterior_std=0.3, weights=weights[some])
+    found = diagnosis.compute().dims.iloc[0]
+    true = vn.diagnose(posterior_mean=mean, posterior_std=0.3, weights=weights, compared=4000)
+    apart = abs(found["information_nats"] - true.dims["information_nats"].iloc[0])
+    assert apart < 4 * found["information_error"]
+
+
+def test_weights_that_are_not_finite_are_named():
+    weights = torch.tensor([1.0, math.inf, 1.0])
+    with pytest.raises(ParameterError, match="weights must be finite, got inf at"):
+        vn.diagnose(posterior_mean=torch.zeros(3, 1), posterior_std=1.0, weights=weights)

@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 
 from vaenotes.diagnosis.inputs import Axes, Batch
+from vaenotes.diagnosis.sampled import lowest, random_keys, reweighted
 from vaenotes.errors import ParameterError, check
-from vaenotes.kl import sample, widened
+from vaenotes.kl import sample
 
 CHUNK = 128  # codes that are decoded at a time
 
@@ -47,6 +48,7 @@ class Drawn(NamedTuple):
     z: Tensor  # (sample, ...), in the precision of the posterior means
     weights: Tensor  # (sample,)
     rows: Tensor  # (sample,), of all that were given
+    left: float  # the least key of what was left out
     device: torch.device  # of the posterior means: these are kept on the CPU
 
     @staticmethod
@@ -64,22 +66,22 @@ class Drawn(NamedTuple):
             rule = "weights must be of whole samples with decode, as codes are decoded whole"
             check(fits, rule, weights)
         count //= axes.places
-        keys = torch.rand(count, generator=generator, dtype=torch.float64)
-        chosen = keys.argsort()[:most]
+        counted = torch.ones(count, 1).double() if weights is None else weights[:: axes.places]
+        keys = random_keys(counted, generator)
+        chosen, left = lowest(keys, most)
         rows = (chosen[:, None] * axes.places + torch.arange(axes.places)).flatten()
         q = batch.posterior.rows(rows)
         z = sample(q, torch.randn(q.mean.shape, generator=generator, dtype=torch.float64))
         kind = like.dtype if like.is_floating_point() else torch.float32
-        counted = torch.ones(count, 1).double() if weights is None else weights[:: axes.places]
         whole, given = axes.whole(z).to(kind), batch.given[:: axes.places] // axes.places + before
-        return Drawn(keys[chosen], whole, counted[chosen, 0], given[chosen], like.device)
+        return Drawn(keys[chosen], whole, counted[chosen, 0], given[chosen], left, like.device)
 
     def merged(self, other: "Drawn", most: int) -> "Drawn":
         """The lowest keys of both."""
-        pairs = zip(self[:-1], other[:-1], strict=True)
+        pairs = zip(self[:4], other[:4], strict=True)
         keys, z, weights, rows = (torch.cat(pair) for pair in pairs)
-        chosen = keys.argsort(stable=True)[:most]
-        return Drawn(keys[chosen], z[chosen], weights[chosen], rows[chosen], self.device)
+        chosen, left = lowest(keys, most, min(self.left, other.left))
+        return Drawn(keys[chosen], z[chosen], weights[chosen], rows[chosen], left, self.device)
 
 
 def effects(decode: Decode, drawn: Drawn, axes: Axes) -> tuple[np.ndarray, np.ndarray]:
@@ -103,7 +105,8 @@ def effects(decode: Decode, drawn: Drawn, axes: Axes) -> tuple[np.ndarray, np.nd
             changed = own.clone()
             changed[tuple(place)] = others[tuple(place)]
             apart[dim, start:stop] = _square(whole[:-1] - _decoded(decode, changed, rows[:-1]))
-    weights = drawn.weights * drawn.weights.roll(-1)
+    weights = reweighted(drawn.weights, drawn.left)
+    weights = weights * weights.roll(-1)
     *dims, total = (apart * weights / weights.sum()).sum(1)
     total = total.clamp_min(1e-300)  # of a decoder that ignores all: shares of 0
     share = torch.stack(dims) / total
@@ -115,7 +118,8 @@ def effects(decode: Decode, drawn: Drawn, axes: Axes) -> tuple[np.ndarray, np.nd
 
 def _decoded(decode: Decode, codes: Tensor, rows: Tensor) -> Tensor:
     try:
-        found = decode(codes, rows=rows) if takes_rows(decode) else decode(codes)
+        named = {"rows": rows} if takes_rows(decode) else {}
+        found = decode(codes.clone(), **named)  # which it may change
     except ParameterError:
         raise
     except Exception as error:
@@ -129,8 +133,9 @@ def _decoded(decode: Decode, codes: Tensor, rows: Tensor) -> Tensor:
         raise ParameterError(f"{rule}, got {what}: {way}")
     fits = len(found) == len(codes)
     check(fits, f"decode must return ({len(codes)}, ...), as its codes are", tuple(found.shape))
+    check(found.numel() > 0, "decode must return numbers", tuple(found.shape))
     check(bool(found.isfinite().all()), "decode must return finite numbers", "nan or inf")
-    return widened(found).flatten(1) if found.dim() > 1 else widened(found)[:, None]
+    return found.to(torch.float64, copy=True).reshape(len(codes), -1)  # it may use its own again
 
 
 def _check_steady(whole: Tensor, half: Tensor) -> None:

@@ -191,6 +191,7 @@ def _weights(weights: ArrayLike | None, posterior: tuple[Any, ...], axes: Axes) 
         fits = counted.dim() >= 1 and tuple(counted.shape) == axes.codes[: counted.dim()]
         rule = f"weights must be {axes.codes} or its leading axes, as posterior_mean is"
         check(fits or _broadcasts(counted, axes.codes), rule, tuple(counted.shape))
+        check_each("weights must be finite", counted.isfinite(), counted)
         check_each("weights must not be negative", sane("weights", counted) >= 0, counted)
         large = (counted == 0) | (counted * LARGEST_NUMBER >= 1)
         check_each(f"weights must be 0 or at least {1 / LARGEST_NUMBER:g}", large, counted)

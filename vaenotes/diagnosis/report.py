@@ -1,5 +1,6 @@
 """What `diagnose` found."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
 from io import StringIO
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 
 from vaenotes.diagnosis import figures, printed
 from vaenotes.diagnosis.status import STATUSES
-from vaenotes.errors import check
+from vaenotes.errors import ParameterError, check
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -114,7 +115,8 @@ class Report:
 
     def save(self, path: str | Path) -> None:
         """The report with its figure, as one HTML file that needs no network."""
-        check(Path(path).suffix == ".html", "path must end in .html", str(path))
+        named = isinstance(path, str | Path) and Path(path).suffix == ".html"
+        check(named, "path must end in .html", path)
         check(Path(path).parent.is_dir(), "path must be in a folder that is there", str(path))
         svg = StringIO()
         self.figure().savefig(svg, format="svg")
@@ -124,7 +126,14 @@ class Report:
             "<style>body{font:15px sans-serif;margin:2em}th,td{padding:.1em .6em;text-align:right}"
             f"</style>{self._repr_html_()}{drawn[drawn.index('<svg') :]}</html>"
         )
-        Path(path).write_text(page, encoding="utf-8")
+        new = Path(path).with_name(f".{Path(path).name}.tmp")
+        try:  # an earlier page stays until this one is whole
+            new.write_text(page, encoding="utf-8")
+            new.replace(path)
+        except OSError as error:
+            with suppress(OSError):
+                new.unlink()
+            raise ParameterError(f"path cannot be written ({error}), got {path}") from error
 
     def figure(self) -> Figure:
         """A row per dim, of those that add most: what it adds, its KL, ratio and variances."""

@@ -26,7 +26,7 @@ from vaenotes.data.dataset import Dataset
 from vaenotes.errors import ParameterError, StoreError, check, number, shown
 from vaenotes.lab.cluster import check_scheduler
 from vaenotes.lab.progress import append_to, say
-from vaenotes.lab.store import Entry, Store, key
+from vaenotes.lab.store import Entry, Store, check_unchanged, key
 from vaenotes.lab.workers import train_all
 from vaenotes.model import VAE
 from vaenotes.priors import PRIORS
@@ -95,6 +95,7 @@ def _fetch(configs: Iterable[Config], files: "Files", store: Store | None) -> di
     store = Store() if store is None else store
     check(isinstance(store, Store), "store must be a Store", store)
     keys = {config: _key(config, files[config.data]) for config in configs}
+    check_unchanged()
     _note_use()  # which is refused before anything is trained
     found = _found(keys, store)
     if len(found) < len(keys):

@@ -51,16 +51,27 @@ class Entry(NamedTuple):
 @cache
 def code_digest() -> str:
     """sha256 of the code behind results and the versions of what it computes with, as they were
-    when this module was imported: results of this process are those of that code. Raises StoreError
-    if a file changed before, when what it held may have been imported already."""
+    when this module was imported: results of this process are those of that code."""
+    check_unchanged()
     digest = hashlib.sha256(f"layout {LAYOUT}\0".encode())
     for name, path in sorted(sources_behind_results().items()):
-        if path.stat().st_ctime_ns != CHANGED_AT.get(path):
-            raise StoreError(f"{path} changed after vaenotes was imported: start Python again")
         digest.update(f"{name}\0{code_of(path)}\0".encode())
     for package in PACKAGES_BEHIND_RESULTS:
         digest.update(f"{package}=={_version(package)}\0".encode())
     return digest.hexdigest()
+
+
+def check_unchanged() -> None:
+    """Raise StoreError if a file of the code behind results has changed since it was imported: what
+    it holds now may be what is imported by now, or not."""
+    for path in _behind_results():
+        if path.stat().st_ctime_ns != CHANGED_AT.get(path):
+            raise StoreError(f"{path} changed after vaenotes was imported: start Python again")
+
+
+@cache
+def _behind_results() -> tuple[Path, ...]:
+    return tuple(sources_behind_results().values())
 
 
 def _version(package: str) -> str | None:

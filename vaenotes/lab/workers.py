@@ -271,12 +271,17 @@ def _train(
         # Another worker may have been killed in the middle of this task.
         newest = store.load(task.name, check_checkpoint) if kept else None
         checkpoint = _checkpoint(newest) if newest else task.checkpoint
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            return train(task.configs, datasets, on_epoch, device, checkpoint), shared
-        finally:
-            torch.set_num_threads(threads)
+        return _on_one_thread(task.configs, datasets, on_epoch, device, checkpoint), shared
+
+
+@torch_as_it_starts
+def _on_one_thread(*arguments: Any) -> list[Result]:
+    threads = torch.get_num_threads()  # of the process: others may train in it, one at a time
+    torch.set_num_threads(1)
+    try:
+        return train(*arguments)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _checkpoint(entry: Entry) -> Checkpoint:
