@@ -1,5 +1,6 @@
 """Priors and data sets of one's own: stored by version, and known to workers."""
 
+import functools
 import pickle
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 
 from vaenotes.config import Config
 from vaenotes.data.load import DATASETS
+from vaenotes.data.sprites import sprites
 from vaenotes.errors import ParameterError
+from vaenotes.kl import Diagonal
 from vaenotes.lab import runs, workers
 from vaenotes.lab.store import Store
 from vaenotes.priors import PRIORS, DiagonalPrior
@@ -109,6 +112,33 @@ def test_a_version_is_a_string_and_a_name_of_the_librarys_own_may_be_taken(regis
     assert runs.store_key(Config(prior="diagonal")) != before
     monkeypatch.setitem(PRIORS, "diagonal", DiagonalPrior)
     assert runs.store_key(Config(prior="diagonal")) == before
+
+
+def test_a_version_of_a_parent_or_of_what_is_wrapped_is_theirs(register, monkeypatch):
+    config = register()
+    assert runs.store_key(config) is not None
+    parent, wrapped = PRIORS["floored"], DATASETS["squares"]
+
+    class Changed(parent):
+        def forward(self, noise, factors, z):
+            return Diagonal(self.mean + 1, self.logvar)
+
+    @functools.wraps(wrapped)
+    def changed(images, size, seed=0):
+        return wrapped(images, size, seed + 1)
+
+    @functools.wraps(sprites)
+    def other(images, size, seed=0):
+        return sprites(images, size, seed + 1)
+
+    for table, name, own in (
+        (PRIORS, "floored", Changed), (DATASETS, "squares", changed), (DATASETS, "squares", other)
+    ):  # fmt: skip
+        with monkeypatch.context() as patch:
+            patch.setitem(table, name, own)
+            assert runs.store_key(config) is None
+            own.version = "2"
+            assert runs.store_key(config) is not None
 
 
 @pytest.mark.slow

@@ -257,10 +257,16 @@ def _versions(config: Config) -> dict[str, str | None]:
 
 def _version(thing: Any) -> str | None:
     """Of a prior or data set: "" if it is the library's own, whose code is in every key, or a file;
-    None if it is somebody's own and has none. Raises ParameterError unless it is a string."""
-    if thing is None or getattr(thing, "__module__", "").partition(".")[0] == "vaenotes":
+    None if it is somebody's own and has none: one that a parent has, or what it wraps, is theirs.
+    Raises ParameterError unless it is a string."""
+    wrapped = vars(thing).get("__wrapped__") if hasattr(thing, "__dict__") else None
+    ours = getattr(thing, "__module__", "").partition(".")[0] == "vaenotes"
+    if thing is None or (ours and wrapped is None):
         return ""
-    version = getattr(thing, "version", None)
+    known = vars(thing) if isinstance(thing, type) else {"version": getattr(thing, "version", None)}
+    version = known.get("version")
+    if wrapped is not None and version == getattr(wrapped, "version", None):
+        version = None
     check(version is None or isinstance(version, str), "version must be a string", version)
     return version
 
