@@ -175,7 +175,7 @@ def test_facts_of_a_figure_whose_answers_are_known():
 
 
 def test_tails_are_of_the_dim_that_carries_more_in_each_replica():
-    group = "unsupervised_repeated"
+    group = "unsupervised_fresh"
     y = full_size(group).sel(node="y").isel(epoch=-1)
     used = y.posterior_quantiles.isel(dim=y.ratio.argmin("dim"))
     low, p7, p93, high = (

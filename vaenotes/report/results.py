@@ -329,11 +329,11 @@ def tails() -> pd.DataFrame:
     from 7 to 93 %, in the dim that carries more: in the notes' figure, and in each replica of the
     groups at the notes' rate. A code that is linear in an evenly spread factor has 1.2."""
     rows = {"the notes": [facts_of(notes_bands("std"), notes_bands("mean"))[TAIL]]}
-    for group in groups():
-        if "long" not in group and "slow" not in group:
+    for group, ended in ends().items():
+        if "slow" not in group:
             rows[TITLES[group]] = [
                 facts_of(bands(one, "std", "y"), bands(one, "mean", "y"))[TAIL]
-                for _, one in full_size(group).groupby("seed")
+                for _, one in ended.groupby("seed")
             ]
     found = {
         title: {"least": min(row), "most": max(row), "replicas": len(row)}
