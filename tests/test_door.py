@@ -122,7 +122,7 @@ def test_a_lock_that_is_no_file_keeps_nobody_waiting(how, tmp_path):
 
 
 HANDLED = """
-import signal, threading, time, torch
+import signal, threading, torch
 import vaenotes as vn
 from vaenotes.state import torch_as_it_starts
 handled = threading.Event()
@@ -130,7 +130,6 @@ diagnose = lambda: vn.diagnose(posterior_mean=torch.randn(50, 2), posterior_std=
 signal.signal(signal.SIGUSR1, lambda *_: diagnose() and handled.set())
 @torch_as_it_starts
 def wait():
-    time.sleep(0.5)  # Python sees no signal that comes just as its caller begins to wait
     signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
     return len(diagnose().dims), handled.wait(30)  # from within too
 print(*wait())

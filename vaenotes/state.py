@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import wraps
 from threading import RLock, get_ident, local, stack_size
@@ -80,6 +80,8 @@ def _outcome(pool: ThreadPoolExecutor, work: Callable[[], Returned]) -> Returned
         stack_size(usual)
     done = pool.submit(work)
     try:
+        while not wait([done], timeout=0.1).done:
+            pass  # Python sees no signal that comes just as it begins to wait
         return done.result()
     except BaseException as error:
         if not done.done():  # the caller was interrupted: and so is the work
