@@ -151,6 +151,7 @@ def test_samples_count_by_their_weights():
         (lambda z: z.argmax(1), "got torch.int64: wrap it"),
         (lambda z: z.sum(0), r"decode must return \(20, ...\), as its codes are, got \(4,\)"),
         (lambda z: z / 0, "decode must return finite numbers"),
+        (lambda z: z.double() * 1e160, r"finite numbers of at most 1e\+150, got \d"),
         (nn.Sequential(nn.Linear(4, 30), nn.Dropout()), r"whatever .* beside it \(put it in eval"),
         (nn.Sequential(nn.Linear(4, 30), nn.BatchNorm1d(30)), r"\(put it in eval mode\), got '"),
     ],

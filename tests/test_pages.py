@@ -97,6 +97,7 @@ def used(tmp_path_factory):
         return fetch(configs, *given)
 
     patch.setattr(training.Ensemble, "epoch", wild_epoch)
+    patch.setattr(runs, "check_same", lambda imported: None)  # which would refuse it
     patch.setattr(workers, "train", train_and_mark)
     patch.setattr(runs, "_fetch", fetch_and_note)
     yield used

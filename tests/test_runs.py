@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -20,7 +21,7 @@ from vaenotes.lab import runs as runs_module
 from vaenotes.lab import workers
 from vaenotes.lab.runs import load_data, load_model, run, run_arms
 from vaenotes.lab.store import Store
-from vaenotes.training import Ensemble, train
+from vaenotes.training import train
 
 SMALL = {"images": 128, "size": 16, "hidden": 8, "epochs": 2, "batch": 64}
 
@@ -70,10 +71,15 @@ def test_nothing_is_trained_twice(store, monkeypatch):
 def epochs_trained(monkeypatch):
     """Numbers of the epochs that ensembles were trained in, as they come."""
     numbers = []
-    original = Ensemble.epoch
-    monkeypatch.setattr(
-        Ensemble, "epoch", lambda self, number: numbers.append(number) or original(self, number)
-    )
+
+    def counting(configs, datasets, on_epoch, *rest):
+        def counted(ensemble):
+            numbers.append(ensemble.epochs_done)
+            on_epoch(ensemble)
+
+        return train(configs, datasets, counted, *rest)
+
+    monkeypatch.setattr(workers, "train", counting)
     return numbers
 
 
@@ -160,7 +166,9 @@ def test_what_is_trained_on_is_what_the_key_names_though_the_file_changes(
     expected = runs_module.fetch([config], Store(tmp_path / "expected"))[config].arrays
     runs_module._load_data.cache_clear()
     with monkeypatch.context() as patched:
-        patched.setattr(runs_module.data, "load_split", swapped)
+        table = runs_module.data.DATASETS
+        loader = SimpleNamespace(load_split=swapped, DATASETS=table)
+        patched.setattr(runs_module, "data", loader)
         found = run([config], store)
     assert found.kl_nats.values.tobytes() == expected["trace/kl_nats"].tobytes()
     another = replace(config, seed=1)

@@ -21,41 +21,42 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from vaenotes import state
 from vaenotes.config import Config
 from vaenotes.errors import ParameterError
-from vaenotes.lab import cluster, runs
+from vaenotes.lab import cluster, runs, workers
 from vaenotes.lab.store import Store
-from vaenotes.state import SWITCHES, torch_as_it_starts
+from vaenotes.state import SETTINGS, torch_as_it_starts
 
 CONFIG = Config(images=128, size=16, hidden=4, epochs=1, batch=64, encoder="cnn")
 QUICK = Config(images=64, size=8, hidden=4, epochs=1, batch=64)
 RECORDED = replace(QUICK, epochs=60)
+TWICE = replace(QUICK, epochs=2)
 SCALE = torch.tensor(1.01)
 
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
-    return fetched(tmp_path_factory.mktemp("store"), CONFIG, QUICK, RECORDED)
+    return fetched(tmp_path_factory.mktemp("store"), CONFIG, QUICK, RECORDED, TWICE)
 
 
 def fetched(folder, *configs):
     return {config: runs.fetch([config], Store(folder))[config].arrays for config in configs}
 
 
-def switches():
-    return [getattr(of, name) for of, name, _ in SWITCHES]
+def settings():
+    return [setting.read() for setting in SETTINGS]
+
+
+def another(setting):
+    other = {True: False, False: True, "ieee": "bf16", "tf32": "ieee", torch.float32: torch.float64}
+    exact = setting.name == "torch.backends.cuda.matmul.fp32_precision"
+    return "tf32" if exact else other[setting.starts]
 
 
 @contextmanager
 def another_state():
     """Everything otherwise than torch starts."""
-    other = {True: False, False: True, "ieee": "bf16", "tf32": "ieee"}
-    before = switches()
-    for of, name, value in SWITCHES:
-        exact = of is backends.cuda.matmul and value == "ieee"
-        setattr(of, name, "tf32" if exact else other[value])
-    torch.set_default_dtype(torch.float64)
-    torch.set_deterministic_debug_mode(1)
-    assert torch.set_flush_denormal(True)
-    torch.jit.enable_onednn_fusion(True)
+    before = settings()
+    for setting in SETTINGS:
+        setting.write(another(setting))
     hook = module.register_module_forward_hook(lambda module, inputs, output: output)
     torch.autograd.set_detect_anomaly(True)
     try:
@@ -64,12 +65,8 @@ def another_state():
     finally:
         torch.autograd.set_detect_anomaly(False)
         hook.remove()
-        torch.jit.enable_onednn_fusion(False)
-        torch.set_default_dtype(torch.float32)
-        torch.set_deterministic_debug_mode(0)
-        torch.set_flush_denormal(False)
-        for (of, name, _), value in zip(SWITCHES, before, strict=True):
-            setattr(of, name, value)
+        for setting, value in zip(SETTINGS, before, strict=True):
+            setting.write(value)
 
 
 @contextmanager
@@ -190,11 +187,8 @@ def test_every_part_of_the_state_is_set_and_then_as_the_caller_had_it():
     def told():
         return [
             torch.is_autocast_enabled("cpu"), torch.is_inference_mode_enabled(),
-            torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_default_device().type,
-            torch.get_deterministic_debug_mode(), *switches(),
-            not torch.tensor(1e-38, dtype=torch.float32, device="cpu") / 8,
-            torch.is_anomaly_enabled(), torch.jit.onednn_fusion_enabled(),
-            any(state.HOOKS),
+            torch.is_grad_enabled(), torch.get_default_device().type, *settings(),
+            torch.is_anomaly_enabled(), any(state.HOOKS),
         ]  # fmt: skip
 
     meanwhile = []
@@ -214,6 +208,42 @@ def test_every_part_of_the_state_is_set_and_then_as_the_caller_had_it():
     unasked = {"none": "ieee"}  # that nobody set it
     assert [unasked.get(one, one) for one in starts] == meanwhile
     assert told() == starts
+
+
+OF_ALL_THREADS = {
+    setting.name: (partial(setting.write, another(setting)), setting.read)
+    for setting in SETTINGS
+    if setting.name != "flushing of denormals"  # each thread has its own
+} | {
+    "hooks of all modules": (
+        partial(module.register_module_forward_hook, lambda *_: None), lambda: None
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_ALL_THREADS)
+@pytest.mark.attack("wrong")
+def test_what_another_thread_changes_meanwhile_is_refused_and_not_kept(
+    name, expected, monkeypatch, tmp_path
+):
+    (change, read), handles = OF_ALL_THREADS[name], []
+    before = read()
+
+    def after_an_epoch(*_):
+        other = threading.Thread(target=lambda: handles.append(change()))
+        other.start()
+        other.join()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(workers, "BETWEEN_CHECKPOINTS", 0)
+        patched.setattr(workers, "add", after_an_epoch)
+        with pytest.raises(ParameterError, match=f"^no other thread may change torch's {name} "):
+            fetched(tmp_path, TWICE)
+    if handles[0]:
+        handles[0].remove()
+    assert read() == before and not list(tmp_path.glob("[0-9a-f]*.npz"))
+    assert Store(tmp_path).unfinished()  # of the epoch before
+    check_same(fetched(tmp_path, TWICE), {TWICE: expected[TWICE]})
 
 
 @pytest.mark.attack("hang")

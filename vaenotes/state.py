@@ -7,9 +7,9 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, nullcontext
-from functools import wraps
+from functools import partial, reduce, wraps
 from threading import RLock, get_ident, local, stack_size
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import torch
 from torch.nn.modules import module
@@ -20,18 +20,54 @@ Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
 
 backends: Any = torch.backends  # whose parts are not typed
-SWITCHES = (
-    (backends.mkldnn, "enabled", True),
-    (backends.mkldnn.matmul, "fp32_precision", "ieee"),
-    (backends.mkldnn.conv, "fp32_precision", "ieee"),
-    (backends.cuda.matmul, "fp32_precision", "ieee"),
-    (backends.cuda.matmul, "allow_bf16_reduced_precision_reduction", True),
-    (backends.cudnn, "enabled", True),
-    (backends.cudnn, "benchmark", False),
-    (backends.cudnn, "deterministic", False),
-    (backends.cudnn.conv, "fp32_precision", "tf32"),
+
+
+class Setting(NamedTuple):
+    """Of all threads: its name, how it is read and written, and how torch starts."""
+
+    name: str
+    read: Callable[[], Any]
+    write: Callable[[Any], Any]
+    starts: Any
+
+
+def _backend(name: str, starts: Any) -> Setting:
+    *parts, last = name.split(".")
+    of = reduce(getattr, parts, backends)
+    return Setting(
+        f"torch.backends.{name}", partial(getattr, of, last), partial(setattr, of, last), starts
+    )
+
+
+def _flushes() -> bool:  # for torch has no way to ask
+    return not torch.tensor(1e-38, dtype=torch.float32, device="cpu") / 8
+
+
+SETTINGS = (
+    Setting("default dtype", torch.get_default_dtype, torch.set_default_dtype, torch.float32),
+    Setting(
+        "deterministic mode",
+        torch.get_deterministic_debug_mode,
+        torch.set_deterministic_debug_mode,
+        0,
+    ),
+    Setting("flushing of denormals", _flushes, torch.set_flush_denormal, False),
+    Setting(
+        "fusion by oneDNN", torch.jit.onednn_fusion_enabled, torch.jit.enable_onednn_fusion, False
+    ),
+    _backend("mkldnn.enabled", True),
+    _backend("mkldnn.matmul.fp32_precision", "ieee"),
+    _backend("mkldnn.conv.fp32_precision", "ieee"),
+    _backend("cuda.matmul.fp32_precision", "ieee"),
+    _backend("cuda.matmul.allow_bf16_reduced_precision_reduction", True),
+    _backend("cudnn.enabled", True),
+    _backend("cudnn.benchmark", False),
+    _backend("cudnn.deterministic", False),
+    _backend("cudnn.conv.fp32_precision", "tf32"),
 )
-"""What changes bits, and how it starts: of what, its name, its value."""
+"""What changes bits."""
+ONE_THREAD = Setting("number of threads", torch.get_num_threads, torch.set_num_threads, 1)
+HELD: list[Setting] = []  # at this moment
 HOOKS: list[dict[int, Any]] = [
     hooks for name, hooks in vars(module).items() if re.fullmatch("_global_.*_hooks", name)
 ]
@@ -101,13 +137,9 @@ def switches_as_they_start() -> Iterator[None]:
 
 @contextmanager
 def _as_it_starts() -> Iterator[None]:
-    dtype, debug = torch.get_default_dtype(), torch.get_deterministic_debug_mode()
-    flushes = not torch.tensor(1e-38, dtype=torch.float32, device="cpu") / 8  # no torch.get_...
     least = sys.float_info.epsilon / 8
     if not 1 + least == 1 == 1 - least:
         raise ParameterError("the processor must round to nearest, got another rounding mode")
-    before = [(of, name, getattr(of, name)) for of, name, _ in SWITCHES]
-    fused = torch.jit.onednn_fusion_enabled()
     hooked = [hooks.copy() for hooks in HOOKS]
     with ExitStack() as stack:
         for device in ("cpu", "cuda"):
@@ -119,24 +151,43 @@ def _as_it_starts() -> Iterator[None]:
         stack.enter_context(torch.random.fork_rng(devices=[]))
         stack.enter_context(torch.autograd.set_detect_anomaly(False))
         try:
-            torch.set_default_dtype(torch.float32)
-            torch.set_deterministic_debug_mode(0)
-            torch.set_flush_denormal(False)
-            torch.jit.enable_onednn_fusion(False)
-            for of, name, value in SWITCHES:
-                setattr(of, name, value)
             for hooks in HOOKS:
                 hooks.clear()
-            yield
+            with held(*SETTINGS):
+                yield
         finally:
-            torch.set_default_dtype(dtype)
-            torch.set_deterministic_debug_mode(debug)
-            torch.set_flush_denormal(flushes)
-            torch.jit.enable_onednn_fusion(fused)
-            for of, name, value in before:
-                setattr(of, name, value)
             for hooks, known in zip(HOOKS, hooked, strict=True):
                 hooks.update(known)
+
+
+@contextmanager
+def held(*settings: Setting) -> Iterator[None]:
+    """Settings as torch starts, and then as they were. Raises ParameterError where another thread
+    has changed one meanwhile, or put a hook on every module: bits may be others."""
+    before = [setting.read() for setting in settings]
+    count = len(HELD)
+    try:
+        for setting in settings:
+            setting.write(setting.starts)
+        HELD.extend(settings)
+        try:
+            yield
+        except Exception:
+            check_held()  # which would be why
+            raise
+        check_held()
+    finally:
+        del HELD[count:]
+        for setting, value in zip(settings, before, strict=True):
+            setting.write(value)
+
+
+def check_held() -> None:
+    """Raise ParameterError if any of what is held is no longer so."""
+    rule = "no other thread may change torch's {} while something is computed"
+    for setting in HELD:
+        check((now := setting.read()) == setting.starts, rule.format(setting.name), now)
+    check(not any(HOOKS), rule.format("hooks of all modules"), "a new one")
 
 
 def instructions() -> str:

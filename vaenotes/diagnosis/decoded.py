@@ -29,6 +29,7 @@ from vaenotes.errors import ParameterError, check
 from vaenotes.kl import sample
 
 CHUNK = 128  # codes that are decoded at a time
+LARGEST = 1e150
 
 Decode = Callable[..., Tensor]
 
@@ -134,8 +135,11 @@ def _decoded(decode: Decode, codes: Tensor, rows: Tensor) -> Tensor:
     fits = len(found) == len(codes)
     check(fits, f"decode must return ({len(codes)}, ...), as its codes are", tuple(found.shape))
     check(found.numel() > 0, "decode must return numbers", tuple(found.shape))
-    check(bool(found.isfinite().all()), "decode must return finite numbers", "nan or inf")
-    return found.to(torch.float64, copy=True).reshape(len(codes), -1)  # it may use its own again
+    found = found.to(torch.float64, copy=True).reshape(len(codes), -1)  # it may use its own again
+    largest = float(found.abs().max())
+    rule = f"decode must return finite numbers of at most {LARGEST:g}"  # whose squares are finite
+    check(largest <= LARGEST, rule, largest)
+    return found
 
 
 def _check_steady(whole: Tensor, half: Tensor) -> None:

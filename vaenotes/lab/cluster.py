@@ -13,7 +13,7 @@ import torch
 
 from vaenotes.data.dataset import Dataset
 from vaenotes.errors import ClusterError, check
-from vaenotes.lab.store import code_digest
+from vaenotes.lab.code import code_digest
 from vaenotes.priors import Prior
 from vaenotes.state import instructions
 

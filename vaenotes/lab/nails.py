@@ -31,11 +31,12 @@ from vaenotes.data.load import load
 from vaenotes.data.sprites import GRID, LARGE
 from vaenotes.kl import Diagonal, sample
 from vaenotes.lab import quantities
+from vaenotes.lab.code import code_of
 from vaenotes.lab.dots import panels
 from vaenotes.lab.measures import Measure
 from vaenotes.lab.quantities import squared_distances
 from vaenotes.lab.runs import load_data, load_model, read_files, store_key
-from vaenotes.lab.store import Entry, Store, code_of, key
+from vaenotes.lab.store import Entry, Store, key
 from vaenotes.lab.summary import Interval, median_interval
 from vaenotes.model import VAE
 from vaenotes.objective import reconstruction_nats

@@ -25,14 +25,16 @@ from vaenotes.data import load as data
 from vaenotes.data.dataset import Dataset
 from vaenotes.errors import ParameterError, StoreError, check, number, shown
 from vaenotes.lab.cluster import check_scheduler
+from vaenotes.lab.code import check_same, check_unchanged, definitions
 from vaenotes.lab.progress import append_to, say
-from vaenotes.lab.store import Entry, Store, check_unchanged, key
+from vaenotes.lab.store import Entry, Store, key
 from vaenotes.lab.workers import train_all
 from vaenotes.model import VAE
 from vaenotes.priors import PRIORS
 from vaenotes.state import instructions, torch_as_it_starts
 from vaenotes.training import Result
 
+IMPORTED = definitions()
 ALIKE = ("data", "images", "size", "dims", "epochs")  # in replicas of one Dataset
 
 
@@ -96,6 +98,7 @@ def _fetch(configs: Iterable[Config], files: "Files", store: Store | None) -> di
     check(isinstance(store, Store), "store must be a Store", store)
     keys = {config: _key(config, files[config.data]) for config in configs}
     check_unchanged()
+    check_same(IMPORTED)
     _note_use()  # which is refused before anything is trained
     found = _found(keys, store)
     if len(found) < len(keys):

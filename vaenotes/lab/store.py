@@ -7,7 +7,6 @@ nothing is ever unpickled. Changed training code, torch or numpy changes every k
 never served.
 """
 
-import ast
 import hashlib
 import io
 import json
@@ -18,8 +17,6 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,14 +24,10 @@ import numpy as np
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
-from vaenotes import CHANGED_AT
 from vaenotes.errors import StoreError, check
+from vaenotes.lab.code import code_digest
 from vaenotes.lab.progress import say
 
-ANSWERS = "training"  # the module that makes results; what it imports, near or far, is behind them
-PACKAGE = Path(__file__).parents[1]
-LAYOUT = 1  # of an entry: raise it where what is written of a result, or how, changes
-PACKAGES_BEHIND_RESULTS = ("torch", "numpy", "mlxtend", "scikit-learn")
 META = "meta.json"
 SEAL = hashlib.sha256().digest_size  # bytes
 UNFINISHED = "unfinished-"  # what the key of a checkpoint starts with
@@ -46,70 +39,6 @@ class Entry(NamedTuple):
 
     arrays: dict[str, np.ndarray]
     meta: dict[str, Any]
-
-
-@cache
-def code_digest() -> str:
-    """sha256 of the code behind results and the versions of what it computes with, as they were
-    when this module was imported: results of this process are those of that code."""
-    check_unchanged()
-    digest = hashlib.sha256(f"layout {LAYOUT}\0".encode())
-    for name, path in sorted(sources_behind_results().items()):
-        digest.update(f"{name}\0{code_of(path)}\0".encode())
-    for package in PACKAGES_BEHIND_RESULTS:
-        digest.update(f"{package}=={_version(package)}\0".encode())
-    return digest.hexdigest()
-
-
-def check_unchanged() -> None:
-    """Raise StoreError if a file of the code behind results has changed since it was imported: what
-    it holds now may be what is imported by now, or not."""
-    for path in _behind_results():
-        if path.stat().st_ctime_ns != CHANGED_AT.get(path):
-            raise StoreError(f"{path} changed after vaenotes was imported: start Python again")
-
-
-@cache
-def _behind_results() -> tuple[Path, ...]:
-    return tuple(sources_behind_results().values())
-
-
-def _version(package: str) -> str | None:
-    with suppress(PackageNotFoundError):  # an extra that is not installed computes nothing either
-        return version(package)
-    return None
-
-
-def sources_behind_results() -> dict[str, Path]:
-    """The modules that ANSWERS imports, and those that they import, and itself: by name."""
-    found: dict[str, Path] = {}
-    waiting = [f"{PACKAGE.name}.{ANSWERS}"]
-    while waiting:
-        name = waiting.pop()
-        stem = PACKAGE.parent.joinpath(*name.split("."))
-        path = next(
-            (p for p in (stem.with_suffix(".py"), stem / "__init__.py") if p.is_file()), None
-        )
-        if path is None or name in found or name == PACKAGE.name:
-            continue
-        found[name] = path
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return found
-
-
-def code_of(path: Path) -> str:
-    """What a module does: its source without comments, docstrings and layout."""
-    tree = ast.parse(path.read_bytes())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-            node.body = [part for part in node.body if not _is_text(part)]
-    return ast.dump(tree)
-
-
-def _is_text(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def key(description: Mapping[str, Any]) -> str:
@@ -291,6 +220,3 @@ def _unsealed(data: bytes, key: str) -> Entry:
     if facts["key"] != key:
         raise ValueError(f"it belongs to {facts['key']}")
     return Entry(arrays, facts["meta"])
-
-
-code_digest()

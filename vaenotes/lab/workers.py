@@ -31,7 +31,7 @@ from vaenotes.model import VAE
 from vaenotes.nets import LEAST
 from vaenotes.priors import PRIORS
 from vaenotes.speed import freed_memory_kept
-from vaenotes.state import torch_as_it_starts
+from vaenotes.state import ONE_THREAD, check_held, held, torch_as_it_starts
 from vaenotes.trace import EVALUATION_IMAGES
 from vaenotes.training import Checkpoint, Ensemble, Result, batch_key, train
 
@@ -260,6 +260,7 @@ def _train(
     def on_epoch(ensemble: Ensemble) -> None:
         nonlocal due
         if kept and time.monotonic() >= due:
+            check_held()
             facts = vars(ensemble.checkpoint())
             store.save(task.name, facts.pop("arrays"), facts | {"keys": task.keys})
             due = time.monotonic() + BETWEEN_CHECKPOINTS
@@ -276,12 +277,8 @@ def _train(
 
 @torch_as_it_starts
 def _on_one_thread(*arguments: Any) -> list[Result]:
-    threads = torch.get_num_threads()  # of the process: others may train in it, one at a time
-    torch.set_num_threads(1)
-    try:
+    with held(ONE_THREAD):  # of the process: others may train in it, one at a time
         return train(*arguments)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _checkpoint(entry: Entry) -> Checkpoint:
