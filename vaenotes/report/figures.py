@@ -52,7 +52,8 @@ LOSSES = {"term on": "#CC79A7", "term off, 0.15": "#009E73", "term off, 0.2": "b
 
 def use_svg() -> None:
     """Let a notebook show figures as SVG, sharp at any size, and as large as they are drawn; equal
-    figures are equal bytes."""
+    figures are equal bytes, whatever the reader's own matplotlibrc says."""
+    mpl.rcdefaults()
     mpl.rcParams["svg.hashsalt"] = "vaenotes"
     if get_ipython() is not None:
         set_matplotlib_formats("svg", metadata={"Date": None}, bbox_inches=None)
