@@ -311,9 +311,9 @@ def weaker(chosen: Sequence[str]) -> Figure:
         runs, fresh = results.full_size(group), "fresh" in group
         weight = float(runs.kl_weight[0])
         loss = "term on" if results.TITLES[group].startswith("term on") else f"term off, {weight:g}"
-        kl = runs.kl_nats.min("dim").median("node").isel(epoch=slice(1, None))
+        kl = results.weaker_kl(runs).isel(epoch=slice(1, None))
         label = f"{loss}, {'fresh images' if fresh else 'batches repeated'}"
-        for replica in kl.transpose("replica", "epoch"):
+        for replica in kl:
             ax.plot(kl.epoch - 1, replica, color=LOSSES[loss], alpha=0.45 if fresh else 1,
                     lw=2.5 if fresh else 1.2, label=label)  # fmt: skip
     ax.axhline(ALIVE_NATS, **REFERENCE)

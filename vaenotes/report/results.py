@@ -225,21 +225,24 @@ def full_size_findings() -> dict[str, Findings]:
     return found
 
 
+def weaker_kl(runs: xr.Dataset) -> xr.DataArray:
+    """Of the weaker dim of a node, median over nodes, in nats: (replica, epoch)."""
+    return runs.kl_nats.min("dim").median("node").transpose("replica", "epoch")
+
+
 def given_up(runs: xr.Dataset) -> list[int]:
-    """Of the replicas in which the weaker dim of a node, median over nodes, was in use and is not
-    at the end: the epochs, counted from 0 as the notes do, at whose end its KL fell below
-    ALIVE_NATS for good."""
-    kl = runs.kl_nats.min("dim").median("node").isel(epoch=slice(1, None))
-    below = (kl < ALIVE_NATS).transpose("replica", "epoch").values
+    """Of the replicas whose weaker dim was in use and is not at the end: the epochs, counted from 0
+    as the notes do, at whose end its KL fell below ALIVE_NATS for good."""
+    below = (weaker_kl(runs).isel(epoch=slice(1, None)) < ALIVE_NATS).values
     since = np.logical_and.accumulate(below[:, ::-1], axis=1).sum(1)
     found = below.shape[1] - since
     return sorted(found[(since > 0) & (found > 0)].tolist())
 
 
 def losing(found: xr.Dataset, epochs: int = 3) -> tuple[int, int]:
-    """In how many replicas the weaker dim's KL, median over nodes, has fallen over the last
-    `epochs`; and of how many."""
-    kl = found.kl_nats.min("dim").median("node")
+    """In how many replicas the weaker dim's KL has fallen over the last `epochs`; and of how
+    many."""
+    kl = weaker_kl(found)
     fell = kl.isel(epoch=-1) < kl.isel(epoch=-1 - epochs)
     return int(fell.sum()), fell.size
 
