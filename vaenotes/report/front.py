@@ -44,7 +44,8 @@ def finding(runs: xr.Dataset, shown: xr.Dataset) -> Figure:
         ratio = one.ratio.sel(dim=dim)
         middle.plot(one.epoch, ratio, lw=1.8, **line(kind == "used"))
         end = (float(one.epoch[-1]), float(ratio[-1]))
-        middle.annotate(KINDS[kind], end, (0, 6), textcoords="offset points", ha="right")
+        apart = (0, 6 if kind == "used" else -17)  # between the lines
+        middle.annotate(KINDS[kind], end, apart, textcoords="offset points", ha="right")
     left.set(xlabel="epoch", ylabel="std (z)", ylim=(0, None))
     middle.set(xlabel="epoch", ylabel="posterior std / prior std", ylim=(0, 1.25))
     for place, kind in enumerate(KINDS):
