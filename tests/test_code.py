@@ -1,5 +1,6 @@
 """Which code is behind results."""
 
+import copy
 import re
 import shutil
 import subprocess
@@ -102,3 +103,10 @@ def test_an_encoder_that_is_put_into_the_library_s_table_is_refused(monkeypatch,
     monkeypatch.setitem(nets.ENCODERS, "mine", nets.ENCODERS["mlp"])
     with pytest.raises(StoreError, match=r"ENCODERS\['mine'\] was changed in memory"):
         runs.fetch([CONFIG], Store(tmp_path))
+
+
+def test_what_python_notes_of_a_class_is_no_change(tmp_path):
+    dataset = runs.load_data(CONFIG)
+    copy.copy(dataset)  # which leaves __slotnames__
+    assert "__slotnames__" in vars(type(dataset))
+    assert runs.fetch([CONFIG], Store(tmp_path))

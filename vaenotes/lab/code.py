@@ -60,11 +60,15 @@ def definitions() -> dict[str, object]:
 
 
 def check_same(imported: Mapping[str, object]) -> None:
-    """Raise StoreError if any of these definitions is another by now."""
-    missing, now = object(), definitions()
-    for name in {**imported, **now}:
-        if now.get(name, missing) is not imported.get(name, missing):
-            raise StoreError(f"{name} was changed in memory: results are of the library's own code")
+    """Raise StoreError if any of these definitions is another by now, or a function, class or part
+    of a table has been added."""
+    now = definitions()
+    changed = [name for name, value in imported.items() if now.get(name, now) is not value]
+    added = {name: value for name, value in now.items() if name not in imported}
+    # Python itself adds lists, as of a class's slots when it is first copied.
+    changed += [name for name, value in added.items() if callable(value) or name.endswith("]")]
+    for name in changed:
+        raise StoreError(f"{name} was changed in memory: results are of the library's own code")
 
 
 @cache
