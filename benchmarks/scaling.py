@@ -33,7 +33,7 @@ def alone(replicas: int, images: int, size: int = 16) -> None:
     """Train, and print CPU seconds and the largest memory, GB."""
     asked = {"images": images, "size": size, "epochs": EPOCHS, "precision": best_precision()}
     configs = [Config(**asked, seed=seed) for seed in range(replicas)]
-    datasets = {config: runs.load_data(config) for config in configs}
+    datasets = dict.fromkeys(configs, runs.load_data(configs[0]))
     with TemporaryDirectory() as folder:
         results = workers.train_all(dict.fromkeys(configs), datasets, Store(folder))
         seconds = cpu_seconds(lambda: list(results))

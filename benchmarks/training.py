@@ -30,7 +30,7 @@ class Ours:
 
     def __init__(self, config: Config, replicas: int, precision: str):
         configs = [replace(config, precision=precision, seed=seed) for seed in range(replicas)]
-        self.ensemble = training.Ensemble(configs, [load_data(one) for one in configs])
+        self.ensemble = training.Ensemble(configs, [load_data(config)] * replicas)
         self.images = replicas * config.epoch_images
         chosen = torch.randint(0, config.images, (replicas, config.batch))
         for _ in range(3):  # record the step; make room in memory

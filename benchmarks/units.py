@@ -60,7 +60,7 @@ class Replicas:
             for start in STARTS
             for seed in SEEDS
         ]
-        datasets = [lab.load_data(config) for config in self.configs]
+        datasets = [lab.load_data(self.configs[0])] * len(self.configs)
         self.ensemble = training.Ensemble(self.configs, datasets)
         if rate is not None:
             self.ensemble.optimizer = Descent(self.ensemble.parameters, rate)

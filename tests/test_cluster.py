@@ -224,11 +224,12 @@ def test_workers_that_could_not_give_the_same_results_are_refused(local, tmp_pat
     with monkeypatch.context() as patched:
         patched.setattr(cluster, "code_digest", lambda: "another")
         refused("tcp://127.* has other code")
-    mine = "from vaenotes.priors import DiagonalPrior\nclass Mine(DiagonalPrior): pass"
-    (broken / "mine.py").write_text(mine)
+    (broken / "further.py").touch()
+    mine = "import further\nfrom vaenotes.priors import DiagonalPrior\nclass Mine(DiagonalPrior):"
+    (broken / "mine.py").write_text(f"{mine}\n    def reset(self): return further")
     monkeypatch.syspath_prepend(broken)  # of this process, not of the worker
     monkeypatch.setitem(PRIORS, "exogenous", __import__("mine").Mine)
-    refused("tcp://127.* lacks what training needs: .*No module named 'mine'")
+    refused("tcp://127.* lacks what training needs: .*No module named 'further'")
     assert worker.poll() is None
 
 

@@ -51,7 +51,7 @@ def test_the_science_imports_only_what_is_always_installed_the_lab_and_the_repor
 def test_a_lab_without_its_packages_says_how_to_get_them(monkeypatch):
     assert set(lab.PACKAGES) == names(EXTRAS["lab"])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match=r"filelock: pip install 'vaenotes\[lab\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"cloudpickle: pip install 'vaenotes\[lab\]'"):
         importlib.reload(lab)
 
 

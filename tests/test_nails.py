@@ -202,10 +202,11 @@ def test_confusions_show_an_image_and_what_it_was_taken_for():
 def test_a_bed_is_kept_in_the_store_for_the_other_pages(tmp_path, monkeypatch):
     monkeypatch.setenv("VAENOTES_STORE", str(tmp_path))
     config = Config(data="digits", size=8, images=64, hidden=4, batch=64, epochs=1)
-    first = nails.bed_of.__wrapped__(config)
+    first = nails.bed_of(config)
+    nails.MEASURED.clear()
     monkeypatch.setattr(nails, "bed", None)  # what is found again is not measured again
-    again = nails.bed_of.__wrapped__(config)
+    again = nails.bed_of(config)
     assert first.identical(again) and again["node"].dtype.kind == "U"
-    monkeypatch.setattr(nails, "code_of", lambda path: "other code")
+    monkeypatch.setattr(nails, "_behind", lambda: ["other code"])
     with pytest.raises(TypeError):
-        nails.bed_of.__wrapped__(config)
+        nails.bed_of(config)

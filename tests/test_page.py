@@ -66,6 +66,7 @@ def test_data_may_be_the_path_of_an_archive(tmp_path, monkeypatch):
         ({"data": "mnist"}, "data must be one of sprites, grey_sprites, paired_sprites, mnist5k, "),
         ({"prior": []}, "prior must be one of exogenous, shuffled, nodes, constant, "),
         ({"report": json, "_given": {"report": 3}}, "unknown parameter 'report' (allowed: "),
+        ({"_seeds": 3}, "unknown parameter '_seeds'; did you mean 'seeds'? (allowed: "),
         ({"lab": json, "_given": {"lab": "x", "seeds": 3}}, "unknown parameter 'lab' (allowed: "),
     ],
 )
@@ -77,7 +78,17 @@ def test_refused_in_one_line(namespace, message):
 
 
 def test_what_a_kernel_and_imports_add_is_no_parameter():
-    added = {"_private": 1, "In": [""], "Out": {}, "exit": object(), "json": json, "Page": Page}
+    added = {
+        "_": 1,
+        "__name__": "x",
+        "_i12": "1",
+        "_oh": {},
+        "In": [""],
+        "Out": {},
+        "exit": object(),
+        "json": json,
+        "Page": Page,
+    }
     assert check_parameters(added | {"seeds": 4}) == Settings(seeds=4)
 
 

@@ -17,8 +17,8 @@ import xarray as xr
 from vaenotes import trace
 from vaenotes.config import Config
 from vaenotes.errors import ClusterError, ParameterError
+from vaenotes.lab import files, workers
 from vaenotes.lab import runs as runs_module
-from vaenotes.lab import workers
 from vaenotes.lab.runs import load_data, load_model, run, run_arms
 from vaenotes.lab.store import Store
 from vaenotes.training import train
@@ -155,7 +155,7 @@ def test_what_is_trained_on_is_what_the_key_names_though_the_file_changes(
         pictures = np.random.default_rng(seed).integers(0, 2, (len(classes), 64, 64), np.uint8)
         np.savez(path, imgs=pictures, latents_classes=classes)
         contents.append(path.read_bytes())
-    config, load_split = Config(**SMALL, data=str(path)), runs_module.data.load_split
+    config, load_split = Config(**SMALL, data=str(path)), files.data.load_split
 
     def swapped(*given, **options):
         path.write_bytes(contents[0])
@@ -164,11 +164,10 @@ def test_what_is_trained_on_is_what_the_key_names_though_the_file_changes(
         return loaded
 
     expected = runs_module.fetch([config], Store(tmp_path / "expected"))[config].arrays
-    runs_module._load_data.cache_clear()
+    files._load_data.cache_clear()
     with monkeypatch.context() as patched:
-        table = runs_module.data.DATASETS
-        loader = SimpleNamespace(load_split=swapped, DATASETS=table)
-        patched.setattr(runs_module, "data", loader)
+        table = files.data.DATASETS
+        patched.setattr(files, "data", SimpleNamespace(load_split=swapped, DATASETS=table))
         found = run([config], store)
     assert found.kl_nats.values.tobytes() == expected["trace/kl_nats"].tobytes()
     another = replace(config, seed=1)
@@ -183,8 +182,8 @@ def test_a_data_file_is_read_once_a_call(store, tmp_path, monkeypatch):
     classes = np.indices((1, 3, 6, 40, 1, 2)).reshape(6, -1).T
     pictures = np.ones((len(classes), 64, 64), np.uint8)
     np.savez(path := tmp_path / "d.npz", imgs=pictures, latents_classes=classes)
-    read, names = runs_module._read, []
-    monkeypatch.setattr(runs_module, "_read", lambda name: names.append(name) or read(name))
+    read, names = files._read, []
+    monkeypatch.setattr(files, "_read", lambda name: names.append(name) or read(name))
     some = [Config(**SMALL, data=str(path), seed=seed) for seed in range(3)]
     for _ in range(2):
         run_arms({"one": some[:2], "other": some}, store)
@@ -240,7 +239,7 @@ def test_a_worker_that_is_killed_is_one_line_and_the_next_run_goes_on(
     with pytest.raises(ClusterError, match=r"a worker process was killed.* next run goes on"):
         runs_module.fetch(LONG, store)
     killer.join()
-    assert not children(os.getpid()) and not list(store.folder.glob("mark-*"))
+    assert not children(os.getpid()) and not list(store.folder.glob("vaenotes-run-*"))
     found = runs_module.fetch(LONG, store)
     assert (tmp_path / "progress").read_text().count("going on with 2 replicas after epoch") == 2
     monkeypatch.setattr(workers, "WORTH_PROCESSES", 10**9)

@@ -277,7 +277,7 @@ def test_a_key_and_a_worker_know_which_instructions_products_use(monkeypatch):
         monkeypatch.setenv("MKL_CBWR", limit)
         monkeypatch.setitem(state.STARTED, "MKL_CBWR", limit)
         monkeypatch.setattr(backends.cpu, "get_cpu_capability", lambda known=capability: known)
-        found |= {runs.store_key(CONFIG), cluster._code("cpu", {})}
+        found |= {runs.store_key(CONFIG), cluster._code("cpu", cluster.packed({}))}
     assert len(found) == 6
 
 

@@ -14,6 +14,8 @@ from vaenotes.lab.store import SEAL, Store, checkpoint_key, key
 
 ARRAYS = {"trace/ratio": np.arange(600.0).reshape(20, 3, 10), "weights/w": np.ones(5, np.float32)}
 
+OTHER = f"{'0' * 16}-{'0' * 64}"
+
 
 @pytest.fixture
 def store(tmp_path):
@@ -68,13 +70,13 @@ def test_what_is_no_regular_file_is_never_opened(store):
         assert store.load(name) is None and store.unfinished() == []
         store.save(name, ARRAYS, {})
         assert store.load(name).arrays.keys() == ARRAYS.keys()
-    for name in ("tmpabcd1234.tmp", "mark-abcd1234.tmp", f"{'0' * 64}.npz"):
+    for name in ("vaenotes-written-abcd1234.tmp", "vaenotes-run-abcd1234.tmp", f"{OTHER}.npz"):
         (store.folder / name).mkdir()
     with store.mark():
         pass
     assert store.prune() == (0, 0)
     with pytest.raises(StoreError, match="Is a directory"):
-        store.save("0" * 64, ARRAYS, {})
+        store.save(OTHER, ARRAYS, {})
 
 
 @pytest.mark.attack("wrong")
@@ -151,9 +153,12 @@ def test_prune_deletes_what_is_never_read_and_nothing_else(store, monkeypatch):
         for name in (key({"number": 0}), other := checkpoint_key([kept])):
             store.save(name, ARRAYS, {})
         assert store.unfinished() == [other]
-    (store.folder / "tmpabcd1234.tmp").touch()  # by a writer that was killed
-    np.savez(store.folder / "mine.npz", **ARRAYS)  # somebody's, whose folder this is
-    (store.folder / "mark-mine.tmp").touch()
+    (store.folder / "vaenotes-written-abcd1234.tmp").touch()  # by a writer that was killed
+    mine = {"mine.npz", "mark-students.tmp", "tmpabcd1234.tmp", f"{'a' * 64}.npz"}
+    for name in mine:  # somebody's, whose folder this is
+        (store.folder / name).touch()
+    with store.mark():
+        pass
     assert store.unfinished() == [unfinished]
 
     def size():
@@ -161,6 +166,6 @@ def test_prune_deletes_what_is_never_read_and_nothing_else(store, monkeypatch):
 
     before = size()
     assert store.prune() == (3, before - size())
-    names = {"mine.npz", "mark-mine.tmp", "training.lock", f"{kept}.npz", f"{unfinished}.npz"}
-    assert {path.name for path in store.folder.iterdir()} == names
+    names = {"training.lock", f"{kept}.npz", f"{unfinished}.npz"}
+    assert {path.name for path in store.folder.iterdir()} == mine | names
     assert store.prune() == (0, 0)

@@ -18,6 +18,13 @@ TEXT = NARROW.replace(" to ", "\xa0to\xa0").replace("n = ", "n\xa0=\xa0")
 FOUND = dict.fromkeys(MADE, HALF) | AT_REST
 
 
+def test_names_that_anybody_gives_are_shown_as_text():
+    name = "<script>alert(1)</script>"
+    for index in (True, False):
+        shown = cells.styled(pd.DataFrame({name: [1.0]}, index=[name]), index=index).to_html()
+        assert "<script>" not in shown and "&lt;script&gt;" in shown
+
+
 def test_the_ledger_has_every_claim_with_its_verdict_here_and_elsewhere_and_its_effect():
     table = tables.ledger(FOUND, {"there": FOUND, "nowhere": {}}).data
     assert all("not run" in cell for cell in table["nowhere"])

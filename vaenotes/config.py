@@ -114,6 +114,8 @@ class Config:
         if self.edges is not None:
             check_edges(self.edges)
             object.__setattr__(self, "edges", tuple(tuple(edge) for edge in self.edges))
+        known = PRIORS[self.prior]
+        check(isinstance(known, type), f"PRIORS[{self.prior!r}] must be a class", known)
         self._check_data()
         self._check_gauge()
 

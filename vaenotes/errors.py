@@ -53,7 +53,7 @@ def check(fits: bool, rule: str, got: Any) -> None:
 
 def check_choice(argument: str, value: object, allowed: Iterable[str], *also: str) -> None:
     """Raise ParameterError unless value is one of `allowed`; `also` is what else may be named."""
-    names = list(allowed)
+    names = [name for name in allowed if isinstance(name, str)]  # of a table that anybody fills
     if not (isinstance(value, str) and value in names):  # an array is compared entry by entry
         choices = ", ".join([*names, *also])
         got = f"{shown(value)}{meant(value, names)}"

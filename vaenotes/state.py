@@ -94,7 +94,7 @@ def torch_as_it_starts(
 
     @wraps(function)
     def clean(*arguments: Arguments.args, **named: Arguments.kwargs) -> Returned:
-        if hasattr(INSIDE, "thread"):
+        if computing():
             return function(*arguments, **named)
 
         def work() -> Returned:
@@ -106,6 +106,11 @@ def torch_as_it_starts(
             return _outcome(pool, work)
 
     return clean
+
+
+def computing() -> bool:
+    """Whether this is such a thread, for which another one waits."""
+    return hasattr(INSIDE, "thread")
 
 
 def _outcome(pool: ThreadPoolExecutor, work: Callable[[], Returned]) -> Returned:
@@ -130,8 +135,7 @@ def _outcome(pool: ThreadPoolExecutor, work: Callable[[], Returned]) -> Returned
 def switches_as_they_start() -> Iterator[None]:
     """The same in the caller's own thread, whose modes and transforms stay: a thread costs
     milliseconds, more than a report on a batch."""
-    waits_for_us = hasattr(INSIDE, "thread")  # who holds the lock
-    with nullcontext() if waits_for_us else ONE_AT_A_TIME, _as_it_starts():
+    with nullcontext() if computing() else ONE_AT_A_TIME, _as_it_starts():
         yield
 
 

@@ -9,7 +9,7 @@ from vaenotes.data.digits import MNIST5K_IMAGES, OPTDIGITS_IMAGES, digits, mnist
 from vaenotes.data.dsprites import dsprites
 from vaenotes.data.sprites import grey_sprites, paired_sprites, sprites
 from vaenotes.data.vectors import VECTORS
-from vaenotes.errors import check_choice
+from vaenotes.errors import check, check_choice
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "sprites": sprites,
@@ -42,15 +42,20 @@ def load(name: str, **options: Any) -> Dataset:
     """
     if isinstance(name, str) and name.endswith(".npz"):
         return dsprites(name, **options)
-    known = DATASETS | VECTORS
+    known = VECTORS | DATASETS  # to which anybody may add
     check_choice("name", name, known, "a path that ends in .npz")
-    return known[name](**options)
+    check(callable(known[name]), f"data set {name!r} must be a function", known[name])
+    made = known[name](**options)
+    check(isinstance(made, Dataset), f"data set {name!r} must return a Dataset", made)
+    return made
 
 
 def load_split(name: str, images: int, **options: Any) -> Dataset:
     """The same with `images` to train on, and more that are held out."""
-    if name in VECTORS:
+    if name in VECTORS and name not in DATASETS:
         return load(name, images=images, **options)
     wanted = min(images + HELD_OUT, ALL_IMAGES.get(name, images + HELD_OUT))
     whole = load(name, images=wanted, **options)
+    rule = f"data set {name!r} must return the {wanted} images that it is asked for"
+    check(len(whole.images) == wanted, rule, len(whole.images))
     return replace(whole, held_out=wanted - images)

@@ -4,7 +4,7 @@ import importlib.util
 
 import lazy_loader
 
-PACKAGES = ("filelock", "loky", "platformdirs", "tqdm", "xarray")
+PACKAGES = ("cloudpickle", "filelock", "loky", "platformdirs", "tqdm", "xarray")
 for _name in PACKAGES:
     if importlib.util.find_spec(_name) is None:
         raise ModuleNotFoundError(f"vaenotes.lab needs {_name}: pip install 'vaenotes[lab]'")

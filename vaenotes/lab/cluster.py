@@ -3,17 +3,20 @@ could give the same results as this process."""
 
 import asyncio
 import os
+import pickle
 import re
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import cloudpickle
 import torch
 
 from vaenotes.data.dataset import Dataset
-from vaenotes.errors import ClusterError, check
-from vaenotes.lab.code import code_digest
+from vaenotes.errors import ClusterError, ParameterError, check
+from vaenotes.lab.code import code_digest, is_ours
 from vaenotes.priors import Prior
 from vaenotes.state import instructions
 
@@ -64,7 +67,7 @@ def _told_of(address: str) -> Iterator[None]:
 
 
 @contextmanager
-def cluster(address: str, device: str, priors: Priors) -> Iterator[Workers]:
+def cluster(address: str, device: str, priors: bytes) -> Iterator[Workers]:
     """The workers of the cluster whose scheduler is at this address, all of which could give the
     same results as this process. Raises ClusterError, also where they fail meanwhile."""
     from distributed import Client, KilledWorker
@@ -90,10 +93,28 @@ def cluster(address: str, device: str, priors: Priors) -> Iterator[Workers]:
             raise ClusterError(f"the scheduler at {address} is gone") from None
 
 
-def _code(device: str, priors: Priors) -> str:
+def packed(priors: Priors) -> bytes:
+    """Priors as this process has them: a worker that imported a module of theirs would have what
+    its file holds by now. Raises ParameterError for what cannot be pickled."""
+    own = [prior for prior in priors.values() if not is_ours(prior)]
+    modules = {sys.modules[prior.__module__] for prior in own} - {sys.modules["__main__"]}
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        return bytes(cloudpickle.dumps(priors))
+    except Exception as error:
+        rule = "a prior of your own must refer to values that can be pickled"
+        raise ParameterError(f"{rule}, got {', '.join(priors)}: {error}") from None
+    finally:
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _code(device: str, priors: bytes) -> str:
     """Asked of each of a cluster's workers first: one that cannot import the library or a prior
     would not refuse a task, but die of it."""
     torch.empty(0, device=device)
+    pickle.loads(priors)
     return behind()
 
 

@@ -6,15 +6,18 @@ file or in memory, is refused rather than stored under their keys.
 
 import ast
 import hashlib
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import FunctionType
+from typing import Any
 
 from vaenotes import CHANGED_AT
-from vaenotes.errors import StoreError
+from vaenotes.errors import StoreError, check
 
 ANSWERS = "training"  # the module that makes results; what it imports, near or far, is behind them
 PACKAGE = Path(__file__).parents[1]
@@ -45,7 +48,8 @@ def check_unchanged() -> None:
 
 
 def definitions() -> dict[str, object]:
-    """All that the modules behind results define, with the members of classes and tables."""
+    """All that the modules behind results define, with the members of classes and tables, and the
+    code and defaults of functions."""
     found: dict[str, object] = {}
     for module in _behind_results():
         for name, value in vars(import_module(module)).items():
@@ -56,6 +60,10 @@ def definitions() -> dict[str, object]:
                 found |= {f"{module}.{name}[{part!r}]": of for part, of in value.items()}
             if isinstance(value, type) and value.__module__ == module:
                 found |= {f"{module}.{name}.{part}": of for part, of in vars(value).items()}
+    for name, value in list(found.items()):
+        if isinstance(value, FunctionType):
+            for part in ("__code__", "__defaults__", "__kwdefaults__"):
+                found[f"{name}.{part}"] = getattr(value, part)
     return found
 
 
@@ -112,6 +120,30 @@ def code_of(path: Path) -> str:
 
 def _is_text(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def is_ours(thing: Any) -> bool:
+    """Whether a prior or data set is the library's own, whose code is in every key."""
+    module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", "")
+    return module in _behind_results() and getattr(sys.modules[module], name, None) is thing
+
+
+def version_of(thing: Any) -> str | None:
+    """Of a prior or data set: its name if it is the library's own, and "" of a file; None if it is
+    somebody's own and has none: one that a parent has, or what it wraps, is theirs. Raises
+    ParameterError unless it is a string."""
+    if thing is None:
+        return ""
+    if is_ours(thing):
+        return f"{thing.__module__}.{thing.__qualname__}"
+    version = getattr(thing, "__dict__", {}).get("version")
+    if version is None and not isinstance(thing, type):
+        version = vars(type(thing)).get("version")
+    wrapped = getattr(thing, "__dict__", {}).get("__wrapped__")
+    if wrapped is not None and version == getattr(wrapped, "version", None):
+        version = None
+    check(version is None or isinstance(version, str), "version must be a string", version)
+    return version
 
 
 code_digest()

@@ -13,7 +13,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path
@@ -33,9 +33,10 @@ from vaenotes.kl import Diagonal, sample
 from vaenotes.lab import quantities
 from vaenotes.lab.code import code_of
 from vaenotes.lab.dots import panels
+from vaenotes.lab.files import Files, shared_data
 from vaenotes.lab.measures import Measure
 from vaenotes.lab.quantities import squared_distances
-from vaenotes.lab.runs import load_data, load_model, read_files, store_key
+from vaenotes.lab.runs import load_model, store_key
 from vaenotes.lab.store import Entry, Store, key
 from vaenotes.lab.summary import Interval, median_interval
 from vaenotes.model import VAE
@@ -79,22 +80,32 @@ def beds(configs: Sequence[Config]) -> xr.Dataset:
     return xr.concat([bed_of(config) for config in configs[:REPLICAS]], dim="replica")
 
 
-@lru_cache(maxsize=64)
+MEASURED: dict[str, xr.Dataset] = {}
+"""Beds asked for before, by their keys."""
+
+
+@cache
+def _behind() -> list[str]:
+    return [code_of(Path(str(module.__file__))) for module in (sys.modules[__name__], quantities)]
+
+
 def bed_of(config: Config) -> xr.Dataset:
     """`bed` of one replica, trained first if the store does not hold it; it is kept there too, for
     the other pages, as long as this code and the replica's are the same."""
-    store, files = Store(), read_files([config])
+    store, files = Store(), Files([config])
     replica = store_key(config, files)
-    behind = [code_of(Path(str(module.__file__))) for module in (sys.modules[__name__], quantities)]
-    asked = None if replica is None else key({"bed of": replica, "code": behind})
+    asked = None if replica is None else key({"bed of": replica, "code": _behind()})
+    if asked and asked in MEASURED:
+        return MEASURED[asked]
     if asked and (kept := store.load(asked, _unpacked)):
-        return _unpacked(kept)
-    dataset = distinct(load_data(config, files), config.data)
+        return MEASURED.setdefault(asked, _unpacked(kept))
+    dataset = distinct(shared_data(config, files), config.data)
     found = bed(load_model(config, store, files), dataset)
     if asked:
         every = found.variables
         arrays = {str(name): part.values for name, part in every.items()}
         store.save(asked, arrays, {str(name): list(part.dims) for name, part in every.items()})
+        MEASURED[asked] = found
     return found
 
 
@@ -105,7 +116,7 @@ def _unpacked(entry: Entry) -> xr.Dataset:
 
 def pictures(config: Config) -> Dataset:
     """`distinct` of what a replica was trained on."""
-    return distinct(load_data(config), config.data)
+    return distinct(shared_data(config, Files([config])), config.data)
 
 
 @lru_cache(maxsize=2)

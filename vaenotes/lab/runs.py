@@ -4,16 +4,15 @@ runs = run(configs)                        # an xarray.Dataset
 runs.ratio.sel(node="shape", dim=2)        # (replica, epoch)
 """
 
-import hashlib
+import copy
 import json
 import math
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from functools import lru_cache, partial
+from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,17 +20,18 @@ import xarray as xr
 
 from vaenotes import trace
 from vaenotes.config import Config
-from vaenotes.data import load as data
 from vaenotes.data.dataset import Dataset
-from vaenotes.errors import ParameterError, StoreError, check, number, shown
+from vaenotes.data.load import DATASETS
+from vaenotes.errors import ParameterError, StoreError, check, number
 from vaenotes.lab.cluster import check_scheduler
-from vaenotes.lab.code import check_same, check_unchanged, definitions
+from vaenotes.lab.code import check_same, check_unchanged, definitions, version_of
+from vaenotes.lab.files import File, Files, shared_data
 from vaenotes.lab.progress import append_to, say
-from vaenotes.lab.store import Entry, Store, key
+from vaenotes.lab.store import NESTED, Entry, Store, key
 from vaenotes.lab.workers import train_all
 from vaenotes.model import VAE
 from vaenotes.priors import PRIORS
-from vaenotes.state import instructions, torch_as_it_starts
+from vaenotes.state import computing, instructions, torch_as_it_starts
 from vaenotes.training import Result
 
 IMPORTED = definitions()
@@ -66,7 +66,7 @@ def run_arms(
     for configs in arms.values():
         check(isinstance(configs, list | tuple), "configs must be a list of Config", configs)
         agree: set[object] = {
-            isinstance(config, Config) and tuple(getattr(config, name) for name in ALIKE)
+            type(config) is Config and tuple(getattr(config, name) for name in ALIKE)
             for config in configs
         }
         if len(agree) != 1 or False in agree:
@@ -74,10 +74,10 @@ def run_arms(
                 f"configs must be one or more that agree in {', '.join(ALIKE)}, got {len(configs)}"
             )
     every = [config for configs in arms.values() for config in configs]
-    entries = _fetch(every, files := read_files(every), store)
+    entries = _fetch(every, files := Files(every), store)
     found = {}
     for name, configs in arms.items():
-        dataset = load_data(configs[0], files)
+        dataset = shared_data(configs[0], files)
         runs = with_axes([entries[config] for config in configs], dataset.factor_names)
         shown = np.arange(len(dataset.images))[dataset.measured_on][: runs.sizes["image"]]
         pixels = dataset.images[shown].reshape(len(shown), -1)
@@ -90,10 +90,10 @@ def run_arms(
 
 def fetch(configs: Sequence[Config], store: Store) -> dict[Config, Entry]:
     """The entry of every configuration; what the store does not hold is trained, each once."""
-    return _fetch(configs, read_files(configs), store)
+    return _fetch(configs, Files(configs), store)
 
 
-def _fetch(configs: Iterable[Config], files: "Files", store: Store | None) -> dict[Config, Entry]:
+def _fetch(configs: Iterable[Config], files: Files, store: Store | None) -> dict[Config, Entry]:
     store = Store() if store is None else store
     check(isinstance(store, Store), "store must be a Store", store)
     keys = {config: _key(config, files[config.data]) for config in configs}
@@ -103,6 +103,8 @@ def _fetch(configs: Iterable[Config], files: "Files", store: Store | None) -> di
     found = _found(keys, store)
     if len(found) < len(keys):
         check_scheduler()
+        if computing():  # for a process that waits for this one, and has the lock
+            raise StoreError(NESTED)
         with store.locked():  # who held it before may have trained some of what is missing
             found |= _found({c: k for c, k in keys.items() if c not in found}, store)
             missing = {config: key for config, key in keys.items() if config not in found}
@@ -110,7 +112,7 @@ def _fetch(configs: Iterable[Config], files: "Files", store: Store | None) -> di
             for name, version in versions.items():
                 if version is None:
                     say(f"trained but not stored, as it has no version: {name}")
-            datasets = {config: load_data(config, files) for config in missing}
+            datasets = {config: shared_data(config, files) for config in missing}
             for result in train_all(missing, datasets, store, _device()):
                 config, entry = result.config, _pack(result)
                 if (entry_key := keys[config]) is not None:
@@ -160,60 +162,20 @@ def _note_use(*line: str) -> None:
             raise ParameterError(f"VAENOTES_USED must be a file, got {path!r}: {error}") from None
 
 
-@dataclass(frozen=True)
-class File:
-    """What a data file held when it was read, once: digest and data set are of the same bytes."""
-
-    digest: str
-    content: bytes = field(compare=False, repr=False)
-
-
-Files = Mapping[str, File | None]
-
-
-def _read(name: str) -> File | None:
-    """A data file; None if it is not one."""
-    if not (name.endswith(".npz") and os.path.isfile(name)):
-        return None
-    try:
-        with open(name, "rb") as file:
-            content = file.read()
-    except (OSError, MemoryError) as error:
-        raise ParameterError(f"data must be readable, got {shown(name)}: {error}") from None
-    return File(hashlib.sha256(content).hexdigest(), content)
-
-
-def read_files(configs: Iterable[Config]) -> Files:
-    """The data files of these, each read once: keys and data sets are of the very same bytes,
-    whatever becomes of a file meanwhile."""
-    configs = list(configs)
-    for config in configs:
-        check(isinstance(config, Config), "config must be a Config", config)
-    return {name: _read(name) for name in {config.data for config in configs}}
-
-
-@lru_cache(maxsize=32)  # more than there are data sets in a book
-def _load_data(name: str, images: int, size: int, known: object) -> Dataset:
-    content = {"content": known.content} if isinstance(known, File) else {}
-    return data.load_split(name, images, size=size, **content)
-
-
-def load_data(config: Config, files: Files | None = None) -> Dataset:
+def load_data(config: Config) -> Dataset:
     """The data set that a replica is trained on, the same for all seeds, and what of it is held
-    out: a `Dataset`, whose images are (image, height, width). files: what was read for it before.
-    Raises ParameterError if its file cannot be read."""
-    file = (read_files([config]) if files is None else files)[config.data]
-    known = data.DATASETS.get(config.data) or file
-    return _load_data(config.data, config.images, config.size, known)
+    out: a `Dataset` of your own to change, whose images are (image, height, width). Raises
+    ParameterError if its file cannot be read."""
+    return copy.deepcopy(shared_data(config, Files([config])))
 
 
 def load_model(config: Config, store: Store | None = None, files: Files | None = None) -> VAE:
     """A trained replica as the plain module, in evaluation mode, on the CPU; trained first if the
-    store does not hold it. files: as in load_data. Raises StoreError if the store cannot be
-    used."""
-    files = read_files([config]) if files is None else files
+    store does not hold it. files: what was read for it before. Raises StoreError if the store
+    cannot be used."""
+    files = Files([config]) if files is None else files
     entry = _fetch([config], files, store)[config]
-    return _model(config, load_data(config, files), entry.arrays)
+    return _model(config, shared_data(config, files), entry.arrays)
 
 
 @torch_as_it_starts
@@ -235,8 +197,8 @@ def store_key(config: Config, files: Files | None = None) -> str | None:
     """A replica's key in the store: its whole configuration, its data file's content, the version
     of a prior or data set that is not the library's, and the kind of device and processor, since
     each rounds otherwise. None if such a prior or data set has no version: it is not stored.
-    files: as in load_data."""
-    return _key(config, (read_files([config]) if files is None else files)[config.data])
+    files: as in load_model."""
+    return _key(config, (Files([config]) if files is None else files)[config.data])
 
 
 def _key(config: Config, file: File | None) -> str | None:
@@ -253,25 +215,9 @@ def _key(config: Config, file: File | None) -> str | None:
 def _versions(config: Config) -> dict[str, str | None]:
     """The version of what may be somebody's own, by kind and name."""
     return {
-        f"prior {config.prior!r}": _version(PRIORS[config.prior]),
-        f"data {config.data!r}": _version(data.DATASETS.get(config.data)),
+        f"prior {config.prior!r}": version_of(PRIORS[config.prior]),
+        f"data {config.data!r}": version_of(DATASETS.get(config.data)),
     }
-
-
-def _version(thing: Any) -> str | None:
-    """Of a prior or data set: "" if it is the library's own, whose code is in every key, or a file;
-    None if it is somebody's own and has none: one that a parent has, or what it wraps, is theirs.
-    Raises ParameterError unless it is a string."""
-    wrapped = vars(thing).get("__wrapped__") if hasattr(thing, "__dict__") else None
-    ours = getattr(thing, "__module__", "").partition(".")[0] == "vaenotes"
-    if thing is None or (ours and wrapped is None):
-        return ""
-    known = vars(thing) if isinstance(thing, type) else {"version": getattr(thing, "version", None)}
-    version = known.get("version")
-    if wrapped is not None and version == getattr(wrapped, "version", None):
-        version = None
-    check(version is None or isinstance(version, str), "version must be a string", version)
-    return version
 
 
 def _device() -> str:

@@ -31,7 +31,9 @@ from vaenotes.lab.progress import say
 META = "meta.json"
 SEAL = hashlib.sha256().digest_size  # bytes
 UNFINISHED = "unfinished-"  # what the key of a checkpoint starts with
-OWN_NAMES = rf"({UNFINISHED})?(\w{{16}}-)?[0-9a-f]{{64}}\.(npz|damaged)|(tmp|mark-)\w{{8}}\.tmp"
+NESTED = "what a prior or a data set needs must be trained before it is asked for"
+TEMPORARY, MARK = "vaenotes-written-", "vaenotes-run-"  # what the names of files begin with
+OWN_NAMES = rf"({UNFINISHED})?[0-9a-f]{{16}}-[0-9a-f]{{64}}\.npz|({TEMPORARY}|{MARK})\w{{8}}\.tmp"
 
 
 class Entry(NamedTuple):
@@ -88,7 +90,10 @@ class Store:
                 lock.acquire(timeout=1)
             except Timeout:
                 say(f"waiting for another process that trains into {self.folder}{_holder(lock)}")
-                lock.acquire()
+                try:
+                    lock.acquire()
+                except RuntimeError:  # this very thread holds it
+                    raise StoreError(NESTED) from None
         try:
             yield
         finally:
@@ -99,10 +104,10 @@ class Store:
         """A file in this folder while a run goes on, whose process holds the lock: whoever sees it
         elsewhere sees this folder, and no other of its name."""
         with storage_errors(self.folder):
-            for left in self.folder.glob(f"mark-{'?' * 8}.tmp"):  # by a run that was killed
+            for left in self.folder.glob(f"{MARK}{'?' * 8}.tmp"):  # by a run that was killed
                 if left.is_file():
                     left.unlink(missing_ok=True)
-            handle, name = tempfile.mkstemp(dir=self.folder, prefix="mark-", suffix=".tmp")
+            handle, name = tempfile.mkstemp(dir=self.folder, prefix=MARK, suffix=".tmp")
             os.close(handle)
         try:
             yield Path(name)
@@ -143,7 +148,7 @@ class Store:
         facts = json.dumps({"key": key, "meta": meta})
         parts = _sealed({**arrays, META: np.array(facts)})
         with storage_errors(self.folder):
-            handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
+            handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=TEMPORARY, suffix=".tmp")
             try:
                 with os.fdopen(handle, "wb") as file:
                     file.writelines(parts)
@@ -193,6 +198,8 @@ def _holder(lock: FileLock) -> str:
         for line in Path("/proc/locks").read_text().splitlines():
             *_, kind, _, _, process, inode, _, _ = line.split()
             if kind == "FLOCK" and inode.endswith(f":{file.st_ino}"):
+                if int(process) == os.getpid():
+                    return ": another thread of this one"
                 return f" (kill -9 {process} ends it; what it has trained is kept)"
     return ""
 

@@ -7,6 +7,7 @@ have started is trained in this one.
 
 import math
 import os
+import pickle
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
@@ -24,7 +25,7 @@ from loky.backend.context import LokyContext
 from vaenotes.config import Config
 from vaenotes.data.dataset import Dataset
 from vaenotes.errors import ClusterError
-from vaenotes.lab.cluster import Priors, Workers, behind, check_code, cluster
+from vaenotes.lab.cluster import Priors, Workers, behind, check_code, cluster, packed
 from vaenotes.lab.progress import add, progress, say
 from vaenotes.lab.store import Entry, Store, checkpoint_key
 from vaenotes.model import VAE
@@ -96,7 +97,7 @@ def train_all(
         tasks = _divided(tasks, datasets, workers.number)
         distinct = {id(dataset): dataset for dataset in datasets.values()}
         sent = {number: workers.send(dataset) for number, dataset in distinct.items()}
-        common = priors, device, behind(), store, mark
+        common = packed(priors) if workers.executor else b"", device, behind(), store, mark
         theirs = ([sent[id(datasets[config])] for config in task.configs] for task in tasks)
         jobs = [(task, some, *common) for task, some in zip(tasks, theirs, strict=True)]
         for done, (task, results, shared) in enumerate(_outcomes(workers.executor, jobs), 1):
@@ -179,7 +180,7 @@ def _bytes(config: Config, dataset: Dataset) -> int:
 def _workers(device: str, tasks: list[Task], priors: Priors) -> AbstractContextManager[Workers]:
     """Those who train these tasks."""
     if address := os.environ.get("VAENOTES_SCHEDULER"):
-        return cluster(address, device, priors)
+        return cluster(address, device, packed(priors))
     firsts = [task.configs[0] for task in tasks]
     steps = sum(one.epochs * one.epoch_images // one.batch for one in firsts)
     seconds = 0.01 * steps + sum(task.images for task in tasks) / 60_000  # about
@@ -241,7 +242,7 @@ def _outcomes(
 def _train(
     task: Task,
     datasets: Sequence[Dataset],
-    priors: Priors,
+    priors: bytes,
     device: str,
     code: str,
     store: Store,
@@ -268,7 +269,8 @@ def _train(
             add(mark, len(task.configs) * ensemble.config.epoch_images)
 
     with freed_memory_kept():
-        PRIORS.update(priors)
+        if priors:
+            PRIORS.update(pickle.loads(priors))  # as the run has them
         # Another worker may have been killed in the middle of this task.
         newest = store.load(task.name, check_checkpoint) if kept else None
         checkpoint = _checkpoint(newest) if newest else task.checkpoint

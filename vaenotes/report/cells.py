@@ -37,4 +37,8 @@ def styled(frame: pd.DataFrame, index: bool = False) -> Styler:
     """A table in the dress of all tables of the book; its index is hidden unless asked for."""
     words = [name for name in frame if frame[name].map(type).eq(str).all()]
     styled = frame.style.set_table_attributes('class="dataframe"').format(breakable, subset=words)
+    for axis in (0, 1):
+        styled.format_index(
+            escape="html", axis=axis
+        )  # where names of arms and factors stand, which are anybody's
     return styled if index else styled.hide(axis="index")

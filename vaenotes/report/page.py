@@ -35,6 +35,8 @@ ASKED = re.compile(r"\{glue:text\}`([^`:]+)")
 """The name of a number that the prose asks for."""
 FEW = 20
 """Below so many replicas a share of them is told as a count."""
+OF_PYTHON = re.compile(r"__\w+__|_{1,3}|_i{1,3}|_i?\d+|_[ido]h|_asked|_given|In|Out")
+"""Names of a notebook's that Python, IPython or `with_parameters` gives."""
 PLAIN = (bool, int, float, str, list, tuple, dict, type(None))  # what papermill passes on
 
 
@@ -207,14 +209,14 @@ def read_parameters(text: str) -> dict[str, Any]:
 def check_parameters(namespace: Mapping[str, Any]) -> Settings:
     """Turn a notebook's globals, right after its imports, into checked Settings.
 
-    papermill passes on any name with any plain value. So every public name with such a value that
-    is not one of the six parameters counts as a misspelt one; `In` and `Out` are IPython's. One
-    that the page's imports take for themselves is still in `_given`, the globals before them.
+    papermill passes on any name with any plain value. So every name with such a value that is not
+    one of the six parameters, nor Python's, counts as a misspelt one. One that the page's imports
+    take for themselves is still in `_given`, the globals before them.
     Raises ParameterError, in one line.
     """
     allowed = [one.name for one in fields(Settings)]
     for name, value in [*namespace.get("_given", {}).items(), *namespace.items()]:
-        own = name.startswith("_") or name in ("In", "Out", *allowed)
+        own = name in allowed or OF_PYTHON.fullmatch(name)
         if isinstance(value, PLAIN) and not own:
             hint = meant(name, allowed)
             raise ParameterError(
