@@ -201,6 +201,7 @@ def test_sphinx_alone_builds_it_too_with_its_address_and_a_description(small_boo
     assert f"git+https://github.com/someone/notes@{commit}" in source
     for spoil in (
         lambda: (small_book.html / "page.html").write_text("another's"),
+        lambda: (small_book.root / "book" / "store").write_text("1"),  # which git ignores
         lambda: small_book.edit("book/index.md", "So it is", "So it was"),
     ):
         spoil()

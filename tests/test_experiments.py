@@ -8,7 +8,7 @@ from vaenotes.lab.measures import MEASURES, PAIRED, difference, median_of, paire
 from vaenotes.lab.nails import BEDS
 from vaenotes.lab.runs import load_data
 from vaenotes.report.arms import ARMS, arm
-from vaenotes.report.experiments import EXPERIMENTS, experiment
+from vaenotes.report.experiments import EXPERIMENTS, Experiment, experiment
 from vaenotes.report.settings import PROFILES, Settings
 
 BOOK, TINY = Settings(), Settings(profile="quick", seeds=2, epochs=1)
@@ -21,6 +21,21 @@ def test_an_arm_is_one_configuration_per_seed_and_more_where_choices_are_counted
         assert (config.epochs, config.prior, config.kl_weight) == (7, "diagonal", 0.5)
     assert len(arm(BOOK)) == len(arm(BOOK, "per_node")) == PROFILES["book"].many
     assert arm(BOOK, "matched") == arm(Settings(prior="matched"))[: PROFILES["book"].seeds]
+
+
+@pytest.mark.attack("line")
+def test_what_an_arm_or_an_experiment_cannot_heed_is_refused_before_anything_is_trained(
+    monkeypatch,
+):
+    with pytest.raises(ParameterError, match=r"^seeds are Settings\(seeds=, first_seed=\), got "):
+        arm(TINY, seed=7)
+    edges = (("shape", "scale"),)
+    assert arm(TINY, "no_edges", edges=edges)[0].edges == edges
+    for each, changes in ((["kl_totl"], {}), ([], {("notes", "costly"): ["kl_totl"]})):
+        mine = Experiment(["notes", "costly"], ["notes"], each, changes)
+        monkeypatch.setitem(EXPERIMENTS, "mine", mine)
+        with pytest.raises(ParameterError, match="did you mean 'kl_total'"):
+            experiment(TINY, "mine")
 
 
 @pytest.mark.parametrize(("data", "images"), [("mnist5k", 4_000), ("digits", 1_437)])

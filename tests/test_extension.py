@@ -9,10 +9,12 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
+import jupytext
 import nbformat
 import pytest
 import yaml
@@ -24,6 +26,7 @@ from small_book import FRONT_MATTER, PAGE, ROOT
 import vaenotes
 import vaenotes_book
 from vaenotes.report import Settings
+from vaenotes.report.page import CELL, with_parameters
 from vaenotes_book import build, progress
 from vaenotes_book.api import OUTER, as_rst, modules
 from vaenotes_book.execute import PageError, execute
@@ -89,6 +92,34 @@ def test_state_knows_the_library_its_data_every_package_and_the_data_file(tmp_pa
     data.rename(tmp_path / "old")
     (tmp_path / "old").rename(data)
     assert state()[0] == before[0] and state() != before  # changed, and back again
+
+
+@pytest.mark.attack("wrong")
+def test_equal_cells_in_two_folders_are_two_pages(tmp_path):
+    one = build.Build.__new__(build.Build)
+    one.settings, one.book = Settings(), tmp_path
+    text = f"{CELL} python3\nprint(open('values.txt').read())\n```\n"
+    one.sources = {tmp_path / name: text for name in ("x.md", "a/x.md", "a/y.md", "b/x.md")}
+    first, *others = map(one._source, one.sources)
+    assert first == with_parameters(text, asdict(Settings()))
+    assert len({first, *others}) == 3 and others[0] == others[1]
+    cells = jupytext.reads(others[0], fmt="md").cells
+    assert cells[0].source.startswith("# in a\nprofile: ")
+
+
+@pytest.mark.attack("wrong")
+def test_what_pages_read_beside_them_is_known_and_what_a_build_writes_is_not(tmp_path):
+    seen = {build.beside(tmp_path)}
+    for name in ("helper.py", "a/values.txt"):
+        for content in ("one", "two"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(content)
+            seen.add(build.beside(tmp_path))
+    assert len(seen) == 5
+    for name in ("_build/x.json", ".cache/x", "assets/x.css", "__pycache__/x.pyc", "page.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert build.beside(tmp_path) in seen
 
 
 @pytest.mark.parametrize(
@@ -185,10 +216,12 @@ def test_a_build_deletes_what_builds_wrote_and_refuses_a_folder_with_anything_el
     app.doctreedir.mkdir(parents=True)
     (app.doctreedir / "env").touch()
 
-    def build_of(*pages, killed=False):
+    def build_of(*pages, killed=False, failed=False):
         one = build.Build.__new__(build.Build)
         one.written = tmp_path / "html.written"
         one._refuse_files_of_others(app)
+        if failed:
+            raise SystemExit
         one._remove_old_pages(app, None)
         for page in pages:
             (html / page).parent.mkdir(exist_ok=True)
@@ -203,6 +236,11 @@ def test_a_build_deletes_what_builds_wrote_and_refuses_a_folder_with_anything_el
             build_of("a.html")
         assert build.files_in(app) == before
 
+    (html / "theirs.html").touch()
+    refuses(html / "theirs.html")
+    (html / "theirs.html").unlink()
+    with pytest.raises(SystemExit):  # as a build whose pages fail, before any is written
+        build_of(failed=True)
     (html / "theirs.html").touch()
     refuses(html / "theirs.html")
     (html / "theirs.html").unlink()
@@ -227,7 +265,7 @@ def test_a_page_with_cells_that_would_not_be_executed_has_failed(tmp_path):
     for name, text in pages.items():
         (tmp_path / name).write_text(text)
     one, failed = build.Build.__new__(build.Build), {}
-    one.settings, one.sources = Settings(), {}
+    one.settings, one.sources, one.book = Settings(), {}, tmp_path
     waiting = one._read(env, list(pages), SimpleNamespace(find=lambda notebook: None), failed)
     assert list(waiting) == ["marked.md"]
     assert [Path(path).name for path in failed] == ["bare.md", "homeless.md", "own.ipynb"]

@@ -13,7 +13,7 @@ import xarray as xr
 from vaenotes.config import Config
 from vaenotes.data.dataset import Dataset
 from vaenotes.data.load import MOST_IMAGES
-from vaenotes.errors import check_choice
+from vaenotes.errors import check, check_choice
 from vaenotes.graph import Edges
 from vaenotes.lab import runs
 from vaenotes.report.settings import PROFILES, Settings
@@ -183,6 +183,7 @@ def arm(settings: Settings, name: str = "notes", **changes: Any) -> list[Config]
     then `changes`. Raises ParameterError for an unknown arm or a value that Config does not
     allow."""
     check_choice("arm", name, ARMS)
+    check("seed" not in changes, "seeds are Settings(seeds=, first_seed=)", changes)
     profile, chosen = PROFILES[settings.profile], ARMS[name]
     images = min(profile.images, MOST_IMAGES.get(settings.data, profile.images))
     epochs = profile.epochs * profile.images // images  # about as many steps of fewer images
@@ -200,7 +201,7 @@ def arm(settings: Settings, name: str = "notes", **changes: Any) -> list[Config]
     own = chosen.changes(base) if callable(chosen.changes) else chosen.changes
     base = replace(base, **{**own, **changes})
     seeds = settings.all_seeds(profile.many if chosen.many else profile.seeds)
-    if chosen.edges is not None:
+    if chosen.edges is not None and "edges" not in changes:
         base = replace(base, edges=chosen.edges(runs.load_data(base)))
     return [replace(base, seed=seed) for seed in seeds]
 

@@ -10,6 +10,7 @@ To add one: its arms in ARMS, and a line for each thing to be measured in EXPERI
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, NamedTuple
 
 import xarray as xr
@@ -183,11 +184,14 @@ def experiment(settings: Settings, *names: str, main: bool = False, **changes: A
 
     `main`: their main arms alone. `changes`: fields of Config that differ in every arm. Findings
     are named "arm.measure", and "arm-reference.measure" for a difference seed by seed or a measure
-    of the pair. Raises ParameterError for an unknown name.
+    of the pair. Raises ParameterError for an unknown name, also of a measure.
     """
     for name in names:
         check_choice("experiment", name, EXPERIMENTS)
     chosen = [EXPERIMENTS[name] for name in names or EXPERIMENTS]
+    for one in chosen:
+        for measure in chain(one.each, *one.changes.values()):
+            check_choice("measure", measure, {**measures.MEASURES, **measures.PAIRED})
     arms_of = [one.main if main else one.arms for one in chosen]
     every = dict.fromkeys(name for arms in arms_of for name in arms)
     runs = run_arms(settings, list(every), **changes)

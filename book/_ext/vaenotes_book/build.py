@@ -55,10 +55,23 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def beside(book: Path) -> str:
+    """A digest of what pages may import or read from the book's folder: all there but the pages
+    themselves, what a build writes, and what Sphinx alone reads."""
+    known = []
+    for path in sorted(book.rglob("*")):
+        parts = path.relative_to(book).parts
+        others = any(part[0] in "._" or part == "assets" for part in parts)
+        if path.is_file() and not others and path.suffix not in (".md", ".ipynb", ".bib"):
+            known.append(f"{path} {sha256(path)}")
+    return hashlib.sha256("\n".join(known).encode()).hexdigest()
+
+
 def state(data: str) -> tuple[str, list[int]]:
-    """All that pages' outputs depend on besides their own code: a digest of the library, with its
-    data files, of every package installed, and of the data file, if `data` is the path of one; and
-    when each file was last changed, so that a change that was taken back shows too."""
+    """What pages' outputs depend on besides their own code and what lies `beside` them: a digest of
+    the library, with its data files, of every package installed, and of the data file, if `data`
+    is the path of one; and when each file was last changed, so that a change that was taken back
+    shows too."""
     found = {HOME / name: digest for name, digest in digests(HOME).items()}
     if (file := Path(data)).is_file():
         found[file] = sha256(file)
@@ -106,7 +119,8 @@ class Build:
             self.settings = check_parameters(parameters)
         except ParameterError as error:  # which Jupyter Book would bury under a traceback
             raise SystemExit(f"VAENOTES_PARAMETERS: {error}") from None
-        root = Path(app.srcdir).parent
+        self.book = Path(app.srcdir)
+        root = self.book.parent
         check_place(root, Path(app.outdir))
         name_absolutely()
         self.state = state(self.settings.data)
@@ -140,8 +154,10 @@ class Build:
         relay(self.folder / "progress")
         # Nothing that Sphinx or myst-nb kept of earlier builds is used: they notice no change of
         # an extension, and a glued value outlives the cell that glued it.
-        for kept in (Path(app.doctreedir), self.folder / "jupyter_execute"):
-            rmtree(kept, ignore_errors=True)
+        rmtree(self.folder / "jupyter_execute", ignore_errors=True)
+        trees = Path(app.doctreedir)  # which may be anybody's folder
+        for kept in [*trees.rglob("*.doctree"), trees / "environment.pickle"]:
+            kept.unlink(missing_ok=True)
         app.connect("config-inited", self._choose_cache)
         app.connect("env-before-read-docs", self._execute_pages)
         app.connect("source-read", self._give_source)
@@ -164,8 +180,9 @@ class Build:
         if not re.fullmatch("[0-9a-f]+", self.commit):
             return ""
         asked = (self.settings, sys.argv[1:], facts.repository(os.environ))
-        files = [(path, path.stat()) for path in sorted(Path(app.outdir).rglob("*"))]
-        lie = [(path, one.st_size, one.st_mtime_ns) for path, one in files]
+        read = [path for path in self.book.rglob("*") if "_build" not in path.parts]
+        files = [(path, path.stat()) for path in sorted({*read, *Path(app.outdir).rglob("*")})]
+        lie = [(path, one.st_size, one.st_mtime_ns) for path, one in files if not path.is_dir()]
         return hashlib.sha256(repr((self.state[0], self.commit, asked, lie)).encode()).hexdigest()
 
     def check_unchanged(self, pages: Iterable[Path] = ()) -> None:
@@ -179,7 +196,8 @@ class Build:
 
     def _choose_cache(self, app: Sphinx, config: Config) -> None:
         """The notebook cache of this state; those of others are of no more use."""
-        caches, digest = self.folder / ".jupyter_cache", self.state[0]
+        caches = self.folder / ".jupyter_cache"
+        digest = hashlib.sha256((self.state[0] + beside(self.book)).encode()).hexdigest()[:16]
         (caches / digest).mkdir(parents=True, exist_ok=True)
         for other in caches.iterdir():
             if other.name != digest and re.fullmatch("[0-9a-f]{16}", other.name):
@@ -229,7 +247,7 @@ class Build:
         for name in names:
             path = Path(env.doc2path(name))
             self.sources[path] = path.read_text("utf-8")
-            text = with_parameters(self.sources[path], asdict(self.settings))
+            text = self._source(path)
             is_page = path.suffix != ".ipynb"
             notebook = read_notebook(env, path, text) if is_page else None
             if is_page and notebook is None and CELL not in text:  # prose
@@ -245,8 +263,15 @@ class Build:
         return waiting
 
     def _give_source(self, app: Sphinx, name: str, content: list[str]) -> None:
-        source = self.sources[Path(app.env.doc2path(name))]
-        content[0] = with_parameters(source, asdict(self.settings))
+        content[0] = self._source(Path(app.env.doc2path(name)))
+
+    def _source(self, path: Path) -> str:
+        """A page's text as it is executed. Its folder is said in a comment, where it is not the
+        book's: equal cells read other files there, and the cache knows a page by its cells."""
+        text = with_parameters(self.sources[path], asdict(self.settings))
+        folder = path.parent.relative_to(self.book)
+        tags = ":tags: [parameters, remove-input]\n\n"
+        return text.replace(tags, f"{tags}# in {folder}\n", 1) if folder != Path() else text
 
     def _remove_old_pages(self, app: Sphinx, env: BuildEnvironment) -> None:
         """As the new ones are about to be written: so old and new are never mixed, and none is
@@ -270,7 +295,7 @@ class Build:
             message = "was written by no build of this book: move it away, or use"
             raise SystemExit(f"{one} {message} --path-output")
         if not self.written.exists():
-            self.written.touch()
+            self.written.write_text("\n")  # nothing
 
     def _check_end(self, app: Sphinx, error: Exception | None) -> None:
         if error is None:
