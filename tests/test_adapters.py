@@ -4,6 +4,7 @@ import importlib
 import inspect
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -86,6 +87,77 @@ def test_what_does_not_fit_is_named(changes, rule):
     with pytest.raises(ParameterError) as error:
         read(Plain(), **changes)
     assert rule in str(error.value)
+
+
+@pytest.mark.attack("wrong")
+def test_an_encoder_may_use_its_memory_again_and_change_what_it_is_given():
+    buffer, data = torch.empty(77, 3), DATA.clone()
+
+    def again(x):
+        x.mul_(2)
+        mean = buffer[: len(x)].copy_(x[:, :3])
+        return {"mean": mean, "std": mean.add(1)}
+
+    def prior(x):
+        return {"mean": x[:, 3:6], "std": 1.0}
+
+    found = read(Plain(), data, encode=again, prior=prior, batch=77)
+    assert torch.equal(found["posterior_mean"], 2 * DATA[:, :3]) and torch.equal(data, DATA)
+    assert torch.equal(found["prior_mean"], DATA[:, 3:6])
+    arrays = [data.numpy()]
+    read(Plain(), arrays, encode=lambda x: again(torch.from_numpy(x)[:77]))
+    assert torch.equal(data, DATA)
+
+
+@pytest.mark.attack("wrong")
+def test_images_come_in_the_precision_of_the_first_weights_that_are_floats():
+    class Counting(nn.Module):
+        def __init__(self, more):
+            super().__init__()
+            self.steps = nn.Parameter(torch.zeros(1, dtype=torch.int64), requires_grad=False)
+            for name, value in more.items():
+                self.register_buffer(name, value)
+
+    for more in ({}, {"scale": torch.ones(3)}, {"scale": torch.ones(3).double()}):
+        found = read(Counting(more), encode=lambda x: {"mean": x[:, :3], "std": 1.0}, batch=77)
+        dtype = next(iter(more.values()), DATA).dtype
+        assert torch.equal(found["posterior_mean"], DATA[:, :3].to(dtype))
+        assert found["posterior_mean"].dtype == dtype
+
+
+@pytest.mark.parametrize("std", [0.1, torch.tensor([0.1, 0.2, 0.3])])
+def test_an_encoder_may_return_one_number_or_one_for_each_dim(std):
+    def same(x):
+        return {"mean": x[:, :3], "std": std, "prior_mean": 0.0, "prior_std": std}
+
+    found = read(Plain(), encode=same, batch=77)
+    given = {"posterior_mean": DATA[:, :3], "posterior_std": std}
+    expected = vn.diagnose(**given, prior_mean=0.0, prior_std=std)
+    assert np.allclose(vn.diagnose(**found).dims["kl_nats"], expected.dims["kl_nats"])
+    shared = read(Plain(), encode=lambda x: {"mean": x[:, :3], "cholesky": torch.eye(3)}, batch=77)
+    assert shared["posterior_cholesky"].shape == (300, 3, 3)
+
+
+@pytest.mark.attack("line")
+@pytest.mark.parametrize("found", [{"mean": 0.0, "std": 1.0}, {"mean": DATA, "std": DATA[:5]}])
+def test_numbers_that_are_not_of_each_sample_are_one_line(found):
+    with pytest.raises(ParameterError, match="encode must give a "):
+        read(Plain(), encode=lambda x: found)
+
+
+def test_a_frame_will_do_and_one_of_words_is_one_line():
+    frame = pd.DataFrame(DATA.numpy())
+    assert torch.equal(read(Plain(), frame)["posterior_mean"], read(Plain())["posterior_mean"])
+    with pytest.raises(ParameterError, match="data must be an array or tensor of numbers, got a D"):
+        read(Plain(), frame.astype(object))
+
+
+@pytest.mark.attack("wrong")
+def test_reading_a_dataset_draws_nothing_of_the_callers():
+    model = Plain()
+    state = torch.get_rng_state()
+    read(model, TensorDataset(DATA))
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_labels_reach_an_encoder_that_wants_them():
@@ -172,6 +244,8 @@ class MultivariateNormalLinearOperator:
     """What TensorFlow Probability 0.25 calls its Gaussians, on torch's: beside the jax of these
     tests it does not import."""
 
+    __module__ = "tensorflow_probability.python.distributions.made_up"
+
     def __init__(self, loc, factor):
         self.own = torch.distributions.MultivariateNormal(loc, scale_tril=factor)
 
@@ -186,10 +260,13 @@ class MultivariateNormalLinearOperator:
 
 
 class MultivariateNormalDiag(MultivariateNormalLinearOperator):
+    __module__ = MultivariateNormalLinearOperator.__module__
     covariance = None  # not asked for
 
 
 class Independent:
+    __module__ = MultivariateNormalLinearOperator.__module__
+
     def __init__(self, distribution):
         self.distribution = distribution
 
@@ -206,6 +283,32 @@ def test_distributions_as_tensorflow_probability_has_them(name):
     one, other = (vn.diagnose(**vn.adapters.distributions(kind)) for kind in (theirs, q))
     assert np.allclose(one.dims["kl_nats"], other.dims["kl_nats"], rtol=1e-4)
     assert one.totals["kl_nats"] == pytest.approx(other.totals["kl_nats"], rel=1e-4)
+
+
+class Squashed(torch.distributions.Normal):
+    def rsample(self, *shape):
+        return super().rsample(*shape).tanh()
+
+
+@pytest.mark.attack("wrong")
+@pytest.mark.parametrize(
+    "kind", [Squashed, type("Normal", (), {"__init__": lambda *_: None, "loc": 0, "scale": 1})]
+)
+def test_what_may_be_no_gaussian_is_refused_whatever_its_name_or_ancestors(kind):
+    one = kind(torch.zeros(9, 3), 1.0)
+    for distribution in (one, Independent(one)):
+        with pytest.raises(ParameterError, match=rf"itself, got a {kind.__name__} of test_adapt"):
+            vn.adapters.distributions(distribution)
+
+
+def test_a_full_gaussian_of_numpyro_with_one_covariance_for_all():
+    kinds = importlib.import_module("numpyro.distributions")
+    mean = DATA[:, :3].numpy()
+    theirs = kinds.MultivariateNormal(mean, covariance_matrix=np.eye(3))
+    prior = kinds.MultivariateNormal(0 * mean, covariance_matrix=4 * np.eye(3))
+    report = vn.diagnose(**vn.adapters.distributions(theirs, prior))
+    expected = vn.diagnose(posterior_mean=mean, posterior_std=1.0, prior_mean=0.0, prior_std=2.0)
+    assert np.allclose(report.dims["kl_nats"], expected.dims["kl_nats"], rtol=1e-5)
 
 
 def test_a_mixture_of_distributions_is_refused_with_the_way_that_works():

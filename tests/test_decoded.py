@@ -149,6 +149,8 @@ def test_samples_count_by_their_weights():
         (lambda z: (z, z), r"a tensor of floats, \(20, ...\), got tuple: wrap it, as in lambda"),
         (lambda z: torch.distributions.Normal(z, 1.0), "got Normal: wrap it"),
         (lambda z: z.argmax(1), "got torch.int64: wrap it"),
+        (lambda z: z.to_sparse(), "got torch.sparse_coo: wrap it"),
+        (lambda z: z.to("meta"), "got a meta tensor, which has no numbers: wrap it"),
         (lambda z: z.sum(0), r"decode must return \(20, ...\), as its codes are, got \(4,\)"),
         (lambda z: z / 0, "decode must return finite numbers"),
         (lambda z: z.double() * 1e160, r"finite numbers of at most 1e\+150, got \d"),
@@ -156,6 +158,7 @@ def test_samples_count_by_their_weights():
         (nn.Sequential(nn.Linear(4, 30), nn.BatchNorm1d(30)), r"\(put it in eval mode\), got '"),
     ],
 )
+@pytest.mark.attack("line")
 def test_what_a_decoder_may_not_be_or_return_is_named(decode, words):
     torch.manual_seed(0)
     with pytest.raises(ParameterError, match=words):

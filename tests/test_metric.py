@@ -13,6 +13,7 @@ from torchmetrics import MeanSquaredError, MetricCollection
 
 import vaenotes as vn
 from vaenotes.diagnosis.metric import DiagnosisMetric
+from vaenotes.errors import ParameterError
 
 
 def batches():
@@ -79,6 +80,27 @@ def test_copies_go_on_by_themselves():
     half.merge_state(rest)
     half.compute()
     agree(half.report, whole())
+
+
+@pytest.mark.attack("wrong")
+def test_what_is_merged_after_a_report_is_in_the_next():
+    metric, other = DiagnosisMetric(), DiagnosisMetric(seed=1)
+    metric.update(**batches()[0])
+    other.update(**batches()[1])
+    before = float(metric.compute()["kl_nats"])
+    metric.merge_state(other)
+    stream = vn.Diagnosis()
+    for batch in batches()[:2]:
+        stream.update(**batch)
+    assert float(metric.compute()["kl_nats"]) == pytest.approx(stream.compute().totals["kl_nats"])
+    assert float(metric.compute()["kl_nats"]) != pytest.approx(before)
+
+
+@pytest.mark.attack("line")
+@pytest.mark.parametrize("other", [{"diagnosis": 1}, MeanSquaredError()])
+def test_what_is_no_such_metric_is_not_merged(other):
+    with pytest.raises(ParameterError, match="incoming_state must be a DiagnosisMetric, got '"):
+        filled().merge_state(other)
 
 
 def test_in_a_collection_each_metric_gets_its_own_arguments():

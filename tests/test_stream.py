@@ -114,6 +114,22 @@ def test_a_batch_of_another_kind_is_refused(second, words):
     assert words in str(error.value)
 
 
+@pytest.mark.attack("wrong")
+def test_a_batch_that_is_refused_leaves_everything_as_it_was():
+    labels = torch.randn(40, 1)
+    streams = [vn.Diagnosis(compared=10, decode=lambda z, rows: labels[rows]) for _ in range(2)]
+    for refuses, stream in enumerate(streams):
+        stream.update(**arguments(*codes(20, 5)))
+        if refuses:
+            with pytest.raises(ParameterError, match="as before"):
+                stream.update(**arguments(*codes(20, 4)))
+            with pytest.raises(ParameterError, match="of whole samples with decode"):
+                stream.update(**arguments(*codes(9, 5), weights=torch.eye(9, 5)))
+        stream.update(**arguments(*codes(20, 5, seed=1)))
+    one, other = (stream.compute() for stream in streams)  # labels has no row 40
+    pd.testing.assert_frame_equal(one.dims, other.dims)
+
+
 @pytest.mark.parametrize(
     ("shape", "groups", "words"),
     [

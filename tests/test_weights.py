@@ -170,6 +170,24 @@ def test_a_masked_prior_is_refused():
         vn.diagnose(**arguments(*codes(9, 5), prior_mean=hidden, prior_std=1.0))
 
 
+@pytest.mark.attack("wrong")
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"weights": np.ma.masked_array(np.ones(9), [1] + [0] * 8)},
+        {"prior_mean": np.zeros((2, 5)), "prior_std": 1.0,
+         "prior_weights": np.ma.masked_array([0.5, 0.5], [0, 1])},
+        {"posterior_std": [np.ma.masked_array(np.ones(5), [0, 0, 0, 0, 1])] * 9},
+        {"posterior_mean": [[np.ma.masked_array(np.ones(5), True)] * 2] * 9},
+        {"posterior_mean": torch.masked.as_masked_tensor(torch.ones(9, 5), torch.ones(9, 5) > 0)},
+    ],
+)  # fmt: skip
+def test_a_mask_that_would_not_be_heeded_is_refused(given):
+    mean, std = codes(9, 5)
+    with pytest.raises(ParameterError, match=r"mask.*: weights.* serve instead"):
+        vn.diagnose(**{"posterior_mean": mean, "posterior_std": std, **given})
+
+
 def test_dims_of_which_few_samples_count_are_hinted_at():
     """A step that 81 of 1,500 sequences reach, of which about 55 are compared."""
     mean, std = codes(1500, 4)

@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from vaenotes.diagnosis.decoded import Decode
-from vaenotes.diagnosis.inputs import SPREADS
+from vaenotes.diagnosis.inputs import FULL, SPREADS
 from vaenotes.errors import ParameterError, check, check_choice, check_int
 
 Named = Mapping[str, Any]  # "mean", and one of diagnosis.SPREADS
@@ -29,6 +30,12 @@ STANDARD = ("VAE", "BetaVAE", "DisentangledBetaVAE", "MSSSIM_VAE")
 N(0, I)."""
 OTHER_LOSS = ("BetaTCVAE", "FactorVAE", "IWAE", "MIWAE", "CIWAE", "PIWAE")
 """Of the same posterior and prior, with another loss."""
+LIBRARIES = ("torch.distributions.", "pyro.", "numpyro.", "tensorflow_probability.")
+OF_TENSORFLOW = tuple(
+    f"MultivariateNormal{kind}"
+    for kind in ("LinearOperator", "TriL", "FullCovariance", "DiagPlusLowRank")
+)
+"""Its Gaussians of more than a diagonal."""
 
 
 def module(
@@ -64,17 +71,19 @@ def module(
     posteriors, priors = [], []
     with _evaluating(model) as like:
         for whole in _batches(data, batch):
-            inputs = _moved((pick or _first)(whole), like)
-            found = encode(inputs)
+            inputs = (pick or _first)(whole)
+            found, own = encode(_moved(inputs, like)), {}
             if isinstance(found, Mapping) and "prior_mean" in found:
                 check(prior is None, "prior must be None where encode returns one", prior)
                 own = {name: value for name, value in found.items() if "prior_" in name}
                 found = {name: value for name, value in found.items() if name not in own}
-                of_prior = {name.removeprefix("prior_"): value for name, value in own.items()}
-                priors.append(_checked("encode's prior", of_prior))
-            posteriors.append(_checked("encode", found))
+                own = {name.removeprefix("prior_"): value for name, value in own.items()}
+            posteriors.append(_each("encode", found))
+            codes = posteriors[-1]["mean"]
+            if own:
+                priors.append(_each("encode's prior", own, codes))
             if callable(prior):
-                priors.append(_checked("prior", prior(inputs)))
+                priors.append(_each("prior", prior(_moved(inputs, like)), codes))
     check(bool(posteriors), "data must hold a sample or more", data)
     arguments: dict[str, Any] = _arguments("posterior", _joined(posteriors))
     if decode is not None:
@@ -90,28 +99,31 @@ def module(
 def distributions(posterior: Any, prior: Any = None) -> dict[str, Any]:
     """Arguments of `diagnose` from objects of torch.distributions, of Pyro, NumPyro or TensorFlow
     Probability: Normal, MultivariateNormal of any kind, or Independent of these. prior: one, for
-    all samples or for each; None for N(0, I). Raises ParameterError for others."""
+    all samples or for each; None for N(0, I). Raises ParameterError for others, subclasses of your
+    own too: these may be no Gaussians."""
     given = {"posterior": posterior} | ({} if prior is None else {"prior": prior})
     return {name: value for of, one in given.items() for name, value in _read(of, one).items()}
 
 
 def _read(of: str, distribution: Any) -> dict[str, Any]:
-    kinds = {kind.__name__ for kind in type(distribution).__mro__}
-    if "Independent" in kinds:
-        theirs = "base_dist" if hasattr(distribution, "base_dist") else "distribution"
-        return _read(of, getattr(distribution, theirs))
-    if "MultivariateNormalDiag" in kinds:
+    kind = type(distribution)
+    name, theirs = kind.__name__, f"{kind.__module__}.".startswith(LIBRARIES)
+    if theirs and name == "Independent":
+        base = "base_dist" if hasattr(distribution, "base_dist") else "distribution"
+        return _read(of, getattr(distribution, base))
+    if theirs and name == "MultivariateNormalDiag":
         return {f"{of}_mean": distribution.mean(), f"{of}_std": distribution.stddev()}
-    if "MultivariateNormalLinearOperator" in kinds:  # of TensorFlow Probability, as the one above
+    if theirs and name in OF_TENSORFLOW:
         return {f"{of}_mean": distribution.mean(), f"{of}_covariance": distribution.covariance()}
-    if "MultivariateNormal" in kinds:
-        return {f"{of}_mean": distribution.loc, f"{of}_cholesky": distribution.scale_tril}
+    if theirs and name in ("Normal", "MultivariateNormal"):
+        mean = distribution.mean() if callable(distribution.mean) else distribution.mean
+        spread = {"Normal": ("std", "scale")}.get(name, ("cholesky", "scale_tril"))
+        return {f"{of}_mean": mean, f"{of}_{spread[0]}": getattr(distribution, spread[1])}
     rule = f"{of} must be a Normal, a MultivariateNormal or Independent of these"
+    more = ", of torch, Pyro, NumPyro or TensorFlow Probability itself"
     mixture = "; of a mixture pass prior_mean, prior_std and prior_weights of its components"
-    name = type(distribution).__name__
-    if "Normal" not in kinds:
-        raise ParameterError(f"{rule}, got a {name}{mixture if 'Mixture' in name else ''}")
-    return {f"{of}_mean": distribution.loc, f"{of}_std": distribution.scale}
+    got = f"{name}{mixture if 'Mixture' in name else '' if theirs else f' of {kind.__module__}'}"
+    raise ParameterError(f"{rule}{more}, got a {got}")
 
 
 def pythae(model: Any, data: Any, batch: int = 512) -> dict[str, Any]:
@@ -150,7 +162,10 @@ def _evaluating(model: nn.Module) -> Iterator[Tensor]:
     model.eval()
     try:
         with torch.no_grad():
-            yield next(model.parameters(), torch.empty(0))
+            weights = [*model.parameters(), *model.buffers()]
+            floats = [one for one in weights if one.is_floating_point()]
+            where = weights[0].device if weights else None
+            yield floats[0] if floats else torch.empty(0, device=where)
     finally:
         for part, was in training.items():
             part.training = was
@@ -158,9 +173,14 @@ def _evaluating(model: nn.Module) -> Iterator[Tensor]:
 
 def _batches(data: Any, batch: int) -> Iterator[Any]:
     if isinstance(data, Dataset):
-        data = DataLoader(data, batch, collate_fn=_stacked)
+        own = torch.Generator()  # or it would draw a seed from the caller's
+        data = DataLoader(data, batch, collate_fn=_stacked, generator=own)
     if hasattr(data, "shape"):
-        whole = torch.as_tensor(data)
+        try:
+            whole = torch.as_tensor(np.array(data) if hasattr(data, "to_numpy") else data)
+        except (TypeError, ValueError) as error:
+            rule = "data must be an array or tensor of numbers"
+            raise ParameterError(f"{rule}, got a {type(data).__name__}: {error}") from error
         yield from whole.split(batch) if whole.dim() and len(whole) else ()
         return
     if isinstance(data, Mapping | tuple) or not hasattr(data, "__iter__"):
@@ -184,9 +204,13 @@ def _first(batch: Any) -> Any:
 
 
 def _moved(inputs: Any, like: Tensor) -> Any:
-    """On the model's device, floats in its precision, however deep in dicts, tuples and lists."""
+    """A copy on the model's device, floats in its precision, however deep in dicts, tuples and
+    lists."""
     if isinstance(inputs, Tensor):
-        return inputs.to(like.device, like.dtype if inputs.is_floating_point() else None)
+        dtype = like.dtype if inputs.is_floating_point() else inputs.dtype
+        return inputs.to(like.device, dtype, copy=True)
+    if isinstance(inputs, np.ndarray):
+        return inputs.copy()
     if isinstance(inputs, Mapping):
         return {name: _moved(value, like) for name, value in inputs.items()}
     if isinstance(inputs, tuple | list):
@@ -202,7 +226,23 @@ def _checked(argument: str, found: Any) -> dict[str, Tensor]:
     spread = set(found) - {"mean"} - ({"weights"} if argument == "prior" else set())
     if "mean" not in found or len(spread) != 1 or not spread <= set(SPREADS):
         raise ParameterError(f"{rule}, got {', '.join(map(str, found)) or 'none'}")
-    return {name: torch.as_tensor(value).detach().cpu() for name, value in found.items()}
+    tensors = {name: torch.as_tensor(value).detach() for name, value in found.items()}
+    return {name: value.to("cpu", copy=True) for name, value in tensors.items()}  # it may be reused
+
+
+def _each(argument: str, found: Any, codes: Tensor | None = None) -> dict[str, Tensor]:
+    """The same of a batch, where one number, or one for all samples, is one for each."""
+    checked, whole = _checked(argument, found), {}
+    mean = checked["mean"] if codes is None else codes
+    check(mean.dim() > 1, f"{argument} must give a mean (sample, ...)", tuple(mean.shape))
+    for name, value in checked.items():
+        shape = (len(mean), *value.shape[-2:]) if name in FULL and value.dim() else mean.shape
+        rule = f"{argument} must give a {name} that broadcasts to {tuple(shape)}, as its codes are"
+        try:
+            whole[name] = value.expand(shape)
+        except RuntimeError:
+            raise ParameterError(f"{rule}, got {tuple(value.shape)}") from None
+    return whole
 
 
 def _joined(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -19,6 +19,9 @@ def array_of(name: str, value: Any) -> Tensor:
         raise ParameterError(
             f"{name} must be one array, got {kind}: torch.cat them, or Diagnosis.update each"
         )
+    if _masked(value):
+        kind = f"a {type(value).__name__} with masks"
+        raise ParameterError(f"{name} must be one array, got {kind}: weights serve instead")
     try:
         if isinstance(value, Tensor):
             fits = not (value.is_complex() or value.is_nested)
@@ -39,6 +42,13 @@ def array_of(name: str, value: Any) -> Tensor:
     got = value if got is None else str(got).removeprefix("torch.")
     check(fits, f"{name} must be a tensor or array of real numbers", got)
     return tensor
+
+
+def _masked(value: Any) -> bool:
+    """Whether it has a mask that would be lost: of torch's own kind, or in a list."""
+    if isinstance(value, list | tuple):
+        return any(isinstance(part, np.ma.MaskedArray) or _masked(part) for part in value)
+    return isinstance(value, Tensor) and torch.masked.is_masked_tensor(value)
 
 
 def check_logvar(name: str, array: Tensor, kind: str) -> None:

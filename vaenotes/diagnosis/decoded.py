@@ -17,7 +17,7 @@ output's variance, and is no dim's share.
 
 import inspect
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -127,8 +127,8 @@ def _decoded(decode: Decode, codes: Tensor, rows: Tensor) -> Tensor:
         rule = f"decode must take any {len(codes)} of the codes, {tuple(codes.shape)}"
         way = "what else it needs of them goes by lambda z, rows: decoder(z, labels[rows])"
         raise ParameterError(f"{rule}, got {type(error).__name__}: {error}; {way}") from error
-    if not isinstance(found, Tensor) or not found.is_floating_point() or not found.dim():
-        what = type(found).__name__ if not isinstance(found, Tensor) else str(found.dtype)
+    what = _unlike_floats(found)
+    if what:
         rule = f"decode must return a tensor of floats, ({len(codes)}, ...)"
         way = "wrap it, as in lambda z: decoder(z)[0] or decoder(z).mean"
         raise ParameterError(f"{rule}, got {what}: {way}")
@@ -140,6 +140,17 @@ def _decoded(decode: Decode, codes: Tensor, rows: Tensor) -> Tensor:
     rule = f"decode must return finite numbers of at most {LARGEST:g}"  # whose squares are finite
     check(largest <= LARGEST, rule, largest)
     return found
+
+
+def _unlike_floats(found: Any) -> str:
+    """What it is if not a plain tensor of floats with an axis or more."""
+    if not isinstance(found, Tensor) or torch.masked.is_masked_tensor(found):
+        return type(found).__name__
+    if found.is_nested or found.layout != torch.strided:
+        return "a nested tensor" if found.is_nested else str(found.layout)
+    if found.is_meta:
+        return "a meta tensor, which has no numbers"
+    return "" if found.is_floating_point() and found.dim() else str(found.dtype)
 
 
 def _check_steady(whole: Tensor, half: Tensor) -> None:

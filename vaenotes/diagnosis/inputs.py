@@ -21,6 +21,7 @@ from vaenotes.diagnosis.arrays import (
     lower,
     sane,
 )
+from vaenotes.diagnosis.names import Names, check_different, named
 from vaenotes.errors import ParameterError, check
 from vaenotes.kl import Diagonal, Full, Gaussian
 
@@ -72,7 +73,7 @@ class Given(NamedTuple):
 
 class Batch(NamedTuple):
     """Codes (sample, n), their prior, and weights (sample, 1), or (sample, n) of each dim; None:
-    all count alike. names: of the dims, or none. sample: (row,), which sample a row is of, where
+    all count alike. names: along the latent's axes. sample: (row,), which sample a row is of, where
     places of one are pooled; else None. given: (row,), which it was of all rows given, those that
     count for nothing too."""
 
@@ -80,9 +81,13 @@ class Batch(NamedTuple):
     prior: Given | Mixture
     weights: Tensor | None
     axes: "Axes"
-    names: tuple[str, ...]
+    names: Names
     sample: Tensor | None
     given: Tensor
+
+    @property
+    def labels(self) -> list[str]:
+        return self.axes.labels(self.names)
 
 
 class Axes:
@@ -103,6 +108,12 @@ class Axes:
         self.pooled = tuple(axis for axis in every if axis not in self.kept)
         self.dims = tuple(codes[axis] for axis in self.kept)
         self.places = math.prod(codes[axis] for axis in self.pooled)
+
+    def labels(self, names: Names) -> list[str]:
+        """Of the dims: their names, or their places."""
+        if len(self.kept) == 1 and self.kept[0] in names:
+            return [str(name) for name in names[self.kept[0]][1]]
+        return [",".join(map(str, at)) for at in np.ndindex(self.dims)]
 
     @property
     def sample(self) -> Tensor | None:
@@ -158,11 +169,10 @@ def read(
     rule = "posterior_mean must be (sample, ...), of a sample or more and a latent of 1 dim or more"
     check(array.dim() >= 2 and array.numel() > 0, rule, tuple(array.shape))
     axes = Axes(tuple(array.shape), groups)
+    names = _named(mean, spreads, prior, weights, axes)
     counted = _weights(weights, (mean, *spreads), axes)
     q = _gaussian("posterior", array, spreads, axes, counted)
     p = _prior(*prior, axes, counted)
-    names = tuple(map(str, getattr(mean, "columns", ())))
-    names = names if len(names) == q.mean.shape[1] else ()
     sample, given = axes.sample, torch.arange(axes.codes[0] * axes.places)
     if counted is None:
         return Batch(q, p, None, axes, names, sample, given)
@@ -183,10 +193,25 @@ def read(
     return Batch(q, p, counted, axes, names, sample, given)
 
 
+def _named(
+    mean: ArrayLike,
+    spreads: Spreads,
+    prior: tuple[ArrayLike | None, Spreads, ArrayLike | None],
+    weights: ArrayLike | None,
+    axes: Axes,
+) -> Names:
+    of = {"posterior_mean": mean, **_given(spreads, "posterior_"), "prior_mean": prior[0]}
+    of |= {**_given(prior[1], "prior_"), "prior_weights": prior[2], "weights": weights}
+    names = named(of, axes.codes)
+    check_different("posterior_mean", axes.labels(names))
+    return names
+
+
 def _weights(weights: ArrayLike | None, posterior: tuple[Any, ...], axes: Axes) -> Tensor | None:
     """Of all entries of the codes: what is given for leading axes, and not hidden by a mask."""
     counted = None
     if weights is not None:
+        _check_unmasked("weights", weights)
         counted = array_of("weights", weights)
         fits = counted.dim() >= 1 and tuple(counted.shape) == axes.codes[: counted.dim()]
         rule = f"weights must be {axes.codes} or its leading axes, as posterior_mean is"
@@ -218,15 +243,19 @@ def _prior(
             raise ParameterError(f"prior_mean must be given where prior_{name} is, got None")
         zeros = torch.zeros(math.prod(axes.dims), dtype=torch.float64)
         return Given(zeros, zeros, "logvar")
-    for value in (mean, *spreads):
-        fits = not isinstance(value, np.ma.MaskedArray)
-        rule = "a prior must not be a masked array: weights serve instead"
-        check(fits, rule, _shape(value))
+    for value in (mean, *spreads, weights):
+        _check_unmasked("a prior", value)
     array = array_of("prior_mean", mean)
     if weights is not None:
         check(not axes.pooled, "groups must be None for a mixture", axes.kept)
         return _mixture(array, spreads, array_of("prior_weights", weights), axes.latent)
     return _gaussian("prior", array, spreads, axes, counted)
+
+
+def _check_unmasked(name: str, value: Any) -> None:
+    if isinstance(value, np.ma.MaskedArray):
+        rule = f"{name} must not be a masked array: weights of 0 serve instead"
+        raise ParameterError(f"{rule}, got {_shape(value)}")
 
 
 def _mixture(mean: Tensor, spreads: Spreads, weights: Tensor, latent: tuple[int, ...]) -> Mixture:
@@ -246,9 +275,9 @@ def _mixture(mean: Tensor, spreads: Spreads, weights: Tensor, latent: tuple[int,
     return Mixture(components, (weights.double() / total).log())
 
 
-def _given(spreads: Spreads) -> dict[str, ArrayLike]:
-    named = zip(SPREADS, spreads, strict=True)
-    return {name: value for name, value in named if value is not None}
+def _given(spreads: Spreads, of: str = "") -> dict[str, ArrayLike]:
+    every = zip(SPREADS, spreads, strict=True)
+    return {f"{of}{name}": value for name, value in every if value is not None}
 
 
 def _gaussian(of: str, mean: Tensor, spreads: Spreads, axes: Axes, counted: Tensor | None) -> Given:
@@ -266,6 +295,8 @@ def _gaussian(of: str, mean: Tensor, spreads: Spreads, axes: Axes, counted: Tens
     array = array_of(name, value)
     if kind in FULL:
         n = math.prod(latent)
+        if array.dim() == 3 and len(array) == 1 < codes[0]:
+            array = array[0]
         rule = f"{name} must be {(n, n)} or {(codes[0], n, n)}, as posterior_mean is {codes}"
         check(tuple(array.shape) in ((n, n), (codes[0], n, n)), rule, tuple(array.shape))
         check(not axes.pooled, f"groups must be None with {name}", axes.kept)

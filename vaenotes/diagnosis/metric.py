@@ -17,6 +17,7 @@ from torchmetrics import Metric
 from vaenotes.diagnosis.decoded import Decode
 from vaenotes.diagnosis.report import Report
 from vaenotes.diagnosis.stream import Diagnosis, diagnose
+from vaenotes.errors import check
 
 OF_ALL = ("compared", "seed", "since", "decode")  # the rest is of a batch
 GIVEN = inspect.signature(diagnose).parameters
@@ -64,7 +65,10 @@ class DiagnosisMetric(Metric):
 
     def merge_state(self, incoming_state: Any) -> None:
         """Add what another DiagnosisMetric has seen."""
+        fits = isinstance(incoming_state, DiagnosisMetric)
+        check(fits, "incoming_state must be a DiagnosisMetric", type(incoming_state).__name__)
         self.diagnosis.merge(incoming_state.diagnosis)
+        self._computed = None
 
     def _copy_state_dict(self) -> dict[str, Any]:
         return {"diagnosis": self.diagnosis}  # which is replaced meanwhile, not changed

@@ -31,6 +31,8 @@ class Recorder:
         """The report of this diagnosis, or `diagnose` with these arguments, kept under this epoch;
         a second time, it replaces."""
         check_number("epoch", epoch)
+        fits = isinstance(diagnosis, Diagnosis | None)
+        check(fits, "diagnosis must be a Diagnosis or None", type(diagnosis).__name__)
         first = next(iter(self.reports), epoch)
         since = None if epoch == first else self.reports[first]
         if diagnosis is None:

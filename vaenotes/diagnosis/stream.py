@@ -11,10 +11,11 @@
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
@@ -28,6 +29,7 @@ from vaenotes.diagnosis.directions import directions
 from vaenotes.diagnosis.hints import Noticed, hints
 from vaenotes.diagnosis.inputs import FULL, SPREADS, Batch, Given, Mixture, read
 from vaenotes.diagnosis.moments import Moments, moments
+from vaenotes.diagnosis.names import note
 from vaenotes.diagnosis.report import Report
 from vaenotes.diagnosis.sampled import Sampled
 from vaenotes.diagnosis.status import classify
@@ -90,18 +92,18 @@ class Diagnosis:
         for name in arguments:
             raise ParameterError(f"update must be given arguments of diagnose, got {name}")
         batch = read(mean, posterior, (prior_mean, prior, prior_weights), weights, groups)
-        before, self._given = self._given, self._given + len(mean)
-        if batch is None:  # nothing of it counts
-            return
-        drawn = None
-        if self.decode is not None:
-            like = mean if isinstance(mean, Tensor) else array_of("posterior_mean", mean)
-            drawn = Drawn.of(batch, self.compared, self._draws, like, before)
-        self._join(_common(batch))
-        self._noticed += Noticed.of(batch, mean, prior_mean is None)
-        self._keep(Sampled.of(batch, self.compared, self._generator), drawn)
-        more = moments(batch, self._generator)
-        self._moments = more if self._moments is None else self._moments + more
+        with self._wholly():
+            before, self._given = self._given, self._given + len(mean)
+            if batch is None:  # nothing of it counts
+                return
+            drawn = None
+            if self.decode is not None:
+                like = mean if isinstance(mean, Tensor) else array_of("posterior_mean", mean)
+                drawn = Drawn.of(batch, self.compared, self._draws, like, before)
+            self._join(_common(batch))
+            self._noticed += Noticed.of(batch, mean, prior_mean is None)
+            self._keep(Sampled.of(batch, self.compared, self._generator), drawn)
+            self._add(moments(batch, self._generator))
 
     def merge(self, other: "Diagnosis") -> None:
         """Add what another has seen."""
@@ -113,11 +115,27 @@ class Diagnosis:
         check(decoded, "other must have been given a decode as this one was", other.decode)
         fits = not self._given or self.decode is None or not takes_rows(self.decode)
         check(fits, "decode must not take rows where a Diagnosis merges with another", self.decode)
-        self._given += other._given
-        self._join(other._first)
-        self._noticed += other._noticed
-        self._keep(other._sampled, None if self.decode is None else other._drawn)
-        more = other._moments
+        with self._wholly():
+            self._given += other._given
+            self._join(other._first)
+            self._noticed += other._noticed
+            self._keep(other._sampled, None if self.decode is None else other._drawn)
+            self._add(other._moments)
+
+    @contextmanager
+    def _wholly(self) -> Iterator[None]:
+        """What is changed, or as it was where that fails."""
+        kept, generators = dict(vars(self)), (self._generator, self._draws)
+        states = [generator.get_state() for generator in generators]
+        try:
+            yield
+        except BaseException:
+            vars(self).update(kept)
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)
+            raise
+
+    def _add(self, more: Moments) -> None:
         self._moments = more if self._moments is None else self._moments + more
 
     def _join(self, common: Batch) -> None:
@@ -133,6 +151,10 @@ class Diagnosis:
         alike = (common.posterior.kind in FULL) == (first.posterior.kind in FULL)
         check(alike, "a posterior must be full in every batch or in none", common.posterior.kind)
         _check_alike(common.prior, first.prior)
+        names = {axis: ("those before", known) for axis, (_, known) in first.names.items()}
+        for axis, (_, own) in common.names.items():
+            note(names, "posterior_mean", axis, own)
+        self._first = first._replace(names=names)
 
     def _keep(self, sampled: Sampled, drawn: Drawn | None) -> None:
         before, codes = self._sampled, self._drawn
@@ -158,11 +180,8 @@ class Diagnosis:
         assert self._first is not None and self._moments is not None and self._sampled is not None
         latent = self._first.axes.dims
         empty = int((self._moments.dims.weight <= 0).sum())
-        check(
-            empty == 0,
-            "weights must be above 0 for a sample or more of each dim",
-            f"{empty} without",
-        )
+        rule = "weights must be above 0 for a sample or more of each dim"
+        check(empty == 0, rule, f"{empty} without")
         if since is not None:
             before, now = (
                 f"(sample, {', '.join(map(str, one))})" for one in (since.alive.shape, latent)
@@ -170,6 +189,8 @@ class Diagnosis:
             if before != now:
                 rule = f"posterior_mean must be {before}, as in the earlier report"
                 raise ParameterError(f"{rule} (since), got {now}")
+            names = {1: ("the earlier report (since)", since.dims.index)}
+            note(names, "posterior_mean", 1, pd.Index(self._first.labels))
         p, span = self._first.prior, self._moments.prior
         one = None if span is None else span.one
         if one is not None:  # passed with a row for each sample, all the same
@@ -178,8 +199,8 @@ class Diagnosis:
         found, new = _compare(self._sampled, p, self.seed)
         new = measures.capped(new, self._moments) if sees else new
         columns = measures.columns(self._moments, found, new, mixture)
-        labels = list(self._first.names) or [",".join(map(str, at)) for at in np.ndindex(latent)]
-        dims = pd.DataFrame({name: value.numpy() for name, value in columns.items()}, labels)
+        numbers = {name: value.numpy() for name, value in columns.items()}
+        dims = pd.DataFrame(numbers, self._first.labels)
         start = 1.0 if since is None else since.dims["prior_variance"]
         dims.insert(0, "status", classify(dims, start))
         alive = (dims["status"] == "alive").to_numpy(copy=True)
@@ -289,7 +310,8 @@ def diagnose(
 ) -> Report:
     """Report which dims of a VAE add something to its prior, and which cost and add nothing.
 
-    Tensors or arrays, each Gaussian by its mean and one of the five other arguments:
+    Tensors or arrays, matched by place (names of rows or columns that several have must be the
+    same), each Gaussian by its mean and one of the five other arguments:
     posterior_mean: (sample, ...), a latent of any shape, n numbers in all; logvar (natural log),
         variance or std of the same shape, of the latent's alone, or one number; or covariance or
         its lower Cholesky factor, (sample, n, n) or (n, n), over the flattened latent.
@@ -314,8 +336,7 @@ def diagnose(
     No number but the variances and `active_unit` depends on the units of the code, which a learned
     prior and a decoder can change at no cost; nor a status, but "free-riding" without `since`.
 
-    Sources: what is added and wasted, `added`; the parts, `kl.kl_parts`; gap, `kl.match`; bounds,
-    `directions`.
+    Sources: added, wasted: `added`; parts: `kl.kl_parts`; gap: `kl.match`; bounds: `directions`.
     Raises ParameterError, naming the argument, for shapes that do not fit and numbers that are not
     finite, not positive where they must be, or so large or small that a KL could overflow.
     """

@@ -1,0 +1,107 @@
+"""Names of rows and columns: those that differ are refused, as all is matched by place."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import xarray as xr
+from given import arguments, codes
+
+import vaenotes as vn
+from vaenotes.errors import ParameterError
+
+ABC, CBA = list("abc"), list("cba")
+MEAN, STD = (pd.DataFrame(value.numpy(), columns=ABC) for value in codes(20, 3))
+LABELLED = {"dims": ("sample", "dim"), "coords": {"dim": ABC, "sample": range(5, 25)}}
+ARRAY, OTHER = (xr.DataArray(value.numpy(), **LABELLED) for value in codes(20, 3))
+ONE, THREE = pd.Series([1.0, 2, 3], ABC), np.eye(3)
+ORDER = "c, b, a"
+
+
+@pytest.mark.attack("wrong")
+@pytest.mark.parametrize(
+    ("given", "argument", "words"),
+    [
+        (arguments(MEAN, STD[CBA]), "posterior_std", ORDER),
+        (arguments(MEAN, 0.5, prior_mean=ONE[CBA], prior_std=1.0), "prior_mean", ORDER),
+        (arguments(MEAN.to_numpy(), 0.5, prior_mean=ONE, prior_std=ONE[CBA]), "prior_std", ORDER),
+        (arguments(MEAN, STD.iloc[::-1]), "posterior_std", "0 at 0, or none, got 19"),
+        (arguments(MEAN, STD, weights=STD["a"].iloc[::-1]), "weights", "rows of posterior_mean"),
+        (arguments(MEAN.set_axis([2, 1, 0], axis=1), STD.set_axis(range(3), axis=1)),
+         "posterior_std", "2, 1, 0, in their order, or none, got 0, 1, 2"),
+        (arguments(ARRAY, OTHER[:, ::-1]), "posterior_std", ORDER),
+        (arguments(ARRAY, OTHER[::-1]), "posterior_std", "5 at 0, or none, got 24"),
+        ({"posterior_mean": MEAN, "posterior_covariance": pd.DataFrame(THREE, CBA, CBA)},
+         "posterior_covariance", ORDER),
+        (arguments(MEAN, 0.5, prior_mean=MEAN[:2], prior_std=STD[:2].iloc[::-1],
+                   prior_weights=[0.5, 0.5]), "prior_std", "components of prior_mean, 0, 1"),
+    ],
+)  # fmt: skip
+def test_arguments_of_other_names_are_refused(given, argument, words):
+    with pytest.raises(ParameterError) as error:
+        vn.diagnose(**given)
+    assert str(error.value).startswith(f"{argument} must have the ") and words in str(error.value)
+
+
+def test_the_line_says_whose_names_are_wanted_and_which_were_given():
+    with pytest.raises(ParameterError) as error:
+        vn.diagnose(**arguments(MEAN, STD[CBA]))
+    wanted = "posterior_std must have the columns of posterior_mean, a, b, c, in their order"
+    assert str(error.value) == f"{wanted}, or none, got c, b, a"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        arguments(MEAN, STD, prior_mean=ONE, prior_std=ONE.to_numpy(), weights=STD["a"]),
+        arguments(MEAN[3:], pd.DataFrame(STD.to_numpy()[3:])),
+        arguments(pd.DataFrame(MEAN.to_numpy()), STD),
+        arguments(ARRAY, OTHER),
+        {"posterior_mean": MEAN, "posterior_covariance": pd.DataFrame(THREE, ABC, ABC)},
+    ],
+)
+def test_names_that_are_the_same_or_are_none_are_taken(given):
+    assert list(vn.diagnose(**given).dims.index) == ABC
+
+
+@pytest.mark.attack("wrong")
+def test_batches_and_merged_streams_of_other_names_are_refused_and_change_nothing():
+    stream, other = vn.Diagnosis(), vn.Diagnosis(seed=1)
+    stream.update(**arguments(MEAN, STD))
+    other.update(**arguments(MEAN[CBA], STD[CBA]))
+    before = stream.compute()
+    words = "posterior_mean must have the columns of those before, a, b, c, .* got c, b, a"
+    for refused in (
+        lambda: stream.update(**arguments(MEAN[CBA], STD[CBA])),
+        lambda: stream.merge(other),
+    ):
+        with pytest.raises(ParameterError, match=words):
+            refused()
+    pd.testing.assert_frame_equal(stream.compute().dims, before.dims)
+    stream.update(**arguments(MEAN.to_numpy(), STD))
+    assert list(stream.compute().dims.index) == ABC
+
+
+@pytest.mark.attack("line")
+def test_reports_of_other_names_are_refused():
+    recorder = vn.Recorder()
+    recorder.record(0, **arguments(MEAN, STD))
+    with pytest.raises(ParameterError, match=r"of the earlier report \(since\), a, b, c, in"):
+        recorder.record(1, **arguments(MEAN[CBA], STD[CBA]))
+    with pytest.raises(ParameterError, match="diagnosis must be a Diagnosis or None, got 'Report'"):
+        recorder.record(1, recorder.reports[0])
+
+
+@pytest.mark.attack("wrong")
+@pytest.mark.parametrize("names", [["a", "a", "b"], ["a,b", "a_b", "c"], [1, "1", "b"]])
+def test_dims_that_would_have_one_name_are_refused(names):
+    with pytest.raises(ParameterError, match="posterior_mean must have different names of dims"):
+        vn.diagnose(**arguments(MEAN.set_axis(names, axis=1), 0.5))
+    axes = torch.zeros(20, 2, 2)  # whose places have commas
+    assert "dim/1_0/ratio" in vn.diagnose(**arguments(axes, 0.5)).to_dict()
+
+
+def test_of_pooled_places_dims_have_the_names_of_their_axis():
+    mean = xr.DataArray(codes(20, 6)[0].reshape(20, 3, 2).numpy(), dims=("sample", "dim", "place"))
+    report = vn.diagnose(**arguments(mean.assign_coords(dim=ABC), 0.5, groups=1))
+    assert list(report.dims.index) == ABC
