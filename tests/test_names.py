@@ -57,6 +57,7 @@ def test_the_line_says_whose_names_are_wanted_and_which_were_given():
         arguments(MEAN[3:], pd.DataFrame(STD.to_numpy()[3:])),
         arguments(pd.DataFrame(MEAN.to_numpy()), STD),
         arguments(ARRAY, OTHER),
+        arguments(MEAN, STD.add_prefix("sd_"), prior_mean=ONE.add_prefix("p_"), prior_std=ONE),
         {"posterior_mean": MEAN, "posterior_covariance": pd.DataFrame(THREE, ABC, ABC)},
     ],
 )
@@ -77,6 +78,8 @@ def test_batches_and_merged_streams_of_other_names_are_refused_and_change_nothin
     ):
         with pytest.raises(ParameterError, match=words):
             refused()
+    with pytest.raises(ParameterError, match="got other_a, other_b, other_c"):
+        stream.update(**arguments(MEAN.add_prefix("other_"), STD))
     pd.testing.assert_frame_equal(stream.compute().dims, before.dims)
     stream.update(**arguments(MEAN.to_numpy(), STD))
     assert list(stream.compute().dims.index) == ABC

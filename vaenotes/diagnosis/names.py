@@ -25,17 +25,20 @@ def named(arguments: Mapping[str, Any], codes: tuple[int, ...]) -> Names:
         axes = _axes(argument, len(every), len(codes), mixture)
         for axis, own in zip(axes, every, strict=True):
             if axis == COMPONENT or (axis is not None and len(own) == codes[axis]):
-                note(names, argument, axis, own)
+                note(names, argument, axis, own, words=True)
     return {axis: name for axis, name in names.items() if axis > 0}
 
 
-def note(names: Names, argument: str, axis: int, own: pd.Index) -> None:
+def note(names: Names, argument: str, axis: int, own: pd.Index, words: bool = False) -> None:
     """Raise ParameterError where the names that an argument has are not those known; if there are
-    none but places, 0 and so on, these are known from now on."""
+    none but places, 0 and so on, these are known from now on. words: it may have words of its own
+    for all, as sd_a beside mu_a."""
     of, known = names.get(axis, (argument, own))
     counted = [index.equals(pd.RangeIndex(len(index))) for index in (known, own)]
     alike = len(own) != len(known) or own.equals(known)
-    if not alike and (not any(counted) or set(own) == set(known)):  # else places have other names
+    shared = set(own) & set(known)
+    free = any(counted) or (words and not shared)  # places, or other words
+    if not alike and (len(shared) == len(own) or not free):
         which = slice(SHOWN)
         if len(own) > SHOWN:
             first = next(at for at in range(len(own)) if own[at] != known[at])
