@@ -24,11 +24,13 @@ import numpy as np, torch
 from vaenotes import training
 from vaenotes.config import Config
 from vaenotes.data.load import load
-from vaenotes.lab import runs, workers
+
+training.WORTH_RECORDING = 8  # steps: the longest run below records one, the others do not
+
+from vaenotes.lab import runs, workers  # which refuses what is changed from here on
 from vaenotes.lab.store import Store
 
 torch.set_num_threads(int(sys.argv[1]))
-training.WORTH_RECORDING = 8  # steps: the longest run below records one, the others do not
 workers.WORTH_PROCESSES = 0  # seconds: little work is divided, too
 
 def digest(*arrays):

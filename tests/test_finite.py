@@ -32,7 +32,7 @@ def with_constant(place: int) -> np.ndarray:
 
 def measured(changes, dataset, store, monkeypatch):
     """The runs of one configuration, and what was said."""
-    monkeypatch.setattr(runs, "load_data", lambda config, files=None: dataset)
+    monkeypatch.setattr(runs, "shared_data", lambda config, files: dataset)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         found = runs.run([Config(**SMALL | changes)], store)
