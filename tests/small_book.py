@@ -103,11 +103,11 @@ def check_parameters(values):
         raise ParameterError(f"unknown parameter {unknown.pop()!r}")
     return Settings(**values)
 
-def with_parameters(text, values={}):
+def with_parameters(text, values={}, note=""):
     before, cell, after = text.partition(CELL)
     if not cell:
         return text
-    lines = [f"{k} = {v!r}" for k, v in (asdict(Settings()) | values).items()]
+    lines = [f"# {note}", *(f"{k} = {v!r}" for k, v in (asdict(Settings()) | values).items())]
     fence = [cell + " python3", ":tags: [parameters, remove-input]", "", *lines, "```", "", ""]
     return before + "\\n".join(fence) + cell + after
 """,

@@ -212,6 +212,8 @@ def distributions():
         "full": (torch.distributions.MultivariateNormal(mean, scale_tril=factor), None),
         "both": (torch.distributions.MultivariateNormal(mean, scale_tril=factor),
                  torch.distributions.MultivariateNormal(mean + 1, torch.eye(3))),
+        "low rank": (torch.distributions.LowRankMultivariateNormal(mean, factor[:, :, :1], std),
+                     torch.distributions.MultivariateNormal(mean + 1, torch.eye(3))),
     }  # fmt: skip
 
 
@@ -308,6 +310,18 @@ def test_a_full_gaussian_of_numpyro_with_one_covariance_for_all():
     prior = kinds.MultivariateNormal(0 * mean, covariance_matrix=4 * np.eye(3))
     report = vn.diagnose(**vn.adapters.distributions(theirs, prior))
     expected = vn.diagnose(posterior_mean=mean, posterior_std=1.0, prior_mean=0.0, prior_std=2.0)
+    assert np.allclose(report.dims["kl_nats"], expected.dims["kl_nats"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("library", ["pyro", "numpyro"])
+def test_a_gaussian_of_low_rank(library):
+    kinds = importlib.import_module(f"{library}.distributions")
+    tensor = torch.as_tensor if library == "pyro" else np.asarray
+    mean, factor = DATA[:, :3], torch.tensor([[1.0], [0.5], [-2.0]])
+    given = (tensor(value) for value in (mean, factor.expand(len(mean), 3, 1), torch.ones(3)))
+    report = vn.diagnose(**vn.adapters.distributions(kinds.LowRankMultivariateNormal(*given)))
+    covariance = factor @ factor.T + torch.eye(3)
+    expected = vn.diagnose(posterior_mean=mean, posterior_covariance=covariance)
     assert np.allclose(report.dims["kl_nats"], expected.dims["kl_nats"], rtol=1e-5)
 
 

@@ -159,7 +159,7 @@ GIT = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.org"]
 
 def commit_all(book: SmallBook) -> str:
     """Make a repository of it, or add to it; the new commit's short hash."""
-    (book.root / ".gitignore").write_text("_build\n__pycache__\nstore\n")
+    (book.root / ".gitignore").write_text("_build\n__pycache__\nstore\n.#*\n")
     for command in ("init -q", "add .", "commit -q -m all"):
         subprocess.run(["git", *GIT, *command.split()], cwd=book.root, check=True)
     told = ["git", "rev-parse", "--short", "HEAD"]
@@ -180,6 +180,7 @@ def test_sphinx_alone_builds_it_too_with_its_address_and_a_description(small_boo
     path = os.pathsep.join([str(small_book.root), "book/_ext"])
     small_book.edit("book/index.md", "It is", "So it is. It is")
     commit = commit_all(small_book).strip()
+    (small_book.root / "book" / ".#page.md").symlink_to("an-editor@its-host:1")
     for change, again in (("", False), ("", True), ("GITHUB_REPOSITORY", False)):
         environment = {"PYTHONPATH": path} | ({change: "someone/notes"} if change else {})
         with small_book.start(command=build, **environment) as done:

@@ -56,6 +56,18 @@ def test_columns_of_a_frame_keep_their_names():
     assert list(report.to_xarray()["dim"].values) == ["size", "hue", "x"]
 
 
+@pytest.mark.parametrize("kind", ["Float64", "Float32", object])
+def test_pandas_own_numbers_will_do(kind):
+    mean, std = (pd.DataFrame(value.numpy()) for value in codes(100, 3))
+    own, expected = mean.astype(kind), vn.diagnose(**arguments(mean, std))
+    agree(vn.diagnose(**arguments(own, std.astype(kind), weights=own[0].abs() * 0 + 1)), expected)
+    with pytest.raises(ParameterError, match=r"posterior_mean must be finite.* got nan at"):
+        vn.diagnose(**arguments(own.where(mean > 0), std))
+    for other in (own.astype(str), own.astype(complex).astype(object)):
+        with pytest.raises(ParameterError, match="must be a tensor or array of real numbers"):
+            vn.diagnose(**arguments(other, std))
+
+
 def test_bfloat16_of_jax_will_do():
     mean, std = codes(100, 3)
     of_jax = jax.numpy.asarray(mean.numpy(), jax.numpy.bfloat16)

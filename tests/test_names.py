@@ -25,12 +25,22 @@ ORDER = "c, b, a"
         (arguments(MEAN, STD[CBA]), "posterior_std", ORDER),
         (arguments(MEAN, 0.5, prior_mean=ONE[CBA], prior_std=1.0), "prior_mean", ORDER),
         (arguments(MEAN.to_numpy(), 0.5, prior_mean=ONE, prior_std=ONE[CBA]), "prior_std", ORDER),
-        (arguments(MEAN, STD.iloc[::-1]), "posterior_std", "0 at 0, or none, got 19"),
+        (arguments(MEAN, STD.iloc[::-1]), "posterior_std", "0 at 0, or none, as .to_numpy()"),
+        (arguments(MEAN[:-1], STD[1:]), "posterior_std", "0 at 0, or none, as .to_numpy() gives"),
+        (arguments(MEAN.drop(3), STD.drop(4)), "posterior_std", "4 at 3"),
+        (arguments(MEAN[10:], STD[:10]), "posterior_std", "10, 11, 12"),
+        (arguments(MEAN[::2], STD[:10]), "posterior_std", "0, 2, 4"),
+        (arguments(MEAN[10:].rename("s{}".format), STD[:10].rename("s{}".format)),
+         "posterior_std", "s10, s11"),
+        (arguments(MEAN[:-1], STD[:-1], prior_mean=MEAN[1:], prior_std=1.0), "prior_mean", "0 at"),
+        (arguments(MEAN[:10], 0.5, weights=STD["a"][10:]), "weights", "0, 1, 2"),
         (arguments(MEAN, STD, weights=STD["a"].iloc[::-1]), "weights", "rows of posterior_mean"),
         (arguments(MEAN.set_axis([2, 1, 0], axis=1), STD.set_axis(range(3), axis=1)),
-         "posterior_std", "2, 1, 0, in their order, or none, got 0, 1, 2"),
+         "posterior_std", "2, 1, 0, in their order, or none, as .to_numpy() gives it, got 0, 1, 2"),
+        (arguments(MEAN.set_axis(range(3), axis=1), STD.set_axis([1, 2, 3], axis=1)),
+         "posterior_std", "0, 1, 2, in their order"),
         (arguments(ARRAY, OTHER[:, ::-1]), "posterior_std", ORDER),
-        (arguments(ARRAY, OTHER[::-1]), "posterior_std", "5 at 0, or none, got 24"),
+        (arguments(ARRAY, OTHER[::-1]), "posterior_std", "5 at 0, or none, as"),
         ({"posterior_mean": MEAN, "posterior_covariance": pd.DataFrame(THREE, CBA, CBA)},
          "posterior_covariance", ORDER),
         (arguments(MEAN, 0.5, prior_mean=MEAN[:2], prior_std=STD[:2].iloc[::-1],
@@ -47,20 +57,63 @@ def test_the_line_says_whose_names_are_wanted_and_which_were_given():
     with pytest.raises(ParameterError) as error:
         vn.diagnose(**arguments(MEAN, STD[CBA]))
     wanted = "posterior_std must have the columns of posterior_mean, a, b, c, in their order"
-    assert str(error.value) == f"{wanted}, or none, got c, b, a"
+    assert str(error.value) == f"{wanted}, or none, as .to_numpy() gives it, got c, b, a"
+
+
+SQUARE = xr.DataArray(codes(20, 9)[0].reshape(20, 3, 3).numpy(), dims=("sample", "node", "dim"))
+WIDTHS = np.exp(SQUARE)
+CROSSED = ("sample", "dim", "node")
+
+
+@pytest.mark.attack("wrong")
+@pytest.mark.parametrize(
+    ("given", "argument", "words"),
+    [
+        (arguments(SQUARE, WIDTHS.transpose(*CROSSED)), "posterior_std", "dim as axis 2"),
+        (arguments(SQUARE, 1.0, prior_mean=0.0, prior_std=WIDTHS[0].T), "prior_std", "dim as"),
+        (arguments(SQUARE[:3, 0], WIDTHS[0].rename(node="dim", dim="other")),
+         "posterior_std", "dim as axis 1"),
+        (arguments(SQUARE[:3, 0], 1.0, weights=WIDTHS[0, 0]), "weights", "dim as axis 1"),
+        (arguments(SQUARE[:3], 1.0, weights=WIDTHS[:3, 0].T), "weights", "dim as axis 2"),
+        (arguments(MEAN[:3].rename_axis(columns="dim"), STD[:3].rename_axis(index="dim")),
+         "posterior_std", "dim as axis 1, as posterior_mean has it, got it as axis 0"),
+    ],
+)  # fmt: skip
+def test_axes_in_another_order_are_refused(given, argument, words):
+    with pytest.raises(ParameterError) as error:
+        vn.diagnose(**given)
+    assert str(error.value).startswith(f"{argument} must have {words}")
+
+
+@pytest.mark.attack("wrong")
+def test_batches_whose_axes_are_in_another_order_are_refused():
+    stream, other = vn.Diagnosis(), vn.Diagnosis()
+    stream.update(**arguments(SQUARE, 1.0))
+    other.update(**arguments(SQUARE.transpose(*CROSSED), 1.0))
+    for refused in (
+        lambda: stream.update(**arguments(SQUARE.transpose(*CROSSED), 1.0)),
+        lambda: stream.merge(other),
+    ):
+        with pytest.raises(ParameterError, match="posterior_mean must have dim as axis 2, as thos"):
+            refused()
 
 
 @pytest.mark.parametrize(
     "given",
     [
         arguments(MEAN, STD, prior_mean=ONE, prior_std=ONE.to_numpy(), weights=STD["a"]),
-        arguments(MEAN[3:], pd.DataFrame(STD.to_numpy()[3:])),
+        arguments(MEAN[3:], STD.to_numpy()[3:]),
+        arguments(MEAN.rename("s{}".format), pd.DataFrame(STD.to_numpy())),
+        arguments(MEAN, STD.set_axis([3, 4, 5], axis=1)),
+        arguments(ARRAY, xr.DataArray(OTHER.values), prior_mean=xr.DataArray(np.ones(3)),
+                  prior_std=1.0),
+        arguments(ARRAY, OTHER, prior_mean=xr.DataArray(np.ones(3), dims="latent"), prior_std=1.0),
         arguments(pd.DataFrame(MEAN.to_numpy()), STD),
         arguments(ARRAY, OTHER),
         arguments(MEAN, STD.add_prefix("sd_"), prior_mean=ONE.add_prefix("p_"), prior_std=ONE),
         {"posterior_mean": MEAN, "posterior_covariance": pd.DataFrame(THREE, ABC, ABC)},
     ],
-)
+)  # fmt: skip
 def test_names_that_are_the_same_or_are_none_are_taken(given):
     assert list(vn.diagnose(**given).dims.index) == ABC
 

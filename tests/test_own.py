@@ -219,26 +219,31 @@ def test_what_is_given_out_is_one_s_own_to_change(register):
 
 
 class Drawn:
-    """A data set that is an object."""
+    """A data set that is an object, or the method of a class."""
 
     version = "1"
 
     def __call__(self, images, size, seed=0):
         return DATASETS["squares"](images, size, seed)
 
-
-class Inherits(Drawn):
-    pass
+    @classmethod
+    def made(cls, images, size, seed=0):
+        return DATASETS["squares"](images, size, seed)
 
 
 @dataclass
-class Unhashable(Drawn):
+class Versioned(Drawn):
     version: str = "1"
 
 
+@pytest.mark.attack("wrong")
 def test_a_data_set_may_be_an_object_whose_version_is_its_own(register, monkeypatch):
     register()
-    for own, known in ((Drawn(), True), (Inherits(), False), (Unhashable(), True)):
+    monkeypatch.setattr(Drawn.made.__func__, "version", "1", raising=False)
+    monkeypatch.setattr(Drawn.__call__, "version", "1", raising=False)
+    for own, known in (
+        (Versioned(), True), (Drawn(), False), (Drawn.made, False), (Versioned().__call__, False)
+    ):  # fmt: skip
         monkeypatch.setitem(DATASETS, "mine", own)
         config = Config(**SMALL, data="mine")
         assert (runs.store_key(config) is not None) is known

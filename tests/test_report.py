@@ -127,6 +127,14 @@ def test_a_page_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeypa
     with pytest.raises(ParameterError, match=r"path cannot be written .*No space left"):
         report.save(page)
     assert page.read_text() == before and list(tmp_path.iterdir()) == [page]
+    monkeypatch.undo()
+    other = tmp_path / "other"  # which another may have put where a page is written to first
+    other.write_text("another's")
+    (tmp_path / ".kept.html.tmp").symlink_to(other)
+    page.write_text("")
+    report.save(page)
+    assert other.read_text() == "another's" and page.read_text().endswith("</html>")
+    assert len(list(tmp_path.iterdir())) == 3
     for path in (None, 3, tmp_path / "page.htm"):
         with pytest.raises(ParameterError, match=r"path must end in \.html"):
             report.save(path)

@@ -115,7 +115,7 @@ def _read(of: str, distribution: Any) -> dict[str, Any]:
         return {f"{of}_mean": distribution.mean(), f"{of}_std": distribution.stddev()}
     if theirs and name in OF_TENSORFLOW:
         return {f"{of}_mean": distribution.mean(), f"{of}_covariance": distribution.covariance()}
-    if theirs and name in ("Normal", "MultivariateNormal"):
+    if theirs and name in ("Normal", "MultivariateNormal", "LowRankMultivariateNormal"):
         mean = distribution.mean() if callable(distribution.mean) else distribution.mean
         spread = {"Normal": ("std", "scale")}.get(name, ("cholesky", "scale_tril"))
         return {f"{of}_mean": mean, f"{of}_{spread[0]}": getattr(distribution, spread[1])}

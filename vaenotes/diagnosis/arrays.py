@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -30,6 +31,8 @@ def array_of(name: str, value: Any) -> Tensor:
                 tensor = tensor.to(torch.float32 if tensor.itemsize < 4 else torch.float64)
         else:
             array = np.asarray(value)
+            if array.dtype == object and isinstance(value, pd.DataFrame | pd.Series):
+                array = _of_objects(value)
             short = "float" in array.dtype.name and array.dtype.itemsize <= 4  # of ml_dtypes too
             fits = short or array.dtype.kind in "biuf"
             number = np.float32 if short else np.float64
@@ -42,6 +45,13 @@ def array_of(name: str, value: Any) -> Tensor:
     got = value if got is None else str(got).removeprefix("torch.")
     check(fits, f"{name} must be a tensor or array of real numbers", got)
     return tensor
+
+
+def _of_objects(frame: pd.DataFrame | pd.Series) -> np.ndarray:
+    """Numbers that numpy does not know for such, as pandas' own that may be missing (then nan)."""
+    own = frame.to_frame() if isinstance(frame, pd.Series) else frame
+    real = all(kind.kind in "biuf" for kind in own.infer_objects().dtypes)
+    return frame.to_numpy(float, na_value=np.nan) if real else np.asarray(frame)
 
 
 def _masked(value: Any) -> bool:

@@ -73,7 +73,7 @@ class Given(NamedTuple):
 
 class Batch(NamedTuple):
     """Codes (sample, n), their prior, and weights (sample, 1), or (sample, n) of each dim; None:
-    all count alike. names: along the latent's axes. sample: (row,), which sample a row is of, where
+    all count alike. names: of the axes. sample: (row,), which sample a row is of, where
     places of one are pooled; else None. given: (row,), which it was of all rows given, those that
     count for nothing too."""
 
@@ -111,8 +111,8 @@ class Axes:
 
     def labels(self, names: Names) -> list[str]:
         """Of the dims: their names, or their places."""
-        if len(self.kept) == 1 and self.kept[0] in names:
-            return [str(name) for name in names[self.kept[0]][1]]
+        if len(self.kept) == 1 and self.kept[0] in names.labels:
+            return [str(name) for name in names.labels[self.kept[0]][1]]
         return [",".join(map(str, at)) for at in np.ndindex(self.dims)]
 
     @property

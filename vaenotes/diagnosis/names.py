@@ -1,44 +1,61 @@
-"""Names along axes, as frames, series and xarray's arrays have them. All is matched by place, so
-names that differ are refused."""
+"""Names of axes and along axes, as frames, series and xarray's arrays have them. All is matched by
+place, so what names say otherwise is refused."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from vaenotes.errors import ParameterError
 
-Names = dict[int, tuple[str, pd.Index]]
-"""By axis of the codes (sample, ...): which argument has them, and the names."""
 COMPONENT = -1
 """The axis of a mixture's components."""
 WORDS = {COMPONENT: "components", 0: "rows", 1: "columns"}
 SHOWN = 10
+NUMBERS = ("integer", "floating", "mixed-integer-float")
 
 
-def named(arguments: Mapping[str, Any], codes: tuple[int, ...]) -> Names:
-    """Of the latent's axes, from all arguments of `diagnose`."""
-    names: Names = {}
-    mixture = arguments["prior_weights"] is not None
-    for argument, value in arguments.items():
-        every = _names(value)
-        axes = _axes(argument, len(every), len(codes), mixture)
-        for axis, own in zip(axes, every, strict=True):
-            if axis == COMPONENT or (axis is not None and len(own) == codes[axis]):
-                note(names, argument, axis, own, words=True)
-    return {axis: name for axis, name in names.items() if axis > 0}
+class Own(NamedTuple):
+    """What an argument says of one of its axes: its name and the labels along it, or None."""
+
+    name: Hashable
+    labels: pd.Index | None
 
 
-def note(names: Names, argument: str, axis: int, own: pd.Index, words: bool = False) -> None:
-    """Raise ParameterError where the names that an argument has are not those known; if there are
-    none but places, 0 and so on, these are known from now on. words: it may have words of its own
-    for all, as sd_a beside mu_a."""
-    of, known = names.get(axis, (argument, own))
-    counted = [index.equals(pd.RangeIndex(len(index))) for index in (known, own)]
-    alike = len(own) != len(known) or own.equals(known)
-    shared = set(own) & set(known)
-    free = any(counted) or (words and not shared)  # places, or other words
-    if not alike and (len(shared) == len(own) or not free):
+class Names(NamedTuple):
+    """What is known of the axes of the codes (sample, ...): labels by axis, axes by name, each with
+    the argument that said so first."""
+
+    labels: dict[int, tuple[str, pd.Index]]
+    axes: dict[Hashable, tuple[str, int]]
+
+    def note(self, argument: str, axis: int, own: Own, words: bool = False) -> None:
+        """Raise ParameterError where an argument says otherwise; else what is new is known from now
+        on. words: it may have other labels of dims for all, as sd_a beside mu_a."""
+        if own.labels is not None:
+            self._check_labels(argument, axis, own.labels, words)
+            _, known = self.labels.get(axis, (argument, None))
+            if known is None or (_places(known) and not _places(own.labels)):
+                self.labels[axis] = argument, own.labels
+        if own.name is not None:
+            of, known_axis = self.axes.setdefault(own.name, (argument, axis))
+            if axis != known_axis:
+                rule = f"{argument} must have {own.name} as axis {known_axis}, as {of} has it"
+                raise ParameterError(f"{rule}, got it as axis {axis}")
+
+    def _check_labels(self, argument: str, axis: int, own: pd.Index, words: bool) -> None:
+        of, known = self.labels.get(axis, (argument, own))
+        if len(own) != len(known) or own.equals(known):
+            return
+        shared = set(own) & set(known)
+        if _places(own) or _places(known):
+            # A frame's places may be numbers of rows that were left in another order, or left out.
+            numbers = {own.inferred_type, known.inferred_type} <= set(NUMBERS)
+            free = not shared and (axis > 0 or not numbers)
+        else:
+            free = not shared and words and axis > 0
+        if free:
+            return
         which = slice(SHOWN)
         if len(own) > SHOWN:
             first = next(at for at in range(len(own)) if own[at] != known[at])
@@ -46,10 +63,35 @@ def note(names: Names, argument: str, axis: int, own: pd.Index, words: bool = Fa
         before, got = (", ".join(map(str, index[which])) for index in (known, own))
         at = f" at {which.start}" if which.start is not None else ", in their order"
         what = WORDS.get(axis, f"names along axis {axis}")
-        rule = f"{argument} must have the {what} of {of}, {before}{at}, or none"
-        raise ParameterError(f"{rule}, got {got}")
-    if axis not in names or (counted[0] and not counted[1]):
-        names[axis] = argument, own
+        rule = f"{argument} must have the {what} of {of}, {before}{at}"
+        raise ParameterError(f"{rule}, or none, as .to_numpy() gives it, got {got}")
+
+    def joined(self, more: "Names") -> "Names":
+        """With those of a further batch, of other samples."""
+        labels = {axis: ("those before", known) for axis, (_, known) in self.labels.items()}
+        axes = {name: ("those before", axis) for name, (_, axis) in self.axes.items()}
+        both = Names(labels, axes)
+        for axis, (_, own) in more.labels.items():
+            both.note("posterior_mean", axis, Own(None, own))
+        for name, (argument, axis) in more.axes.items():
+            both.note(argument, axis, Own(name, None))
+        return both
+
+
+def named(arguments: Mapping[str, Any], codes: tuple[int, ...]) -> Names:
+    """Of all arguments of `diagnose`; labels of the latent's axes alone."""
+    names = Names({}, {})
+    mixture = arguments["prior_weights"] is not None
+    for argument, value in arguments.items():
+        every = _own(value)
+        axes = _axes(argument, len(every), len(codes), mixture)
+        for axis, own in zip(axes, every, strict=True):
+            if axis is not None:
+                fits = own.labels is not None and len(own.labels) == codes[axis]
+                labels = own.labels if fits or axis == COMPONENT else None
+                names.note(argument, axis, Own(own.name, labels), words=True)
+    latent = {axis: known for axis, known in names.labels.items() if axis > 0}
+    return names._replace(labels=latent)
 
 
 def check_different(argument: str, names: Iterable[str]) -> None:
@@ -60,16 +102,23 @@ def check_different(argument: str, names: Iterable[str]) -> None:
         raise ParameterError(f"{rule}, got {', '.join(own)}")
 
 
-def _names(value: Any) -> list[pd.Index]:
-    """Along each axis; of what has no names an empty list."""
-    if hasattr(value, "get_index") and isinstance(value.dims, tuple):  # an array of xarray
-        return [value.get_index(axis) for axis in value.dims]
+def _places(labels: pd.Index) -> bool:
+    """Whether they are 0 and so on, as those of a frame to which none were given."""
+    return labels.equals(pd.RangeIndex(len(labels)))
+
+
+def _own(value: Any) -> list[Own]:
+    """Of each axis; of what has no names an empty list."""
+    if isinstance(dims := getattr(value, "dims", None), tuple):  # an array of xarray
+        names = [None if name == f"dim_{at}" else name for at, name in enumerate(dims)]
+        indexes = map(getattr(value, "indexes", {}).get, dims)
+        return list(map(Own, names, indexes))
     if isinstance(value, pd.DataFrame | pd.Series):
-        return list(value.axes)
+        return [Own(index.name, index) for index in value.axes]
     columns = getattr(value, "columns", None)  # of another library's frame
     if not isinstance(columns, list | pd.Index):
         return []
-    return [pd.RangeIndex(len(value)), pd.Index(map(str, columns))]
+    return [Own(None, None), Own(None, pd.Index(map(str, columns)))]
 
 
 def _axes(argument: str, own: int, codes: int, mixture: bool) -> list[int | None]:

@@ -1,10 +1,10 @@
 """What `diagnose` found."""
 
-from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
 from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -126,13 +126,12 @@ class Report:
             "<style>body{font:15px sans-serif;margin:2em}th,td{padding:.1em .6em;text-align:right}"
             f"</style>{self._repr_html_()}{drawn[drawn.index('<svg') :]}</html>"
         )
-        new = Path(path).with_name(f".{Path(path).name}.tmp")
         try:  # an earlier page stays until this one is whole
-            new.write_text(page, encoding="utf-8")
-            new.replace(path)
+            with TemporaryDirectory(dir=Path(path).parent) as folder:
+                new = Path(folder) / Path(path).name
+                new.write_text(page, encoding="utf-8")
+                new.replace(path)
         except OSError as error:
-            with suppress(OSError):
-                new.unlink()
             raise ParameterError(f"path cannot be written ({error}), got {path}") from error
 
     def figure(self) -> Figure:

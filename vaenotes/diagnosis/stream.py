@@ -29,7 +29,7 @@ from vaenotes.diagnosis.directions import directions
 from vaenotes.diagnosis.hints import Noticed, hints
 from vaenotes.diagnosis.inputs import FULL, SPREADS, Batch, Given, Mixture, read
 from vaenotes.diagnosis.moments import Moments, moments
-from vaenotes.diagnosis.names import note
+from vaenotes.diagnosis.names import Names, Own
 from vaenotes.diagnosis.report import Report
 from vaenotes.diagnosis.sampled import Sampled
 from vaenotes.diagnosis.status import classify
@@ -151,10 +151,7 @@ class Diagnosis:
         alike = (common.posterior.kind in FULL) == (first.posterior.kind in FULL)
         check(alike, "a posterior must be full in every batch or in none", common.posterior.kind)
         _check_alike(common.prior, first.prior)
-        names = {axis: ("those before", known) for axis, (_, known) in first.names.items()}
-        for axis, (_, own) in common.names.items():
-            note(names, "posterior_mean", axis, own)
-        self._first = first._replace(names=names)
+        self._first = first._replace(names=first.names.joined(common.names))
 
     def _keep(self, sampled: Sampled, drawn: Drawn | None) -> None:
         before, codes = self._sampled, self._drawn
@@ -189,8 +186,8 @@ class Diagnosis:
             if before != now:
                 rule = f"posterior_mean must be {before}, as in the earlier report"
                 raise ParameterError(f"{rule} (since), got {now}")
-            names = {1: ("the earlier report (since)", since.dims.index)}
-            note(names, "posterior_mean", 1, pd.Index(self._first.labels))
+            names = Names({1: ("the earlier report (since)", since.dims.index)}, {})
+            names.note("posterior_mean", 1, Own(None, pd.Index(self._first.labels)))
         p, span = self._first.prior, self._moments.prior
         one = None if span is None else span.one
         if one is not None:  # passed with a row for each sample, all the same
@@ -310,8 +307,8 @@ def diagnose(
 ) -> Report:
     """Report which dims of a VAE add something to its prior, and which cost and add nothing.
 
-    Tensors or arrays, matched by place (names of rows or columns that several have must be the
-    same), each Gaussian by its mean and one of the five other arguments:
+    Tensors or arrays, matched by place (names of axes, rows or columns that several have must be
+    the same, rows of frames always), each Gaussian by its mean and one of the five other arguments:
     posterior_mean: (sample, ...), a latent of any shape, n numbers in all; logvar (natural log),
         variance or std of the same shape, of the latent's alone, or one number; or covariance or
         its lower Cholesky factor, (sample, n, n) or (n, n), over the flattened latent.

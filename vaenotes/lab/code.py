@@ -13,7 +13,7 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any
 
 from vaenotes import CHANGED_AT
@@ -130,16 +130,16 @@ def is_ours(thing: Any) -> bool:
 
 def version_of(thing: Any) -> str | None:
     """Of a prior or data set: its name if it is the library's own, and "" of a file; None if it is
-    somebody's own and has none: one that a parent has, or what it wraps, is theirs. Raises
-    ParameterError unless it is a string."""
+    somebody's own and has none, as an attribute of itself: what its class or a parent has, the
+    function of a method, or what it wraps, is theirs. Raises ParameterError unless it is a
+    string."""
     if thing is None:
         return ""
     if is_ours(thing):
         return f"{thing.__module__}.{thing.__qualname__}"
-    version = getattr(thing, "__dict__", {}).get("version")
-    if version is None and not isinstance(thing, type):
-        version = vars(type(thing)).get("version")
-    wrapped = getattr(thing, "__dict__", {}).get("__wrapped__")
+    own = {} if isinstance(thing, MethodType) else getattr(thing, "__dict__", {})
+    version = own.get("version")
+    wrapped = getattr(thing, "__wrapped__", None)
     if wrapped is not None and version == getattr(wrapped, "version", None):
         version = None
     check(version is None or isinstance(version, str), "version must be a string", version)

@@ -160,10 +160,10 @@ def told(share: Interval) -> str:
     return f"{share.value:.0%} of {share.replicas}"
 
 
-def with_parameters(text: str, values: Mapping[str, Any] = {}) -> str:
+def with_parameters(text: str, values: Mapping[str, Any] = {}, note: str = "") -> str:
     """A page's source with two cells before its first: one that sets the parameters, to their
-    defaults or to these values, and one that names what the prose asks for. Prose, which has no
-    cell, as it is."""
+    defaults or to these values, under a comment if there is a note, and one that names what the
+    prose asks for. Prose, which has no cell, as it is."""
     text = text.removeprefix("\ufeff")  # with which no page would be a notebook to myst-nb
     before, cell, after = text.partition(CELL)
     if not cell:
@@ -173,6 +173,7 @@ def with_parameters(text: str, values: Mapping[str, Any] = {}) -> str:
         f"  # {one.metadata['about']}"
         for one in fields(Settings)
     ]
+    lines = [f"# {note}", *lines] if note else lines
     fence = [f"{CELL} python3", ":tags: [parameters, remove-input]", "", *lines, "```", "", ""]
     fence += [f"{CELL} python3", ":tags: [remove-cell]", ""]
     fence += [f"_asked = {sorted(set(ASKED.findall(text)))}", "_given = dict(globals())"]

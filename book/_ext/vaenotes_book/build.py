@@ -181,8 +181,12 @@ class Build:
             return ""
         asked = (self.settings, sys.argv[1:], facts.repository(os.environ))
         read = [path for path in self.book.rglob("*") if "_build" not in path.parts]
-        files = [(path, path.stat()) for path in sorted({*read, *Path(app.outdir).rglob("*")})]
-        lie = [(path, one.st_size, one.st_mtime_ns) for path, one in files if not path.is_dir()]
+        files = [
+            (path, path.stat(follow_symlinks=path.exists()))  # as an editor's lock leads nowhere
+            for path in sorted({*read, *Path(app.outdir).rglob("*")})
+            if not path.is_dir()
+        ]
+        lie = [(path, one.st_size, one.st_mtime_ns) for path, one in files]
         return hashlib.sha256(repr((self.state[0], self.commit, asked, lie)).encode()).hexdigest()
 
     def check_unchanged(self, pages: Iterable[Path] = ()) -> None:
@@ -268,10 +272,9 @@ class Build:
     def _source(self, path: Path) -> str:
         """A page's text as it is executed. Its folder is said in a comment, where it is not the
         book's: equal cells read other files there, and the cache knows a page by its cells."""
-        text = with_parameters(self.sources[path], asdict(self.settings))
         folder = path.parent.relative_to(self.book)
-        tags = ":tags: [parameters, remove-input]\n\n"
-        return text.replace(tags, f"{tags}# in {folder}\n", 1) if folder != Path() else text
+        note = f"in {folder}" if folder != Path() else ""
+        return with_parameters(self.sources[path], asdict(self.settings), note)
 
     def _remove_old_pages(self, app: Sphinx, env: BuildEnvironment) -> None:
         """As the new ones are about to be written: so old and new are never mixed, and none is
