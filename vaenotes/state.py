@@ -23,7 +23,8 @@ backends: Any = torch.backends  # whose parts are not typed
 
 
 class Setting(NamedTuple):
-    """Of all threads: its name, how it is read and written, and how torch starts."""
+    """Of all threads: its name, how it is read and written, and what it is while results are
+    computed: as torch starts, but for one."""
 
     name: str
     read: Callable[[], Any]
@@ -62,7 +63,7 @@ SETTINGS = (
     _backend("cuda.matmul.allow_bf16_reduced_precision_reduction", True),
     _backend("cudnn.enabled", True),
     _backend("cudnn.benchmark", False),
-    _backend("cudnn.deterministic", False),
+    _backend("cudnn.deterministic", True),  # or the same replica has other bits each time
     _backend("cudnn.conv.fp32_precision", "tf32"),
 )
 """What changes bits."""
@@ -72,7 +73,10 @@ HOOKS: list[dict[int, Any]] = [
     hooks for name, hooks in vars(module).items() if re.fullmatch("_global_.*_hooks", name)
 ]
 """On every module that there is; nothing public lists them."""
-LIMITS = ("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+LIMITS = (
+    "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA",
+    "NVIDIA_TF32_OVERRIDE", "TORCH_BLAS_PREFER_CUBLASLT", "CUBLAS_WORKSPACE_CONFIG",
+)  # fmt: skip
 """Of the environment, which the libraries behind torch read when they are first used."""
 STARTED = {name: os.environ.get(name) for name in LIMITS}
 
