@@ -80,6 +80,17 @@ def test_priors_that_see_the_sample_or_do_not():
         ({"encode": lambda x: {"mean": x, "std": x, "prior_mean": x}}, "encode's prior must give"),
         ({"encode": lambda x: {"mean": x}}, "got mean"),
         ({"encode": lambda x: {"mean": x, "std": x, "weights": x}}, "got mean, std, weights"),
+        (
+            {
+                "encode": lambda x: {"mean": x, "std" if len(x) == 256 else "logvar": x.exp()},
+                "batch": 256,
+            },
+            "encode must give the same of every batch, {'mean': (12,), 'std'",
+        ),
+        (
+            {"encode": lambda x: {"mean": x[:, : len(x) // 100], "std": 1.0}, "batch": 200},
+            "encode must give the same of every batch, {'mean': (2,)",
+        ),
         ({"prior": {"mean": DATA, "sigma": DATA}}, 'prior must give a dict of "mean"'),
     ],
 )

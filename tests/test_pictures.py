@@ -2,10 +2,12 @@
 
 import copy
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 import pytest
 import torch
+from made_up import blank
 from synthetic import CROSSED, make_runs
 
 from vaenotes.config import Config
@@ -34,6 +36,7 @@ def test_the_data_and_their_graph(dataset):
     texts = [text.get_text() for text in pictures.dag(dataset).axes[0].texts]
     assert [name for name in texts if name] == list(dataset.factor_names)
     assert texts.count("") == len(dataset.edges)  # an arrow each
+    pictures.dag(blank(["$a_{$", "b"], 4)).savefig(BytesIO())  # a name is no formula
 
 
 def test_reconstructions_stand_below_their_images(model, dataset):

@@ -1,6 +1,9 @@
 """Figures of runs draw what they are given: on synthetic runs whose truth is known."""
 
+from io import StringIO
+
 import legible
+import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -167,6 +170,24 @@ def many(count):
 )
 def test_figures_can_be_read(draw, runs):
     assert legible.complaints(draw(runs)) == []
+
+
+@pytest.mark.attack("line")
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda runs: plots.nails(runs, runs.node.values[:2], 3),
+        lambda runs: plots.kl_parts(runs.assign(kl_variance_nats=0.3 * runs.kl_nats)),
+        lambda runs: plots.by_arm(["kl_used"], {"$a_{$": runs}),
+        lambda runs: plots.choices({"one": runs}),
+    ],
+)
+def test_names_are_no_formulas(draw, runs):
+    named = runs.assign_coords(node=[f"$a_{{${place}" for place in range(runs.sizes["node"])])
+    drawn = StringIO()
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        draw(named).savefig(drawn, format="svg")
+    assert "$a_{$" in drawn.getvalue()
 
 
 def test_what_cannot_be_read_is_seen():

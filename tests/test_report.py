@@ -7,8 +7,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from bs4 import BeautifulSoup
 from given import SAMPLES, four
 from given import four_codes as codes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -112,6 +114,16 @@ def test_a_figures_numbers_can_be_read_and_its_marks_are_whole(std, unit):
             if isinstance(marks, PathCollection):
                 x = ax.transAxes.inverted().transform(ax.transData.transform(marks.get_offsets()))
                 assert (x[:, 0] > 0.01).all() and (x[:, 0] < 0.99).all()
+
+
+@pytest.mark.attack("run")
+def test_names_of_dims_are_shown_as_text(tmp_path):
+    names = ["$a_{$", "<script>alert(1)</script>", "{{ 1 }}"]
+    mean = pd.DataFrame(codes(100)[:, :3].numpy(), columns=names)
+    vn.diagnose(posterior_mean=mean, posterior_std=0.5).save(tmp_path / "page.html")
+    page = BeautifulSoup((tmp_path / "page.html").read_text(), "html.parser")
+    assert not page.find_all("script")
+    assert {cell.text for cell in page.select("tbody th")} == set(names)
 
 
 def test_a_page_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeypatch):

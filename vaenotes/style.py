@@ -61,6 +61,11 @@ def figure(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return styled
 
 
+def literal(name: object) -> str:
+    """A name that anybody gave, for matplotlib, to which two $ enclose a formula."""
+    return str(name).replace("$", r"\$")
+
+
 def greyed(colour: str) -> str:
     """What a colour becomes for a dim that is not in use."""
     red, green, blue = (0.4 * part + 0.6 * 0.69 for part in to_rgb(colour))

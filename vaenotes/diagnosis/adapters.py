@@ -85,12 +85,12 @@ def module(
             if callable(prior):
                 priors.append(_each("prior", prior(_moved(inputs, like)), codes))
     check(bool(posteriors), "data must hold a sample or more", data)
-    arguments: dict[str, Any] = _arguments("posterior", _joined(posteriors))
+    arguments: dict[str, Any] = _arguments("posterior", _joined("encode", posteriors))
     if decode is not None:
         arguments["decode"] = partial(_decoded, model, decode)
         arguments["decode"].__wrapped__ = decode  # whose arguments count
     if priors:
-        return arguments | _arguments("prior", _joined(priors))
+        return arguments | _arguments("prior", _joined("a prior", priors))
     if prior is None:
         return arguments
     return arguments | _arguments("prior", _checked("prior", prior))
@@ -245,8 +245,12 @@ def _each(argument: str, found: Any, codes: Tensor | None = None) -> dict[str, T
     return whole
 
 
-def _joined(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+def _joined(argument: str, batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    shapes = [{name: tuple(one.shape[1:]) for name, one in batch.items()} for batch in batches]
+    for own in shapes:
+        rule = f"{argument} must give the same of every batch, {shapes[0]} of a sample"
+        check(own == shapes[0], rule, own)
+    return {name: torch.cat([batch[name] for batch in batches]) for name in shapes[0]}
 
 
 def _arguments(of: str, gaussian: dict[str, Tensor]) -> dict[str, Tensor]:

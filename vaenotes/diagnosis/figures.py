@@ -20,6 +20,7 @@ from vaenotes.style import (
     figure,
     greyed,
     line,
+    literal,
     marks,
     plain_numbers,
 )
@@ -52,7 +53,7 @@ def report(dims: pd.DataFrame, sees: bool = False) -> Figure:
     _dots(variance, dims, "posterior_variance", BLUE)
 
     adds.set(xlabel=f"adds{sees * ' at most'} (nats)", ylim=(len(rows) - 0.4, -0.6))
-    adds.set_yticks(rows, dims.index)
+    adds.set_yticks(rows, [literal(name) for name in dims.index])
     for ax in axes[:, 0]:
         ax.set_ylabel(f"dim ({left:,} more are not drawn)" if left > 0 else "dim")
     ratio.set(xlabel="posterior std / prior std")

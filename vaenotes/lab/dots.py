@@ -13,7 +13,17 @@ from matplotlib.patches import Ellipse
 
 from vaenotes.lab.measures import Measure
 from vaenotes.lab.summary import ALIVE_RATIO, median_interval
-from vaenotes.style import COLOURS, REFERENCE, WIDTH, greyed, line, marks, plain, plain_numbers
+from vaenotes.style import (
+    COLOURS,
+    REFERENCE,
+    WIDTH,
+    greyed,
+    line,
+    literal,
+    marks,
+    plain,
+    plain_numbers,
+)
 
 LETTERS = 14.5
 """Of 9 points, about as many stand beside each other on an inch."""
@@ -49,7 +59,7 @@ def name_panels(drawn: Figure, xlabel: str, ylabel: str) -> None:
 
 def name_rows(ax: Axes, names: Sequence[Any], letters: int = 30) -> None:
     """A row per name, from the top; long names are broken."""
-    ax.set_yticks(range(len(names)), [broken(str(name), letters) for name in names])
+    ax.set_yticks(range(len(names)), [broken(literal(name), letters) for name in names])
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(names) - 0.5, -0.5)
 

@@ -42,7 +42,7 @@ from vaenotes.lab.summary import Interval, median_interval
 from vaenotes.model import VAE
 from vaenotes.objective import reconstruction_nats
 from vaenotes.state import torch_as_it_starts
-from vaenotes.style import REFERENCE, figure, plain_numbers
+from vaenotes.style import REFERENCE, figure, literal, plain_numbers
 
 PROBES = 512  # images whose samples are looked up; all, if there are fewer
 REPLICAS = 6  # of an arm, the first
@@ -293,7 +293,7 @@ def curves(arms: Mapping[str, xr.Dataset]) -> Figure:
     for ax in (matched, nearest):
         ax.set(xscale="log", xlabel="different pictures")
         plain_numbers(ax.xaxis)
-    differ.set_yticks(range(found.sizes["node"]), found.node.values)
+    differ.set_yticks(range(found.sizes["node"]), [literal(node) for node in found.node.values])
     differ.invert_yaxis()
     differ.axvline(1, **REFERENCE)
     differ.set(xlabel="factor's difference when\nconfused / any two", xlim=(0, None))

@@ -19,7 +19,7 @@ from vaenotes.lab import nails
 from vaenotes.lab.nails import pixels_of
 from vaenotes.lab.summary import most_and_least_used
 from vaenotes.model import VAE
-from vaenotes.style import COLOURS, WIDTH, figure, plain_numbers
+from vaenotes.style import COLOURS, WIDTH, figure, literal, plain_numbers
 
 SCALES = 3.0 ** np.arange(-2, 2.5, 0.5)
 """In which units change: a ninth to nine."""
@@ -60,7 +60,7 @@ def dag(dataset: Dataset) -> Figure:
         ax.annotate("", xy=places[child], xytext=places[parent], arrowprops=arrow)
     for name, place in places.items():
         box = {"boxstyle": "round,pad=0.5", "fc": "white"}
-        ax.text(*place, name, ha="center", va="center", bbox=box)
+        ax.text(*place, literal(name), ha="center", va="center", bbox=box)
     ax.set(xlim=(-0.6, len(places) - 0.4), ylim=(-0.4, 0.8 if bent else 0.4))
     ax.axis("off")
     return drawn
@@ -115,7 +115,7 @@ def traversal(model: VAE, runs: xr.Dataset) -> Figure:
     one = runs.isel(replica=0)
     code = torch.from_numpy(one.image_posterior_mean.values[0]).float()  # (node, dim)
     steps = np.linspace(-2, 2, 7)
-    nodes = one.node.values
+    nodes = [literal(node) for node in one.node.values]
     drawn = Figure(figsize=(0.8 * WIDTH, 2 * (0.5 * len(nodes) + 0.6)))
     above, below = drawn.subfigures(2, 1, squeeze=False)[:, 0]
     most, least = most_and_least_used(one)
@@ -173,7 +173,7 @@ def units(model: VAE, dataset: Dataset, node: str, dim: int, scale: float) -> Fi
     ax.minorticks_off()
     ax.set_yticks(range(len(UNITS)), list(UNITS))
     gone = "" if measured["kl_nats"].isfinite().all() else ": diverged"
-    ax.set_title(f"{node}, dim {dim}, in units × {scale:.3g}{gone}", weight="bold")
+    ax.set_title(f"{literal(node)}, dim {dim}, in units × {scale:.3g}{gone}", weight="bold")
     rows = below.subplots(2, UNITS_IMAGES)
     _row(rows[0], "image", images)
     _row(rows[1], "decoded", painted(other, measured["z"]))

@@ -44,6 +44,7 @@ from vaenotes.style import (
     figure,
     legend_of,
     line,
+    literal,
     marks,
     plain_numbers,
 )
@@ -159,7 +160,10 @@ def nails(runs: xr.Dataset, nodes: Sequence[str], epoch: int) -> Figure:
         ends = (mean - width, mean + width, centre - reach, centre + reach)
         ax.update_datalim(np.concatenate([end.reshape(-1, 2) for end in ends]))
         ax.margins(0.02)
-        names = [f"{node}, dim {dim} (z)" for node, dim in zip(nodes, dims.values + 1, strict=True)]
+        names = [
+            f"{literal(node)}, dim {dim} (z)"
+            for node, dim in zip(nodes, dims.values + 1, strict=True)
+        ]
         ax.set(title=f"the {kind} used dims", xlabel=names[0], ylabel=names[1])
     image = Patch(color=mpl.colormaps["viridis"](0.5), label="posterior of an image")
     shape = Patch(fill=False, ec=COLOURS["prior"], lw=1.8, label="prior")
@@ -198,7 +202,7 @@ def outcomes(runs: xr.Dataset) -> Figure:
 def kl_parts(runs: xr.Dataset) -> Figure:
     """KL at the end by node, dim and part: means over replicas, stacked; a panel per dim."""
     final = runs.isel(epoch=-1).mean("replica")
-    nodes = final.node.values
+    nodes = [literal(node) for node in final.node.values]
     drawn, axes = panels(final.sizes["dim"], 2.2)
     for ax, dim in zip(axes, final.dim.values, strict=True):
         bottom = np.zeros(len(nodes))
@@ -273,7 +277,8 @@ def choices(arms: Mapping[str, xr.Dataset]) -> Figure:
             np.ma.masked_where(gone, kind), cmap=ListedColormap(list(DIMS.values())),
             vmin=0, vmax=3, edgecolors="white", lw=0.6 if most <= 40 else 0,
         )  # fmt: skip
-        ax.set_xticks(np.arange(runs.sizes["node"]) + 0.5, runs.node.values, rotation=90)
+        nodes = [literal(node) for node in runs.node.values]
+        ax.set_xticks(np.arange(len(nodes)) + 0.5, nodes, rotation=90)
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
         ax.set_title(broken(title, 72 // columns), fontsize=9)
