@@ -410,6 +410,7 @@ PLAIN = flat(3, 2)
         (kl_nats, (flat(3), flat(3)), "q.mean must be (..., node, dim)"),
         (kl_nats, (PLAIN, Full(torch.zeros(3, 2), torch.eye(5))), "p.cholesky must be (..., 6, 6)"),
         (kl_parts, (PLAIN, PLAIN), "must be (..., image, node, dim)"),
+        (kl_parts, (flat(0, 3, 2), PLAIN), "of an image or more"),
         (sample, (PLAIN, torch.zeros(3)), "noise must be"),
     ],
 )

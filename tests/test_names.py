@@ -34,6 +34,14 @@ ORDER = "c, b, a"
          "posterior_std", "s10, s11"),
         (arguments(MEAN[:-1], STD[:-1], prior_mean=MEAN[1:], prior_std=1.0), "prior_mean", "0 at"),
         (arguments(MEAN[:10], 0.5, weights=STD["a"][10:]), "weights", "0, 1, 2"),
+        (arguments(MEAN.set_axis(range(3), axis=1), STD.set_axis(list("210"), axis=1)),
+         "posterior_std", "0, 1, 2, in their order"),
+        (arguments(MEAN, STD.set_axis(range(20)[::-1]).rename(str)), "posterior_std", "0 at 0"),
+        (arguments(MEAN, STD.set_axis(list("CAB"), axis=1)), "posterior_std", "a, b, c, in"),
+        (arguments(MEAN.set_axis(["mu_2", "mu_10", "mu_1"], axis=1),
+                   STD.set_axis(["sd_1", "sd_2", "sd_10"], axis=1)), "posterior_std", "mu_2, mu"),
+        (arguments(MEAN.set_axis(range(3), axis=1), STD.set_axis(["z2", "z1", "z0"], axis=1)),
+         "posterior_std", "0, 1, 2"),
         (arguments(MEAN, STD, weights=STD["a"].iloc[::-1]), "weights", "rows of posterior_mean"),
         (arguments(MEAN.set_axis([2, 1, 0], axis=1), STD.set_axis(range(3), axis=1)),
          "posterior_std", "2, 1, 0, in their order, or none, as .to_numpy() gives it, got 0, 1, 2"),
@@ -105,6 +113,8 @@ def test_batches_whose_axes_are_in_another_order_are_refused():
         arguments(MEAN[3:], STD.to_numpy()[3:]),
         arguments(MEAN.rename("s{}".format), pd.DataFrame(STD.to_numpy())),
         arguments(MEAN, STD.set_axis([3, 4, 5], axis=1)),
+        arguments(MEAN, STD.set_axis(["1 c", "2 b", "3 a"], axis=1)),
+        arguments(MEAN, STD.set_axis(list("ABC"), axis=1)),
         arguments(ARRAY, xr.DataArray(OTHER.values), prior_mean=xr.DataArray(np.ones(3)),
                   prior_std=1.0),
         arguments(ARRAY, OTHER, prior_mean=xr.DataArray(np.ones(3), dims="latent"), prior_std=1.0),
@@ -131,6 +141,11 @@ def test_batches_and_merged_streams_of_other_names_are_refused_and_change_nothin
     ):
         with pytest.raises(ParameterError, match=words):
             refused()
+    frame = MEAN.set_axis(range(3), axis=1)
+    counted = vn.Diagnosis()
+    counted.update(**arguments(frame, STD.to_numpy()))
+    with pytest.raises(ParameterError, match="must have the columns of those before, 0, 1, 2"):
+        counted.update(**arguments(frame.set_axis(list("210"), axis=1), STD.to_numpy()))
     with pytest.raises(ParameterError, match="got other_a, other_b, other_c"):
         stream.update(**arguments(MEAN.add_prefix("other_"), STD))
     pd.testing.assert_frame_equal(stream.compute().dims, before.dims)

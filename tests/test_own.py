@@ -3,6 +3,7 @@
 import functools
 import pickle
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -211,6 +212,17 @@ def test_a_data_set_of_one_s_own_comes_before_one_of_theory_that_has_its_name(re
 
 
 @pytest.mark.attack("wrong")
+def test_a_data_set_of_one_s_own_comes_before_a_file_of_its_name(register, tmp_path, monkeypatch):
+    register()
+    monkeypatch.chdir(tmp_path)
+    Path("mine.npz").write_text("no archive")
+    monkeypatch.setitem(DATASETS, "mine.npz", DATASETS["squares"])
+    config = Config(**SMALL, data="mine.npz")
+    assert runs.load_data(config).name == "squares"
+    assert runs.store_key(config) is not None
+
+
+@pytest.mark.attack("wrong")
 def test_what_is_given_out_is_one_s_own_to_change(register):
     config = register()
     given = runs.load_data(config)
@@ -273,6 +285,7 @@ def test_what_is_no_prior_or_data_set_is_named(register, monkeypatch):
     for own, words in (
         (lambda images, size: None, "must return a Dataset, got None"),
         (lambda images, size: made(500, size), "must return the 1152 images that it is asked for"),
+        (lambda images, size: made(images, 28), "must return images of the size .*, 16, got"),
         (3, "must be a function, got 3"),
     ):
         monkeypatch.setitem(DATASETS, "squares", own)

@@ -32,6 +32,16 @@ def test_the_report_can_be_shown_and_logged():
     square = vn.diagnose(posterior_mean=codes().reshape(-1, 2, 2), posterior_std=1.0).to_dict()
     assert all(allowed.fullmatch(name) for name in square) and "dim/1_0/kl_nats" in square
     assert logged["alive"] == 1 and logged["kl_nats"] == report.totals["kl_nats"]
+    assert report == report != four() and hash(report) == hash(report)
+
+
+@pytest.mark.attack("wrong")
+def test_numbers_have_their_places_however_the_table_is_sorted():
+    report = vn.diagnose(posterior_mean=codes().reshape(-1, 2, 2), posterior_std=1.0)
+    before = report.to_xarray()
+    report.dims.sort_values("added_nats", inplace=True)
+    assert list(report.dims.index) != ["0,0", "0,1", "1,0", "1,1"]
+    assert report.to_xarray().equals(before)
 
 
 def record(recorder, epoch, width):
@@ -54,8 +64,14 @@ def test_a_recorder_measures_shrinking_from_the_first_epoch():
     assert statuses == {0: "free-riding", 1: "dead", 2: "free-riding"}
     assert recorder.table.index.tolist() == [(e, d) for e in (0, 1, 2) for d in ("0", "1")]
     assert recorder.table.loc[(2, "1"), "prior_variance"] == pytest.approx((0.5 * narrow) ** 2)
-    again = record(recorder, 0, 0.7)  # replaces the first, and is not measured from it
-    assert recorder.reports[0] is again and again.dims["status"]["1"] == "free-riding"
+    again = record(recorder, 1, 0.7)  # replaces
+    assert recorder.reports[1] is again and again.dims["status"]["1"] == "dead"
+    with pytest.raises(ParameterError, match=r"epoch must not be the first again, .* got 0"):
+        record(recorder, 0, 0.7)  # from which the others are measured
+    assert recorder.reports[0] is found[0]
+    alone = vn.Recorder()
+    for width in (narrow, 0.7):  # replaces, and is not measured from itself
+        assert record(alone, 0, width).dims["status"]["1"] == "free-riding"
 
 
 def test_what_a_recorder_cannot_use_is_one_line():

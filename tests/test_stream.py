@@ -203,6 +203,18 @@ def test_a_prior_whose_rows_differ_in_a_later_batch_alone_sees_the_sample(name):
     assert "adds ≤" in str(stream.compute())
 
 
+@pytest.mark.attack("wrong")
+@pytest.mark.parametrize(("at", "std"), [(1.7e9, 100.0), (20.0, 1e-5)])
+def test_a_prior_that_sees_the_sample_does_so_wherever_it_lies(at, std):
+    """The posterior is the prior itself, and adds nothing to it."""
+    mean = at + std * codes(500, 4)[0][:, 3:].double()
+    given = arguments(mean, 0.1 * std, prior_mean=mean, prior_std=0.1 * std)
+    report = vn.diagnose(**given)
+    assert report.sees and report.totals["added_nats"] == pytest.approx(0, abs=1e-6)
+    blind = arguments(mean, 0.1 * std, prior_mean=0 * mean + at, prior_std=std)
+    assert not vn.diagnose(**blind).sees
+
+
 def test_codes_that_a_generator_of_the_same_seed_has_drawn_are_codes_as_others():
     """Noise that is the codes' own again would make any information of them."""
     truth = 0.5 * math.log(1 + 0.2**-2) * 32

@@ -24,6 +24,21 @@ def test_a_weight_of_nothing_is_as_if_the_sample_were_not_there():
     assert some.totals == pytest.approx(without.totals)
 
 
+@pytest.mark.parametrize("spread", ["covariance", "cholesky"])
+@pytest.mark.parametrize("padding", [torch.nan, 0.0])
+def test_a_matrix_of_no_weight_may_hold_anything(spread, padding):
+    mean, kept = codes(300, 3)[0], torch.arange(300) % 3 != 0
+    lower = torch.eye(3) + 0.2 * torch.ones(3, 3).tril(-1)
+    given = (lower @ lower.mT if spread == "covariance" else lower).repeat(300, 1, 1)
+    matrices = {f"{of}_{spread}": given * size for of, size in (("posterior", 1), ("prior", 2))}
+    without = vn.diagnose(posterior_mean=mean[kept], prior_mean=mean[kept] / 2,
+                          **{name: value[kept] for name, value in matrices.items()})  # fmt: skip
+    for value in matrices.values():
+        value[~kept] = padding
+    some = vn.diagnose(posterior_mean=mean, prior_mean=mean / 2, **matrices, weights=kept)
+    pd.testing.assert_frame_equal(some.dims, without.dims)
+
+
 def test_a_weight_of_two_is_as_if_the_sample_were_there_twice():
     mean, std = codes(200, 4)
     twice = torch.arange(200) % 2 + 1

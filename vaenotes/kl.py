@@ -90,7 +90,8 @@ def kl_parts(q: Gaussian, p: Gaussian) -> Parts:
     Raises ParameterError as `kl_nats`, and where there is no image axis.
     """
     shape = _shape(q=q, p=p)
-    check(len(shape) >= 3, "q or p must be (..., image, node, dim)", q.mean)
+    fits = len(shape) >= 3 and shape[-3] > 0
+    check(fits, "q or p must be (..., image, node, dim), of an image or more", q.mean)
     spread, shift, logvar = (term.expand(shape) for term in _compare(q, p))
     # Only r's direction counts; relative to its largest entry it cannot overflow.
     r = torch.exp(0.5 * (logvar.amin(-3, keepdim=True) - logvar))

@@ -40,7 +40,7 @@ def load(name: str, **options: Any) -> Dataset:
     options: arguments of the data set's function; all of them take images, size and seed.
     Raises ParameterError for an unknown name or a bad value.
     """
-    if isinstance(name, str) and name.endswith(".npz"):
+    if isinstance(name, str) and name.endswith(".npz") and name not in DATASETS:
         return dsprites(name, **options)
     known = VECTORS | DATASETS  # to which anybody may add
     check_choice("name", name, known, "a path that ends in .npz")
@@ -58,4 +58,7 @@ def load_split(name: str, images: int, **options: Any) -> Dataset:
     whole = load(name, images=wanted, **options)
     rule = f"data set {name!r} must return the {wanted} images that it is asked for"
     check(len(whole.images) == wanted, rule, len(whole.images))
+    shape, size = tuple(whole.images.shape[1:]), options.get("size")
+    rule = f"data set {name!r} must return images of the size that it is asked for, {size}"
+    check(size is None or size in shape, rule, shape)
     return replace(whole, held_out=wanted - images)

@@ -300,6 +300,9 @@ def _gaussian(of: str, mean: Tensor, spreads: Spreads, axes: Axes, counted: Tens
         rule = f"{name} must be {(n, n)} or {(codes[0], n, n)}, as posterior_mean is {codes}"
         check(tuple(array.shape) in ((n, n), (codes[0], n, n)), rule, tuple(array.shape))
         check(not axes.pooled, f"groups must be None with {name}", axes.kept)
+        if counted is not None and array.dim() == 3:
+            seen = counted.flatten(1).any(1)[:, None, None]
+            array = torch.where(seen, array, torch.eye(n, dtype=array.dtype))
         array = sane(name, array).double()
         spread = cholesky(name, array) if kind == "covariance" else lower(name, array)
     else:

@@ -16,7 +16,8 @@ from vaenotes.kl import Diagonal, Full, Gaussian, kl_nats, log_density, marginal
 LARGEST_JOINT = 1024
 """Of more dims than these no covariance is kept."""
 BLOCK = 2**17  # numbers of a block of samples
-ROUNDING = 1e-5  # of a float32 network's numbers
+ROUNDING = 1e-5  # of a float32 network's numbers, and FINE times that at most of a prior's std
+FINE = 100
 
 
 class Sums(NamedTuple):
@@ -129,7 +130,10 @@ class Span(NamedTuple):
         """The prior that all samples have, if they have one, but for the rounding of a network that
         gives it for each."""
         std = torch.exp(0.5 * marginal(self.low).logvar)
-        sizes = self.low.mean.abs() + std, (std.mT if isinstance(self.low, Full) else 1.0)
+        sizes = (
+            torch.minimum(self.low.mean.abs() + std, FINE * std),
+            std.mT if isinstance(self.low, Full) else 1.0,
+        )
         for low, high, size in zip(self.low, self.high, sizes, strict=True):
             if not (high - low <= ROUNDING * size).all():
                 return None

@@ -2,6 +2,7 @@
 place, so what names say otherwise is refused."""
 
 from collections.abc import Hashable, Iterable, Mapping
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -12,7 +13,6 @@ COMPONENT = -1
 """The axis of a mixture's components."""
 WORDS = {COMPONENT: "components", 0: "rows", 1: "columns"}
 SHOWN = 10
-NUMBERS = ("integer", "floating", "mixed-integer-float")
 
 
 class Own(NamedTuple):
@@ -31,7 +31,7 @@ class Names(NamedTuple):
 
     def note(self, argument: str, axis: int, own: Own, words: bool = False) -> None:
         """Raise ParameterError where an argument says otherwise; else what is new is known from now
-        on. words: it may have other labels of dims for all, as sd_a beside mu_a."""
+        on. words: it may have other labels of dims for all, as sd_a beside mu_a, in one order."""
         if own.labels is not None:
             self._check_labels(argument, axis, own.labels, words)
             _, known = self.labels.get(axis, (argument, None))
@@ -41,20 +41,20 @@ class Names(NamedTuple):
             of, known_axis = self.axes.setdefault(own.name, (argument, axis))
             if axis != known_axis:
                 rule = f"{argument} must have {own.name} as axis {known_axis}, as {of} has it"
-                raise ParameterError(f"{rule}, got it as axis {axis}")
+                got = f"axis {axis}" if axis != COMPONENT else "that of the components"
+                raise ParameterError(f"{rule}, got it as {got}")
 
     def _check_labels(self, argument: str, axis: int, own: pd.Index, words: bool) -> None:
         of, known = self.labels.get(axis, (argument, own))
         if len(own) != len(known) or own.equals(known):
             return
-        shared = set(own) & set(known)
-        if _places(own) or _places(known):
-            # A frame's places may be numbers of rows that were left in another order, or left out.
-            numbers = {own.inferred_type, known.inferred_type} <= set(NUMBERS)
-            free = not shared and (axis > 0 or not numbers)
+        places = _places(own) or _places(known)
+        if axis <= 0:  # places of a frame may be numbers that other rows had before some were left
+            free = places and not (_numbers(own) and _numbers(known))
         else:
-            free = not shared and words and axis > 0
-        if free:
+            one, two = _stems(own), _stems(known)
+            free = (places or words) and (one == two or sorted(one) != sorted(two))
+        if free and not set(map(str, own)) & set(map(str, known)):
             return
         which = slice(SHOWN)
         if len(own) > SHOWN:
@@ -105,6 +105,23 @@ def check_different(argument: str, names: Iterable[str]) -> None:
 def _places(labels: pd.Index) -> bool:
     """Whether they are 0 and so on, as those of a frame to which none were given."""
     return labels.equals(pd.RangeIndex(len(labels)))
+
+
+def _numbers(labels: pd.Index) -> bool:
+    try:
+        return bool(labels.astype(float).notna().all())
+    except (TypeError, ValueError):
+        return False
+
+
+def _stems(labels: pd.Index) -> list[str]:
+    """What tells them apart: 0 and 1 of mu_0 and mu_1, as of SD_0 and SD_1."""
+    names = [str(label).casefold() for label in labels]
+    for _ in range(2):  # from the left and, as both turn them round, from the right
+        letters = zip(*names, strict=False)
+        alike = list(takewhile(lambda each: len(set(each)) == 1, letters))
+        names = [name[len(alike) :][::-1] for name in names]
+    return names
 
 
 def _own(value: Any) -> list[Own]:

@@ -29,11 +29,17 @@ class Recorder:
 
     def record(self, epoch: float, diagnosis: Diagnosis | None = None, **arguments: Any) -> Report:
         """The report of this diagnosis, or `diagnose` with these arguments, kept under this epoch;
-        a second time, it replaces."""
+        a second time, it replaces. Raises ParameterError for the first epoch once others are
+        measured from it."""
         check_number("epoch", epoch)
         fits = isinstance(diagnosis, Diagnosis | None)
         check(fits, "diagnosis must be a Diagnosis or None", type(diagnosis).__name__)
+        rule = "arguments must be none but since where there is a diagnosis"
+        fits = diagnosis is None or arguments.keys() <= {"since"}
+        check(fits, rule, ", ".join(arguments))
         first = next(iter(self.reports), epoch)
+        rule = "epoch must not be the first again, from which others are measured (a new Recorder)"
+        check(epoch != first or len(self.reports) < 2, rule, epoch)
         since = None if epoch == first else self.reports[first]
         if diagnosis is None:
             self.reports[epoch] = diagnose(**{"since": since, **arguments})

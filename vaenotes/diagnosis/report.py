@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Report:
     """What `diagnose` found. Print it, show it in a notebook, draw or log it.
 
@@ -109,7 +109,9 @@ class Report:
 
         shape = self.alive.shape
         axes = ["dim"] if len(shape) == 1 else [f"dim_{axis}" for axis in range(len(shape))]
-        columns = {name: (axes, self.dims[name].to_numpy().reshape(shape)) for name in self.dims}
+        places = [",".join(map(str, at)) for at in np.ndindex(shape)]
+        dims = self.dims if len(shape) == 1 else self.dims.loc[places]  # however they are sorted
+        columns = {name: (axes, dims[name].to_numpy().reshape(shape)) for name in dims}
         coords = {"dim": list(self.dims.index)} if len(shape) == 1 else {}
         return xr.Dataset(columns, coords, {**self.totals, "hints": list(self.hints)})
 

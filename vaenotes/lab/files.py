@@ -36,7 +36,7 @@ class Files(dict[str, File | None]):
 
 def _read(name: str) -> File | None:
     """A data file; None if it is not one."""
-    if not (name.endswith(".npz") and os.path.isfile(name)):
+    if name in data.DATASETS or not (name.endswith(".npz") and os.path.isfile(name)):
         return None
     try:
         with open(name, "rb") as file:
