@@ -110,7 +110,7 @@ def test_every_change_shows_and_nothing_of_an_earlier_build_is_left(small_book, 
     assert small_book.shows("status", "Made from commit")
 
     # As if that build had been killed while it put pages into the cache; and one that fails.
-    for path in small_book.html.parent.glob(".jupyter_cache/*/executed/*/base.ipynb"):
+    for path in small_book.html.parent.glob(".vaenotes/cache/*/executed/*/base.ipynb"):
         path.write_text(path.read_text()[:500])
     check("41/None/own", 1)
     small_book.add("page", "lab = 1", FIGURE.replace("lab.plots.dot", "(draw := lab.plots.dot)"))
@@ -237,7 +237,7 @@ def test_a_library_that_changes_while_pages_are_executed_fails_the_build(small_b
     assert exit_code != 0
     last = "the library, a package or the data file changed while the book was being built: build"
     assert output.splitlines()[-1].startswith(last)
-    assert list(small_book.html.parent.glob(".jupyter_cache/*/executed/*")) == []
+    assert list(small_book.html.parent.glob(".vaenotes/cache/*/executed/*")) == []
 
 
 @pytest.mark.attack("wrong")
@@ -256,6 +256,65 @@ def test_what_changes_while_pages_are_written_fails_the_build(small_book):
     exit_code, output = small_book.build()
     assert exit_code != 0
     assert output.splitlines()[-1].startswith(f"{page}, the library, a package or the data file ")
+
+
+@pytest.mark.attack("wrong")
+def test_a_file_beside_the_pages_that_changes_meanwhile_fails_the_build(small_book):
+    (small_book.root / "book" / "measured.csv").write_text("base")
+    back = EDIT.format(path="measured.csv", more=" + 'WIP'") + "print(open('measured.csv').read())"
+    small_book.add("page", back + "\nopen('measured.csv', 'w').write(text)")
+    (small_book.root / "book" / "index.md").write_text("# Index\n")
+    exit_code, output = small_book.build()
+    assert exit_code != 0
+    assert "measured.csv changed while the book was being built" in output.splitlines()[-1]
+    assert list(small_book.html.parent.glob(".vaenotes/cache/*/executed/*")) == []
+
+
+@pytest.mark.attack("wrong")
+def test_no_page_is_executed_with_what_a_user_has_ipython_do_first(small_book):
+    startup = small_book.root / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    for path in (startup / "00.py", small_book.root / "first.py"):
+        path.write_text("import builtins; builtins.abs = lambda number: 7")
+    small_book.add("page", 'from myst_nb import glue\nglue("answer", abs(-41), display=False)')
+    exit_code, output = small_book.build(
+        IPYTHONDIR=str(small_book.root / "ipython"), PYTHONSTARTUP=str(startup / "00.py")
+    )
+    assert exit_code == 0, output
+    assert small_book.soup("index").select_one(".pasted-text").text == "41"
+
+
+@pytest.mark.attack("lost")
+def test_a_build_touches_nothing_beside_the_folder_of_pages_but_its_own(small_book):
+    """Into a folder that lies among others of a user's, by either command, one after the other."""
+    root = small_book.root
+    names = ("progress", "finished", "builder", "site.written", "build.lock", "own.doctree",
+             "jupyter_execute/mine.ipynb", ".jupyter_cache/0123456789abcdef/mine")  # fmt: skip
+    for name in names:
+        (root / "home" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "home" / name).write_text("mine")
+    config = subprocess.run(
+        [Path(sys.executable).with_name("jupyter-book"), "config", "sphinx", "book"],
+        cwd=root, env=small_book.environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert config.returncode == 0, config
+    path = os.pathsep.join([str(root), "book/_ext"])
+    for command in (
+        "sphinx-build book home/site",
+        "jupyter-book build book",
+        "sphinx-build book book/_build/html",
+        "jupyter-book build book",
+    ):
+        with small_book.start(command=command, PYTHONPATH=path) as build:
+            output, _ = build.communicate()
+        assert build.returncode == 0, output
+    assert all((root / "home" / name).read_text() == "mine" for name in names)
+    assert (root / "home" / "site" / "index.html").is_file()
+    (root / "home" / ".vaenotes").rename(root / "another")
+    (root / "home" / ".vaenotes").symlink_to(root / "another")
+    with small_book.start(command="sphinx-build book home/site", PYTHONPATH=path) as build:
+        output, _ = build.communicate()
+    assert build.returncode != 0 and ".vaenotes must be a folder of your own: " in output
 
 
 TRAINED = """\

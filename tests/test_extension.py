@@ -27,7 +27,7 @@ import vaenotes
 import vaenotes_book
 from vaenotes.report import Settings
 from vaenotes.report.page import CELL, with_parameters
-from vaenotes_book import build, progress
+from vaenotes_book import build, progress, seen
 from vaenotes_book.api import OUTER, as_rst, modules
 from vaenotes_book.execute import PageError, execute
 from vaenotes_book.facts import DATA, citation, codemeta, commit, licences, repository
@@ -67,24 +67,24 @@ def test_state_knows_the_library_its_data_every_package_and_the_data_file(tmp_pa
     metadata = tmp_path / "thing-1.dist-info" / "METADATA"
     for folder in (library / "report", library / "__pycache__", metadata.parent):
         folder.mkdir(parents=True)
-    monkeypatch.setattr(build, "HOME", library)
+    monkeypatch.setattr(seen, "HOME", library)
     monkeypatch.syspath_prepend(tmp_path)
 
     def set_version(number: int) -> None:
         metadata.write_text(f"Metadata-Version: 2.1\nName: thing\nVersion: {number}\n")
 
     def state() -> tuple[str, list[int]]:
-        return build.state(str(data))
+        return seen.state(str(data))
 
     set_version(1)
-    seen = {state()[0]}
+    known = {state()[0]}
     for path in (library / "kl.py", library / "report" / "claims.toml", data):
         for content in ("one", "two"):
             path.write_text(content)
-            seen.add(state()[0])
+            known.add(state()[0])
     set_version(2)
-    seen.add(state()[0])
-    assert len(seen) == 8
+    known.add(state()[0])
+    assert len(known) == 8
 
     before = state()
     (library / "__pycache__" / "kl.pyc").touch()
@@ -92,6 +92,14 @@ def test_state_knows_the_library_its_data_every_package_and_the_data_file(tmp_pa
     data.rename(tmp_path / "old")
     (tmp_path / "old").rename(data)
     assert state()[0] == before[0] and state() != before  # changed, and back again
+    link, data = tmp_path / "link.npz", tmp_path / "link.npz"
+    states = []
+    for target in ("some.npz", "library/kl.py", "some.npz"):
+        link.unlink(missing_ok=True)
+        link.symlink_to(tmp_path / target)
+        states.append(state())
+    first, _, back = states
+    assert first[0] == back[0] and first != back
 
 
 @pytest.mark.attack("wrong")
@@ -109,17 +117,27 @@ def test_equal_cells_in_two_folders_are_two_pages(tmp_path):
 
 @pytest.mark.attack("wrong")
 def test_what_pages_read_beside_them_is_known_and_what_a_build_writes_is_not(tmp_path):
-    seen = {build.beside(tmp_path)}
-    for name in ("helper.py", "a/values.txt"):
-        for content in ("one", "two"):
-            (tmp_path / name).parent.mkdir(exist_ok=True)
-            (tmp_path / name).write_text(content)
-            seen.add(build.beside(tmp_path))
-    assert len(seen) == 5
+    book, others = tmp_path / "book", tmp_path / "others"
+    for folder in (book / "a" / "_data", others / "in"):
+        folder.mkdir(parents=True)
+    (book / "_toc.yml").write_text("format: jb-book\nroot: page\n")
+    (book / "data").symlink_to(others)
+    (others / "back").symlink_to(others)
+
+    def digest():
+        return str({path: seen.digest for path, seen in seen.beside(book).items()})
+
+    known = {digest()}
+    names = ("helper.py", "a/_data/values.txt", "table.md", "old.ipynb", "data/in/values.txt")
+    for name in names:
+        for content in ("one", "three"):
+            (book / name).write_text(content)
+            known.add(digest())
+    assert len(known) == 1 + 2 * len(names)
     for name in ("_build/x.json", ".cache/x", "assets/x.css", "__pycache__/x.pyc", "page.md"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert build.beside(tmp_path) in seen
+        (book / name).parent.mkdir(exist_ok=True)
+        (book / name).touch()
+    assert digest() in known
 
 
 @pytest.mark.parametrize(
@@ -334,6 +352,23 @@ def test_the_commit_is_that_of_this_very_folder_and_says_what_is_not_in_it(tmp_p
     assert commit(root) == f"{clean}-dirty"
     (root / ".gitignore").write_text("")
     assert commit(root) == f"{clean}-dirty"
+
+
+@pytest.mark.attack("wrong")
+@pytest.mark.parametrize("way", ["--skip-worktree", "--assume-unchanged", "exclude"])
+def test_a_commit_has_no_files_at_which_git_is_told_not_to_look(tmp_path, way):
+    (tmp_path / "vaenotes").mkdir()
+    (tmp_path / "vaenotes" / "kl.py").touch()
+    for words in ("init -q", "add .", "-c user.name=a -c user.email=a@b.org commit -q -m first"):
+        subprocess.run(["git", *words.split()], cwd=tmp_path, check=True)
+    assert "dirty" not in (clean := commit(tmp_path))
+    if way == "exclude":
+        (tmp_path / ".git" / "info" / "exclude").write_text("own.py\n")
+        (tmp_path / "vaenotes" / "own.py").touch()
+    else:
+        subprocess.run(["git", "update-index", way, "vaenotes/kl.py"], cwd=tmp_path, check=True)
+        (tmp_path / "vaenotes" / "kl.py").write_text("1")
+    assert commit(tmp_path) == f"{clean}-dirty"
 
 
 CITATION = ROOT / "CITATION.cff"

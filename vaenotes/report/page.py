@@ -200,6 +200,7 @@ def read_parameters(text: str) -> dict[str, Any]:
     for word in words:
         name, equals, value = word.partition("=")
         check(bool(name.isidentifier() and equals), rule, word)
+        check(name not in parameters, f"parameters must have {name} once", word)
         try:
             parameters[name] = literal_eval(value)
         except (SyntaxError, TypeError, ValueError):  # a word

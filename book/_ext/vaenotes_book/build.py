@@ -13,14 +13,12 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
-import platform
 import re
 import sys
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import asdict
 from datetime import datetime
-from importlib.metadata import distributions
 from pathlib import Path
 from shutil import rmtree
 
@@ -31,56 +29,15 @@ from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
-import vaenotes
 from vaenotes.errors import ParameterError
 from vaenotes.report.page import CELL, check_parameters, read_parameters, with_parameters
 from vaenotes_book import facts
 from vaenotes_book.execute import PageError, Pages, side_by_side, warnings_in
 from vaenotes_book.progress import relay
-from vaenotes_book.toolchain import Cache, cell_timeout, read_notebook
+from vaenotes_book.seen import HOME, beside, changed_at, digests, state
+from vaenotes_book.toolchain import Cache, cell_timeout, keep_outputs_in, read_notebook
 
 logger = logging.getLogger(__name__)
-
-HOME = Path(vaenotes.__file__).parent
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """sha256 of every file in a folder but bytecode, by its name there."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    files = [path for path in files if "__pycache__" not in path.parts]
-    return {str(path.relative_to(folder)): sha256(path) for path in files}
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def beside(book: Path) -> str:
-    """A digest of what pages may import or read from the book's folder: all there but the pages
-    themselves, what a build writes, and what Sphinx alone reads."""
-    known = []
-    for path in sorted(book.rglob("*")):
-        parts = path.relative_to(book).parts
-        others = any(part[0] in "._" or part == "assets" for part in parts)
-        if path.is_file() and not others and path.suffix not in (".md", ".ipynb", ".bib"):
-            known.append(f"{path} {sha256(path)}")
-    return hashlib.sha256("\n".join(known).encode()).hexdigest()
-
-
-def state(data: str) -> tuple[str, list[int]]:
-    """What pages' outputs depend on besides their own code and what lies `beside` them: a digest of
-    the library, with its data files, of every package installed, and of the data file, if `data`
-    is the path of one; and when each file was last changed, so that a change that was taken back
-    shows too."""
-    found = {HOME / name: digest for name, digest in digests(HOME).items()}
-    if (file := Path(data)).is_file():
-        found[file] = sha256(file)
-    packages = [one.metadata for one in distributions()]
-    known = [f"python {platform.python_version()}"]
-    known += sorted(f"{one['Name']} {one['Version']}" for one in packages)
-    known += [f"{path} {digest}" for path, digest in found.items()]
-    digest = hashlib.sha256("\n".join(known).encode()).hexdigest()
-    return digest[:16], [path.stat().st_ctime_ns for path in found]
 
 
 def check_place(root: Path, out: Path) -> None:
@@ -104,10 +61,31 @@ def name_absolutely() -> None:
 
 
 def files_in(app: Sphinx) -> list[str]:
-    """All that lies where pages are written but Sphinx's own notes, by its name there."""
-    out, notes = Path(app.outdir), Path(app.doctreedir)
+    """All that lies where pages are written but Sphinx's own notes, which `sphinx-build` keeps
+    there, by its name there."""
+    out, notes = Path(app.outdir), {Path(app.doctreedir), Path(app.outdir) / ".doctrees"}
     files = [path for path in out.rglob("*") if path.is_symlink() or not path.is_dir()]
-    return sorted(str(path.relative_to(out)) for path in files if notes not in path.parents)
+    return sorted(str(path.relative_to(out)) for path in files if not notes & {*path.parents})
+
+
+def _lying(folder: Path) -> list[tuple[str, int, int]]:
+    """The files of a folder, but of a build's own, each with its size and time."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if not path.is_dir() and "_build" not in path.relative_to(folder).parts:
+            one = path.stat(follow_symlinks=path.exists())  # an editor's lock leads nowhere
+            found.append((str(path), one.st_size, one.st_mtime_ns))
+    return found
+
+
+def _own_folder(place: Path) -> Path:
+    """Where a build keeps what is its own, beside the folder of pages, which may be anywhere."""
+    folder = place / ".vaenotes"
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        message = "must be a folder of your own: move it away, or use"
+        raise SystemExit(f"{folder} {message} --path-output")
+    return folder
 
 
 class Build:
@@ -124,14 +102,14 @@ class Build:
         check_place(root, Path(app.outdir))
         name_absolutely()
         self.state = state(self.settings.data)
+        self.beside = beside(self.book)
         self.commit = facts.commit(root)
         self.sources: dict[Path, str] = {}
         """Of every page, as the build began: what is shown is what was executed."""
         self.notebooks: dict[str, NotebookNode] = {}
         """The executed pages, with their outputs."""
 
-        self.folder = Path(app.outdir).parent
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder = _own_folder(Path(app.outdir).parent)
         self.written = self.folder / f"{Path(app.outdir).name}.written"
         """Lists what the last build wrote; empty while one writes, when all there is is its own."""
         self.lock = FileLock(self.folder / "build.lock")  # until the process ends
@@ -140,25 +118,27 @@ class Build:
             self.lock.acquire(blocking=False)
         except Timeout:  # each would show numbers of the other
             who = builder.read_text() if builder.is_file() else ""
-            message = f"another build{who} is writing into {self.folder}: wait for it, or use"
-            raise SystemExit(f"{message} --path-output") from None
+            message = f"another build{who} is writing into {self.folder.parent}: wait for it"
+            raise SystemExit(f"{message}, or use --path-output") from None
+        os.environ["IPYTHONDIR"] = str(self.folder / "ipython")  # else kernels run what is in its
+        os.environ.pop("PYTHONSTARTUP", None)  # folder for startup, and the file named here
         own = os.getpid()
         builder.write_text(f", process {own}, begun {datetime.now():%H:%M} (kill {own} ends it),")
         # The trees of a book are millions of objects that stay to its end: looking through them for
         # garbage, again and again, takes a quarter of a build.
         gc.disable()
         self._refuse_files_of_others(app)
+        self.read = _lying(self.book)
         self.finished = self.folder / "finished"
         """Of the last build that came to its end: `_digest`."""
         self._stop_if_finished(app)
         relay(self.folder / "progress")
         # Nothing that Sphinx or myst-nb kept of earlier builds is used: they notice no change of
         # an extension, and a glued value outlives the cell that glued it.
-        rmtree(self.folder / "jupyter_execute", ignore_errors=True)
-        trees = Path(app.doctreedir)  # which may be anybody's folder
-        for kept in [*trees.rglob("*.doctree"), trees / "environment.pickle"]:
-            kept.unlink(missing_ok=True)
+        rmtree(self.folder / "outputs", ignore_errors=True)
+        (Path(app.doctreedir) / "environment.pickle").unlink(missing_ok=True)
         app.connect("config-inited", self._choose_cache)
+        app.connect("builder-inited", self._keep_outputs, priority=900)
         app.connect("env-before-read-docs", self._execute_pages)
         app.connect("source-read", self._give_source)
         app.connect("env-updated", self._remove_old_pages)
@@ -175,23 +155,18 @@ class Build:
         self.finished.unlink(missing_ok=True)
 
     def _digest(self, app: Sphinx) -> str:
-        """Of what the book is made from, how it was asked for, and its files as they lie; "" unless
-        a commit names all that is read."""
+        """Of what the book was made from, as the build began, how it was asked for, and the files
+        written, as they lie; "" unless a commit names all that is read."""
         if not re.fullmatch("[0-9a-f]+", self.commit):
             return ""
         asked = (self.settings, sys.argv[1:], facts.repository(os.environ))
-        read = [path for path in self.book.rglob("*") if "_build" not in path.parts]
-        files = [
-            (path, path.stat(follow_symlinks=path.exists()))  # as an editor's lock leads nowhere
-            for path in sorted({*read, *Path(app.outdir).rglob("*")})
-            if not path.is_dir()
-        ]
-        lie = [(path, one.st_size, one.st_mtime_ns) for path, one in files]
-        return hashlib.sha256(repr((self.state[0], self.commit, asked, lie)).encode()).hexdigest()
+        made = (self.state[0], self.commit, asked, self.read, _lying(Path(app.outdir)))
+        return hashlib.sha256(repr(made).encode()).hexdigest()
 
     def check_unchanged(self, pages: Iterable[Path] = ()) -> None:
         """Stop the build if what it began with has changed: kernels may have run either."""
         changed = [str(path) for path in pages if path.read_text("utf-8") != self.sources[path]]
+        changed += [str(p) for p, seen in self.beside.items() if changed_at(p) != seen.changed]
         if state(self.settings.data) != self.state:
             changed.append("the library, a package or the data file")
         if changed:
@@ -200,13 +175,17 @@ class Build:
 
     def _choose_cache(self, app: Sphinx, config: Config) -> None:
         """The notebook cache of this state; those of others are of no more use."""
-        caches = self.folder / ".jupyter_cache"
-        digest = hashlib.sha256((self.state[0] + beside(self.book)).encode()).hexdigest()[:16]
+        caches = self.folder / "cache"
+        lies = [(str(path), seen.digest) for path, seen in self.beside.items()]
+        digest = hashlib.sha256(repr((self.state[0], lies)).encode()).hexdigest()[:16]
         (caches / digest).mkdir(parents=True, exist_ok=True)
         for other in caches.iterdir():
-            if other.name != digest and re.fullmatch("[0-9a-f]{16}", other.name):
+            if other.name != digest:
                 rmtree(other, ignore_errors=True)
         config.nb_execution_cache_path = str(caches / digest)
+
+    def _keep_outputs(self, app: Sphinx) -> None:
+        keep_outputs_in(app.env, self.folder / "outputs")
 
     def _execute_pages(self, app: Sphinx, env: BuildEnvironment, names: list[str]) -> None:
         """The first page goes first, alone: it trains what the others show. The rest is executed
@@ -280,7 +259,7 @@ class Build:
         """As the new ones are about to be written: so old and new are never mixed, and none is
         left of what is no longer in the book."""
         for old in Path(app.outdir).iterdir():
-            if old == Path(app.doctreedir):  # of this build: `sphinx-build` has it in there
+            if old.name == ".doctrees" or old == Path(app.doctreedir):  # Sphinx's own notes
                 continue
             rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
         self.written.write_text("")

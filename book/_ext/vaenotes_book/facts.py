@@ -79,8 +79,9 @@ def ran_another(told: str) -> str:
 
 
 def commit(root: Path = ROOT) -> str:
-    """The short hash that is checked out, with "-dirty" if files differ or the book or the library
-    has new ones; "unknown" unless this very folder is the root of a repository."""
+    """The short hash that is checked out, with "-dirty" if files differ, if the book or the library
+    has new ones, or git is told not to look; "unknown" unless this very folder is the root of a
+    repository."""
     environment = {name: v for name, v in os.environ.items() if not name.startswith("GIT_")}
 
     def git(*arguments: str) -> str:
@@ -95,6 +96,9 @@ def commit(root: Path = ROOT) -> str:
             return "unknown"
         found = git("describe", "--always", "--dirty", "--exclude=*")
         new = git("ls-files", "--others", "--exclude-standard", "book", "vaenotes")
+        new += git("ls-files", "--others", "vaenotes/*.py")  # those that git is told to ignore
+        listed = git("ls-files", "-v", "book", "vaenotes").splitlines()
+        new += "".join(line for line in listed if line[0] != "H")  # or not to look at
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{found}-dirty" if new and not found.endswith("-dirty") else found

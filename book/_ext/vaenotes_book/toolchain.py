@@ -51,6 +51,11 @@ def read_notebook(env: BuildEnvironment, path: Path, text: str) -> NotebookNode 
     return None if reader is None else reader.read(text)
 
 
+def keep_outputs_in(env: BuildEnvironment, folder: Path) -> None:
+    """Where myst-nb writes images and what is glued, else beside the folder of pages."""
+    env.mystnb_config = env.mystnb_config.copy(output_folder=str(folder))
+
+
 def cell_timeout(env: BuildEnvironment) -> int:
     """Seconds that a cell may take, as the configuration has it."""
     return env.mystnb_config.execution_timeout
