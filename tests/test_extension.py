@@ -236,7 +236,7 @@ def test_a_build_deletes_what_builds_wrote_and_refuses_a_folder_with_anything_el
 
     def build_of(*pages, killed=False, failed=False):
         one = build.Build.__new__(build.Build)
-        one.written = tmp_path / "html.written"
+        one.written, one.folder = tmp_path / "html.written", tmp_path
         one._refuse_files_of_others(app)
         if failed:
             raise SystemExit
@@ -264,7 +264,10 @@ def test_a_build_deletes_what_builds_wrote_and_refuses_a_folder_with_anything_el
     (html / "theirs.html").unlink()
     build_of("a.html", "b/b.html")
     build_of("a.html", "c.html", killed=True)
+    (html / "theirs.html").touch()
     build_of("a.html")
+    (left,) = tmp_path.glob("left-*")
+    assert sorted(path.name for path in left.iterdir()) == ["a.html", "c.html", "theirs.html"]
     (html / "notes").symlink_to(tmp_path)
     refuses(html / "notes")
 

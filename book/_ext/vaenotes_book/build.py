@@ -111,7 +111,7 @@ class Build:
 
         self.folder = _own_folder(Path(app.outdir).parent)
         self.written = self.folder / f"{Path(app.outdir).name}.written"
-        """Lists what the last build wrote; empty while one writes, when all there is is its own."""
+        """Lists what the last build wrote; empty while one writes."""
         self.lock = FileLock(self.folder / "build.lock")  # until the process ends
         builder = self.folder / "builder"  # who has locked it
         try:
@@ -257,11 +257,20 @@ class Build:
 
     def _remove_old_pages(self, app: Sphinx, env: BuildEnvironment) -> None:
         """As the new ones are about to be written: so old and new are never mixed, and none is
-        left of what is no longer in the book."""
+        left of what is no longer in the book. What a killed build left may have others' files in
+        it, and is moved away."""
+        left = None
+        if not self.written.read_text("utf-8"):
+            left = self.folder / f"left-{datetime.now():%Y-%m-%d-%H%M%S-%f}"
+            left.mkdir()
+            logger.info(f"what an interrupted build left where pages are written is now in {left}")
         for old in Path(app.outdir).iterdir():
             if old.name == ".doctrees" or old == Path(app.doctreedir):  # Sphinx's own notes
                 continue
-            rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
+            if left:
+                old.rename(left / old.name)
+            else:
+                rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
         self.written.write_text("")
 
     def _list_pages(self, app: Sphinx, error: Exception | None) -> None:
