@@ -113,6 +113,8 @@ def test_batches_whose_axes_are_in_another_order_are_refused():
         arguments(MEAN[3:], STD.to_numpy()[3:]),
         arguments(MEAN.rename("s{}".format), pd.DataFrame(STD.to_numpy())),
         arguments(MEAN, STD.set_axis([3, 4, 5], axis=1)),
+        arguments(MEAN, STD.set_axis(list("012"), axis=1), prior_mean=pd.Series([1.0, 2, 3]),
+                  prior_std=1.0),
         arguments(MEAN, STD.set_axis(["1 c", "2 b", "3 a"], axis=1)),
         arguments(MEAN, STD.set_axis(list("ABC"), axis=1)),
         arguments(ARRAY, xr.DataArray(OTHER.values), prior_mean=xr.DataArray(np.ones(3)),

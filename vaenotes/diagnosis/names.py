@@ -48,19 +48,24 @@ class Names(NamedTuple):
         of, known = self.labels.get(axis, (argument, own))
         if len(own) != len(known) or own.equals(known):
             return
+        printed = [str(label) for label in own], [str(label) for label in known]
+        if printed[0] == printed[1]:
+            return
         places = _places(own) or _places(known)
         if axis <= 0:  # places of a frame may be numbers that other rows had before some were left
             free = places and not (_numbers(own) and _numbers(known))
         else:
             one, two = _stems(own), _stems(known)
             free = (places or words) and (one == two or sorted(one) != sorted(two))
-        if free and not set(map(str, own)) & set(map(str, known)):
+        if free and not set(printed[0]) & set(printed[1]):
             return
         which = slice(SHOWN)
         if len(own) > SHOWN:
-            first = next(at for at in range(len(own)) if own[at] != known[at])
+            first = next(
+                at for at, pair in enumerate(zip(*printed, strict=True)) if len({*pair}) > 1
+            )
             which = slice(first, first + 1)
-        before, got = (", ".join(map(str, index[which])) for index in (known, own))
+        got, before = (", ".join(names[which]) for names in printed)
         at = f" at {which.start}" if which.start is not None else ", in their order"
         what = WORDS.get(axis, f"names along axis {axis}")
         rule = f"{argument} must have the {what} of {of}, {before}{at}"
