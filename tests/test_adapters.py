@@ -91,6 +91,11 @@ def test_priors_that_see_the_sample_or_do_not():
             {"encode": lambda x: {"mean": x[:, : len(x) // 100], "std": 1.0}, "batch": 200},
             "encode must give the same of every batch, {'mean': (2,)",
         ),
+        (
+            {"data": DataLoader(TensorDataset(DATA), shuffle=True), "decode": lambda z, rows: z},
+            "data must not be shuffled where decode takes rows",
+        ),
+        ({"data": "abc"}, "data must be an array or tensor (sample, ...) or an iterable of"),
         ({"prior": {"mean": DATA, "sigma": DATA}}, 'prior must give a dict of "mean"'),
     ],
 )

@@ -75,6 +75,18 @@ CROSSED = ("sample", "dim", "node")
 
 @pytest.mark.attack("wrong")
 @pytest.mark.parametrize(
+    "rows",
+    [[row for _, row in MEAN.iterrows()], list(ARRAY), [[row for _, row in MEAN.iterrows()]]],
+)
+def test_names_of_rows_in_a_list_are_refused_as_they_would_be_lost(rows):
+    words = "posterior_mean must be one array, got a list with names: pandas.DataFrame or"
+    with pytest.raises(ParameterError, match=words):
+        vn.diagnose(posterior_mean=rows, posterior_std=ONE[CBA])
+    assert vn.diagnose(posterior_mean=list(MEAN.to_numpy()), posterior_std=ONE).dims.index[0] == "a"
+
+
+@pytest.mark.attack("wrong")
+@pytest.mark.parametrize(
     ("given", "argument", "words"),
     [
         (arguments(SQUARE, WIDTHS.transpose(*CROSSED)), "posterior_std", "dim as axis 2"),

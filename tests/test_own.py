@@ -281,6 +281,10 @@ def test_what_is_no_prior_or_data_set_is_named(register, monkeypatch):
     monkeypatch.setitem(PRIORS, "three", 3)
     with pytest.raises(ParameterError, match=r"^PRIORS\['three'\] must be a class, got 3$"):
         Config(prior="three")
+    with monkeypatch.context() as patch:
+        patch.delitem(PRIORS, "floored")
+        with pytest.raises(ParameterError, match=r"^prior must be one of .*, got 'floored'"):
+            runs.load_model(config)
     made = DATASETS["squares"]
     for own, words in (
         (lambda images, size: None, "must return a Dataset, got None"),

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, RandomSampler, default_collate
 
-from vaenotes.diagnosis.decoded import Decode
+from vaenotes.diagnosis.decoded import Decode, takes_rows
 from vaenotes.diagnosis.inputs import FULL, SPREADS
 from vaenotes.errors import ParameterError, check, check_choice, check_int
 
@@ -68,6 +68,9 @@ def module(
     check(isinstance(model, nn.Module), "model must be a torch module", model)
     check_int("batch", batch, 1)
     check(callable(encode), "encode must be a function of a batch", encode)
+    if decode is not None and takes_rows(decode):
+        shuffled = isinstance(getattr(data, "sampler", None), RandomSampler)
+        check(not shuffled, "data must not be shuffled where decode takes rows", data)
     posteriors, priors = [], []
     with _evaluating(model) as like:
         for whole in _batches(data, batch):
@@ -183,7 +186,7 @@ def _batches(data: Any, batch: int) -> Iterator[Any]:
             raise ParameterError(f"{rule}, got a {type(data).__name__}: {error}") from error
         yield from whole.split(batch) if whole.dim() and len(whole) else ()
         return
-    if isinstance(data, Mapping | tuple) or not hasattr(data, "__iter__"):
+    if isinstance(data, Mapping | tuple | str) or not hasattr(data, "__iter__"):
         rule = "data must be an array or tensor (sample, ...) or an iterable of batches"
         raise ParameterError(f"{rule} (one batch: in a list), got a {type(data).__name__}")
     yield from data

@@ -20,9 +20,14 @@ def array_of(name: str, value: Any) -> Tensor:
         raise ParameterError(
             f"{name} must be one array, got {kind}: torch.cat them, or Diagnosis.update each"
         )
-    if _masked(value):
-        kind = f"a {type(value).__name__} with masks"
-        raise ParameterError(f"{name} must be one array, got {kind}: weights serve instead")
+    if lost := _lost(value):
+        way = (
+            "weights serve instead"
+            if lost == "masks"
+            else "pandas.DataFrame or xarray.concat joins them"
+        )
+        kind = f"a {type(value).__name__} with {lost}"
+        raise ParameterError(f"{name} must be one array, got {kind}: {way}")
     try:
         if isinstance(value, Tensor):
             fits = not (value.is_complex() or value.is_nested)
@@ -54,11 +59,19 @@ def _of_objects(frame: pd.DataFrame | pd.Series) -> np.ndarray:
     return frame.to_numpy(float, na_value=np.nan) if real else np.asarray(frame)
 
 
-def _masked(value: Any) -> bool:
-    """Whether it has a mask that would be lost: of torch's own kind, or in a list."""
+def _lost(value: Any) -> str:
+    """What would be lost of it: "masks", of torch's own kind or in a list, or "names" in one."""
     if isinstance(value, list | tuple):
-        return any(isinstance(part, np.ma.MaskedArray) or _masked(part) for part in value)
-    return isinstance(value, Tensor) and torch.masked.is_masked_tensor(value)
+        for part in value:
+            if isinstance(part, np.ma.MaskedArray):
+                return "masks"
+            dims = getattr(part, "dims", None)  # of xarray, none of a single number
+            if isinstance(part, pd.Series | pd.DataFrame) or (isinstance(dims, tuple) and dims):
+                return "names"
+            if lost := _lost(part):
+                return lost
+    masked = isinstance(value, Tensor) and torch.masked.is_masked_tensor(value)
+    return "masks" if masked else ""
 
 
 def check_logvar(name: str, array: Tensor, kind: str) -> None:

@@ -22,7 +22,7 @@ from vaenotes import trace
 from vaenotes.config import Config
 from vaenotes.data.dataset import Dataset
 from vaenotes.data.load import DATASETS
-from vaenotes.errors import ParameterError, StoreError, check, number
+from vaenotes.errors import ParameterError, StoreError, check, check_choice, number
 from vaenotes.lab.cluster import check_scheduler
 from vaenotes.lab.code import check_same, check_unchanged, definitions, version_of
 from vaenotes.lab.files import File, Files, shared_data
@@ -214,6 +214,7 @@ def _key(config: Config, file: File | None) -> str | None:
 
 def _versions(config: Config) -> dict[str, str | None]:
     """The version of what may be somebody's own, by kind and name."""
+    check_choice("prior", config.prior, PRIORS)
     return {
         f"prior {config.prior!r}": version_of(PRIORS[config.prior]),
         f"data {config.data!r}": version_of(DATASETS.get(config.data)),

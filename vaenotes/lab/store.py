@@ -174,7 +174,7 @@ class Store:
             for path in self.folder.iterdir():
                 own = re.fullmatch(OWN_NAMES, path.name)
                 if own and not re.fullmatch(served, path.name) and path.is_file():
-                    count, size = count + 1, size + path.stat().st_size
+                    count, size = count + 1, size + path.lstat().st_size
                     path.unlink()
         return count, size
 
