@@ -271,6 +271,22 @@ def test_a_file_beside_the_pages_that_changes_meanwhile_fails_the_build(small_bo
 
 
 @pytest.mark.attack("wrong")
+def test_a_page_that_changes_before_it_is_read_fails_the_build(small_book):
+    page = small_book.root / "book" / "page.md"
+    body = EDIT.format(path=str(page), more=" + 'more'").replace("\n", "\n    ")
+    editor = (
+        f"def edit(*_):\n    {body}\ndef setup(app):\n    app.connect('builder-inited', edit)\n"
+    )
+    (small_book.root / "book" / "_ext" / "editor.py").write_text(editor)
+    small_book.edit(
+        "book/_config.yml", "      - vaenotes_book", "      - vaenotes_book\n      - editor"
+    )
+    exit_code, output = small_book.build()
+    assert exit_code != 0
+    assert output.splitlines()[-1].startswith(f"{page} changed while the book was being built")
+
+
+@pytest.mark.attack("wrong")
 def test_no_page_is_executed_with_what_a_user_has_ipython_do_first(small_book):
     startup = small_book.root / "ipython" / "profile_default" / "startup"
     startup.mkdir(parents=True)
@@ -303,6 +319,7 @@ def test_a_build_touches_nothing_beside_the_folder_of_pages_but_its_own(small_bo
         "sphinx-build book home/site",
         "jupyter-book build book",
         "sphinx-build book book/_build/html",
+        "jupyter-book build book --path-output book/inside",
         "jupyter-book build book",
     ):
         with small_book.start(command=command, PYTHONPATH=path) as build:

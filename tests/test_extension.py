@@ -102,6 +102,15 @@ def test_state_knows_the_library_its_data_every_package_and_the_data_file(tmp_pa
     assert first[0] == back[0] and first != back
 
 
+@pytest.mark.parametrize(
+    ("argument", "anew"),
+    [("--all", True), ("-E", True), ("-aE", True), ("-qa", True), ("--write-all", True),
+     ("-b", False), ("-n", False), ("--keep-going", False), ("a", False)],
+)  # fmt: skip
+def test_a_build_may_be_asked_for_anew(argument, anew):
+    assert bool(build.ANEW.fullmatch(argument)) is anew
+
+
 @pytest.mark.attack("wrong")
 def test_equal_cells_in_two_folders_are_two_pages(tmp_path):
     one = build.Build.__new__(build.Build)
@@ -128,13 +137,16 @@ def test_what_pages_read_beside_them_is_known_and_what_a_build_writes_is_not(tmp
         return str({path: seen.digest for path, seen in seen.beside(book).items()})
 
     known = {digest()}
-    names = ("helper.py", "a/_data/values.txt", "table.md", "old.ipynb", "data/in/values.txt")
+    (book / "assets").mkdir()
+    names = ("helper.py", "a/_data/values.txt", "table.md", "old.ipynb", "data/in/values.txt",
+             "assets/measured.csv", "a/references.bib", "shown.js")  # fmt: skip
     for name in names:
         for content in ("one", "three"):
             (book / name).write_text(content)
             known.add(digest())
     assert len(known) == 1 + 2 * len(names)
-    for name in ("_build/x.json", ".cache/x", "assets/x.css", "__pycache__/x.pyc", "page.md"):
+    for name in ("_build/x.json", ".cache/x", "assets/x.css", "__pycache__/x.pyc", "page.md",
+                 "references.bib", "conf.py", "_ext/x.py"):  # fmt: skip
         (book / name).parent.mkdir(exist_ok=True)
         (book / name).touch()
     assert digest() in known
@@ -234,12 +246,17 @@ def test_a_build_deletes_what_builds_wrote_and_refuses_a_folder_with_anything_el
     app.doctreedir.mkdir(parents=True)
     (app.doctreedir / "env").touch()
 
-    def build_of(*pages, killed=False, failed=False):
+    def build_of(*pages, killed=False, failed=False, meanwhile=False):
         one = build.Build.__new__(build.Build)
         one.written, one.folder = tmp_path / "html.written", tmp_path
         one._refuse_files_of_others(app)
         if failed:
             raise SystemExit
+        if meanwhile:
+            (html / "theirs.html").touch()
+            with pytest.raises(SystemExit, match=r"theirs\.html was written by no build"):
+                one._remove_old_pages(app, None)
+            (html / "theirs.html").unlink()
         one._remove_old_pages(app, None)
         for page in pages:
             (html / page).parent.mkdir(exist_ok=True)
@@ -263,6 +280,7 @@ def test_a_build_deletes_what_builds_wrote_and_refuses_a_folder_with_anything_el
     refuses(html / "theirs.html")
     (html / "theirs.html").unlink()
     build_of("a.html", "b/b.html")
+    build_of("a.html", meanwhile=True)
     build_of("a.html", "c.html", killed=True)
     (html / "theirs.html").touch()
     build_of("a.html")
@@ -358,13 +376,20 @@ def test_the_commit_is_that_of_this_very_folder_and_says_what_is_not_in_it(tmp_p
 
 
 @pytest.mark.attack("wrong")
-@pytest.mark.parametrize("way", ["--skip-worktree", "--assume-unchanged", "exclude"])
+@pytest.mark.parametrize("way", ["--skip-worktree", "--assume-unchanged", "exclude", "read"])
 def test_a_commit_has_no_files_at_which_git_is_told_not_to_look(tmp_path, way):
     (tmp_path / "vaenotes").mkdir()
     (tmp_path / "vaenotes" / "kl.py").touch()
     for words in ("init -q", "add .", "-c user.name=a -c user.email=a@b.org commit -q -m first"):
         subprocess.run(["git", *words.split()], cwd=tmp_path, check=True)
     assert "dirty" not in (clean := commit(tmp_path))
+    if way == "read":
+        (tmp_path / ".git" / "info" / "exclude").write_text("*.csv\n")
+        (tmp_path / "book").mkdir()
+        (tmp_path / "book" / "measured.csv").touch()
+        assert commit(tmp_path) == clean
+        assert commit(tmp_path, [tmp_path / "book" / "measured.csv"]) == f"{clean}-dirty"
+        return
     if way == "exclude":
         (tmp_path / ".git" / "info" / "exclude").write_text("own.py\n")
         (tmp_path / "vaenotes" / "own.py").touch()

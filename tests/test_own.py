@@ -118,7 +118,7 @@ def test_what_has_no_version_is_trained_in_every_call_and_not_stored(
 
 def test_a_version_is_a_string_and_a_name_of_the_librarys_own_may_be_taken(register, monkeypatch):
     before = runs.store_key(Config(prior="diagonal"))
-    with pytest.raises(ParameterError, match="version must be a string, got 1"):
+    with pytest.raises(ParameterError, match="version must be a string, and not empty, got 1"):
         runs.store_key(register(('version = "1"\n    def', "version = 1\n    def")))
     register()
     monkeypatch.setitem(PRIORS, "diagonal", PRIORS["floored"])

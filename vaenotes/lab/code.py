@@ -142,7 +142,8 @@ def version_of(thing: Any) -> str | None:
     wrapped = getattr(thing, "__wrapped__", None)
     if wrapped is not None and version == getattr(wrapped, "version", None):
         version = None
-    check(version is None or isinstance(version, str), "version must be a string", version)
+    fits = version is None or (isinstance(version, str) and bool(version))
+    check(fits, "version must be a string, and not empty", version)
     return version
 
 

@@ -120,6 +120,8 @@ class Store:
         return sorted(path.stem for path in self.folder.glob(names) if path.is_file())
 
     def path(self, key: str) -> Path:
+        fits = isinstance(key, str) and re.fullmatch(r"[\w.-]+", key) is not None
+        check(fits, "key must be of letters, digits, '.', '_' and '-'", key)
         return self.folder / f"{key}.npz"
 
     def load(self, key: str, check: Callable[[Entry], Any] = lambda entry: None) -> Entry | None:

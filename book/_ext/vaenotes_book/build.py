@@ -39,6 +39,9 @@ from vaenotes_book.toolchain import Cache, cell_timeout, keep_outputs_in, read_n
 
 logger = logging.getLogger(__name__)
 
+ANEW = re.compile("--(all|write-all|fresh-env)|-[ENPQTWanqv]*[aE][ENPQTWanqv]*")
+"""How all is asked for anew, of either command."""
+
 
 def check_place(root: Path, out: Path) -> None:
     """Refuse folders whose names others misread, and a book beside a library that is not the one
@@ -101,11 +104,12 @@ class Build:
         root = self.book.parent
         check_place(root, Path(app.outdir))
         name_absolutely()
-        self.state = state(self.settings.data)
+        self.read = _lying(self.book)
         self.beside = beside(self.book)
-        self.commit = facts.commit(root)
+        self.state = state(self.settings.data)
+        self.commit = facts.commit(root, self.beside)
         self.sources: dict[Path, str] = {}
-        """Of every page, as the build began: what is shown is what was executed."""
+        """Of every page: what is shown is what was executed."""
         self.notebooks: dict[str, NotebookNode] = {}
         """The executed pages, with their outputs."""
 
@@ -128,7 +132,6 @@ class Build:
         # garbage, again and again, takes a quarter of a build.
         gc.disable()
         self._refuse_files_of_others(app)
-        self.read = _lying(self.book)
         self.finished = self.folder / "finished"
         """Of the last build that came to its end: `_digest`."""
         self._stop_if_finished(app)
@@ -148,7 +151,7 @@ class Build:
     def _stop_if_finished(self, app: Sphinx) -> None:
         known = self._digest(app)
         last = self.finished.read_text() if self.finished.is_file() else ""
-        if known and known == last and not {"--all", "-a", "-E"} & set(sys.argv):
+        if known and known == last and not any(map(ANEW.fullmatch, sys.argv)):
             message = f"Nothing changed since commit {self.commit} was built: its pages are in"
             logger.info(f"{message} {app.outdir} (--all builds them anew)")
             raise SystemExit(0)
@@ -165,7 +168,14 @@ class Build:
 
     def check_unchanged(self, pages: Iterable[Path] = ()) -> None:
         """Stop the build if what it began with has changed: kernels may have run either."""
-        changed = [str(path) for path in pages if path.read_text("utf-8") != self.sources[path]]
+        lie = {name: facts for name, *facts in _lying(self.book)}
+        began = {name: facts for name, *facts in self.read}
+        changed = [
+            str(page)
+            for page in pages
+            if lie.get(str(page)) != began.get(str(page))
+            or page.read_text("utf-8") != self.sources[page]
+        ]
         changed += [str(p) for p, seen in self.beside.items() if changed_at(p) != seen.changed]
         if state(self.settings.data) != self.state:
             changed.append("the library, a package or the data file")
@@ -183,6 +193,7 @@ class Build:
             if other.name != digest:
                 rmtree(other, ignore_errors=True)
         config.nb_execution_cache_path = str(caches / digest)
+        config.exclude_patterns.append("**/_build")  # it may be asked to write inside the book
 
     def _keep_outputs(self, app: Sphinx) -> None:
         keep_outputs_in(app.env, self.folder / "outputs")
@@ -259,6 +270,7 @@ class Build:
         """As the new ones are about to be written: so old and new are never mixed, and none is
         left of what is no longer in the book. What a killed build left may have others' files in
         it, and is moved away."""
+        self._refuse_files_of_others(app)  # which may have come meanwhile
         left = None
         if not self.written.read_text("utf-8"):
             left = self.folder / f"left-{datetime.now():%Y-%m-%d-%H%M%S-%f}"

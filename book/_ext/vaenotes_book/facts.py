@@ -5,7 +5,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,10 +78,10 @@ def ran_another(told: str) -> str:
     return ", ".join(f"{what} {theirs[what]} instead of {ours[what]}" for what in other)
 
 
-def commit(root: Path = ROOT) -> str:
+def commit(root: Path = ROOT, read: Iterable[Path] = ()) -> str:
     """The short hash that is checked out, with "-dirty" if files differ, if the book or the library
-    has new ones, or git is told not to look; "unknown" unless this very folder is the root of a
-    repository."""
+    has new ones, if git is told not to look, or if files that are read are none of its own;
+    "unknown" unless this very folder is the root of a repository."""
     environment = {name: v for name, v in os.environ.items() if not name.startswith("GIT_")}
 
     def git(*arguments: str) -> str:
@@ -99,6 +99,8 @@ def commit(root: Path = ROOT) -> str:
         new += git("ls-files", "--others", "vaenotes/*.py")  # those that git is told to ignore
         listed = git("ls-files", "-v", "book", "vaenotes").splitlines()
         new += "".join(line for line in listed if line[0] != "H")  # or not to look at
+        inside = git("ls-files", "-z", "book").split("\0")
+        new += "".join({str(path.relative_to(root)) for path in read} - {*inside})
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{found}-dirty" if new and not found.endswith("-dirty") else found

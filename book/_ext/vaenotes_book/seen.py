@@ -14,8 +14,9 @@ from sphinx_external_toc.parsing import parse_toc_yaml
 import vaenotes
 
 HOME = Path(vaenotes.__file__).parent
-OF_SPHINX = (".css", ".js", ".bib")  # which no page reads
-UNSEEN = ("_build", "_ext", "_config.yml", "_toc.yml", "__pycache__")
+OF_SPHINX = ("_config.yml", "_ext", "_toc.yml", "assets", "conf.py", "references.bib")
+"""What no page reads, in the book's folder itself; of `assets`, styles and scripts."""
+OF_BUILDS = ("_build", "__pycache__")
 
 
 class Seen(NamedTuple):
@@ -61,7 +62,7 @@ def state(data: str) -> tuple[str, list[int | None]]:
 def beside(book: Path) -> dict[Path, Seen]:
     """What pages may import or read from the book's folder: all there but the pages themselves,
     hidden files, and what Sphinx alone reads or a build writes. Of what lies in folders that links
-    lead to, which may be large, sizes and times stand for contents."""
+    lead to, which may be large, size and time of change stand for contents."""
     pages = {*_pages(book / "_toc.yml")}
     found, visited, root = {}, set[str](), os.path.realpath(book)
     for folder, folders, files in os.walk(book, followlinks=True):
@@ -70,17 +71,19 @@ def beside(book: Path) -> dict[Path, Seen]:
             folders.clear()
             continue
         visited.add(real)
-        folders[:] = sorted(name for name in folders if name[0] != "." and name not in UNSEEN)
+        others = {name for name in folders if name[0] == "." or name in OF_BUILDS}
+        folders[:] = sorted({*folders} - others - ({"_ext"} if folder == str(book) else set()))
         linked = real != os.path.normpath(os.path.join(root, os.path.relpath(folder, book)))
         for path in map(Path(folder).joinpath, sorted(files)):
-            page = str(path.relative_to(book).with_suffix("")) in pages
-            own = path.suffix in (".md", ".ipynb") and page
-            unseen = path.name[0] == "." or path.name in UNSEEN or path.suffix in OF_SPHINX
-            if own or unseen or not path.is_file():
+            inside = path.relative_to(book)
+            own = path.suffix in (".md", ".ipynb") and str(inside.with_suffix("")) in pages
+            style = inside.parts[0] != "assets" or path.suffix in (".css", ".js")
+            if own or path.name[0] == "." or (inside.parts[0] in OF_SPHINX and style):
                 continue
-            known = path.stat()
-            digest = f"{known.st_size} {known.st_mtime_ns}" if linked else sha256(path)
-            found[path] = Seen(digest, changed_at(path))
+            if path.is_file():
+                changed = changed_at(path)
+                digest = f"{path.stat().st_size} {changed}" if linked else sha256(path)
+                found[path] = Seen(digest, changed)
     return found
 
 
