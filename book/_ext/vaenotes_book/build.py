@@ -168,8 +168,8 @@ class Build:
 
     def check_unchanged(self, pages: Iterable[Path] = ()) -> None:
         """Stop the build if what it began with has changed: kernels may have run either."""
-        lie = {name: facts for name, *facts in _lying(self.book)}
-        began = {name: facts for name, *facts in self.read}
+        lie = {name: rest for name, *rest in _lying(self.book)}
+        began = {name: rest for name, *rest in self.read}
         changed = [
             str(page)
             for page in pages
