@@ -8,7 +8,13 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    RandomSampler,
+    SubsetRandomSampler,
+    TensorDataset,
+)
 
 import vaenotes as vn
 from vaenotes.diagnosis.metric import DiagnosisMetric
@@ -93,6 +99,22 @@ def test_priors_that_see_the_sample_or_do_not():
         ),
         (
             {"data": DataLoader(TensorDataset(DATA), shuffle=True), "decode": lambda z, rows: z},
+            "data must not be shuffled where decode takes rows",
+        ),
+        (
+            {
+                "data": DataLoader(TensorDataset(DATA), sampler=SubsetRandomSampler(range(300))),
+                "decode": lambda z, rows: z,
+            },
+            "data must not be shuffled where decode takes rows",
+        ),
+        (
+            {
+                "data": DataLoader(
+                    TensorDataset(DATA), batch_sampler=BatchSampler(RandomSampler(DATA), 100, False)
+                ),
+                "decode": lambda z, rows: z,
+            },
             "data must not be shuffled where decode takes rows",
         ),
         ({"data": "abc"}, "data must be an array or tensor (sample, ...) or an iterable of"),

@@ -156,6 +156,7 @@ def test_samples_count_by_their_weights():
         (lambda z: z.double() * 1e160, r"finite numbers of at most 1e\+150, got \d"),
         (nn.Sequential(nn.Linear(4, 30), nn.Dropout()), r"whatever .* beside it \(put it in eval"),
         (nn.Sequential(nn.Linear(4, 30), nn.BatchNorm1d(30)), r"\(put it in eval mode\), got '"),
+        (lambda z: 0.002 * (z + torch.randn_like(z)) + 1, r"\(put it in eval mode\), got '"),
     ],
 )
 @pytest.mark.attack("line")
@@ -199,8 +200,12 @@ def test_a_decoder_that_takes_rows_is_told_which_samples_its_codes_are_of():
         seen.append(rows)
         return z[:, :1] * labels[rows][:, None]
 
+    class Taken(nn.Module):
+        def forward(self, z, rows):
+            return decode(z, rows)
+
     given = arguments(mean, 1e-3, weights=weights)
-    for kind in (decode, lambda z, rows: decode(z, rows)):
+    for kind in (decode, lambda z, rows: decode(z, rows), Taken()):
         report = vn.diagnose(**given, decode=kind, compared=200)
         assert report.dims["decoder"]["1"] == 0 < report.dims["decoder"]["0"]
     stream = vn.Diagnosis(decode=decode, compared=100)
@@ -240,6 +245,22 @@ def wide_of(labels):
         return z[:, :1] * labels[rows][:, None]
 
     return decode
+
+
+@pytest.mark.attack("wrong")
+def test_shares_of_weighted_samples_are_those_of_weighted_variances():
+    """Half of the samples count nine times, and differ in one dim alone."""
+    heavy = torch.arange(1000) < 500
+    mean = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0))
+    mean[heavy, 0] = 0
+    weights = torch.where(heavy, 9.0, 1.0)
+    away = mean - (weights[:, None] * mean).sum(0) / weights.sum()
+    variance = (weights[:, None] * away.square()).sum(0)
+    given = arguments(mean, 0.01, weights=weights)
+    found = [vn.diagnose(**given, decode=lambda z: z, seed=seed).dims for seed in range(8)]
+    share = np.mean([dims["decoder"]["0"] for dims in found])
+    error = np.mean([dims["decoder_error"]["0"] for dims in found])
+    assert share == pytest.approx(float(variance[0] / variance.sum()), abs=3 * error)
 
 
 def test_a_decoder_that_fails_is_told_in_a_line_what_it_is_given():

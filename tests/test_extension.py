@@ -1,6 +1,7 @@
 """The book's Sphinx extension, piece by piece."""
 
 import ast
+import html
 import io
 import json
 import os
@@ -407,12 +408,21 @@ def test_the_citation_is_the_one_of_the_file():
     assert facts["version"] == vaenotes.__version__
     text, bibtex = citation(CITATION, "2026", "abc1234")
     for fact in (facts["title"], facts["version"], facts["authors"][0]["name"], "2026", "abc1234"):
-        assert fact in text and fact in bibtex
+        assert fact in html.unescape(text) and fact in bibtex
     assert bibtex.count("{") == bibtex.count("}") and "url" not in bibtex
     text, bibtex = citation(CITATION, "2026", "abc1234", "https://example.org/a/b")
     assert (
         text.endswith(" https://example.org/a/b") and "url = {https://example.org/a/b}," in bibtex
     )
+
+
+@pytest.mark.attack("run")
+def test_a_citation_is_text(tmp_path):
+    known = yaml.safe_load(CITATION.read_text()) | {"title": "<b>{{ 7 * 7 }}</b> *a*"}
+    (tmp_path / "CITATION.cff").write_text(yaml.safe_dump(known))
+    text, _ = citation(tmp_path / "CITATION.cff", "2026", "abc1234")
+    assert not set("<{`[") & set(text) and text.count("*") == 2
+    assert html.unescape(text).count("*<b>{{ 7 * 7 }}</b> *a**") == 1
 
 
 def test_the_report_is_described_for_programs_with_versions_commit_parameters_and_licences():

@@ -101,6 +101,7 @@ def test_a_builds_parameters_are_read_as_papermill_reads_its_own():
     for bad in ["profile", "=quick", "first-seed=3", "text='a b"]:
         with pytest.raises(ParameterError, match=r"^parameters must be name=value pairs, got .+$"):
             read_parameters(bad)
+    assert read_parameters("seeds=9#3") == {"seeds": "9#3"}
     with pytest.raises(ParameterError, match=r"^parameters must have seeds once, got 'seeds=4'"):
         read_parameters("seeds=3 seeds=4")
 

@@ -139,6 +139,10 @@ def test_names_of_dims_are_shown_as_text(tmp_path):
     vn.diagnose(posterior_mean=mean, posterior_std=0.5).save(tmp_path / "page.html")
     page = BeautifulSoup((tmp_path / "page.html").read_text(), "html.parser")
     assert not page.find_all("script")
+    obeyed = vn.diagnose(posterior_mean=mean.set_axis(["\x1b[31m", "\u202e", "\0"], axis=1),
+                         posterior_std=0.5)  # fmt: skip
+    assert all(letter.isprintable() or letter == "\n" for letter in str(obeyed))
+    assert r"\x1b[31m" in str(obeyed)
     assert {cell.text for cell in page.select("tbody th")} == set(names)
 
 

@@ -17,7 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, RandomSampler, default_collate
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    SequentialSampler,
+    default_collate,
+)
 
 from vaenotes.diagnosis.decoded import Decode, takes_rows
 from vaenotes.diagnosis.inputs import FULL, SPREADS
@@ -69,8 +76,7 @@ def module(
     check_int("batch", batch, 1)
     check(callable(encode), "encode must be a function of a batch", encode)
     if decode is not None and takes_rows(decode):
-        shuffled = isinstance(getattr(data, "sampler", None), RandomSampler)
-        check(not shuffled, "data must not be shuffled where decode takes rows", data)
+        check(_in_order(data), "data must not be shuffled where decode takes rows", data)
     posteriors, priors = [], []
     with _evaluating(model) as like:
         for whole in _batches(data, batch):
@@ -172,6 +178,16 @@ def _evaluating(model: nn.Module) -> Iterator[Tensor]:
     finally:
         for part, was in training.items():
             part.training = was
+
+
+def _in_order(data: Any) -> bool:
+    """Whether a loader gives its data set's samples as they lie there, as far as it tells."""
+    if not isinstance(data, DataLoader) or isinstance(data.dataset, IterableDataset):
+        return True
+    batches = data.batch_sampler
+    sampler = data.sampler if batches is None else getattr(batches, "sampler", None)
+    usual = batches is None or type(batches) is BatchSampler
+    return usual and isinstance(sampler, SequentialSampler)
 
 
 def _batches(data: Any, batch: int) -> Iterator[Any]:

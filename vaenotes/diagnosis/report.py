@@ -143,7 +143,9 @@ class Report:
     def __str__(self) -> str:
         lines = (printed.sentence(self.dims, self.totals, self.sees), *self.hints)
         table, rest = printed.table(self.dims, self.sees).to_string(), printed.rest(self.dims)
-        return "\n".join([*lines, "", table, *([rest] if rest else [])])
+        told = "\n".join([*lines, "", table, *([rest] if rest else [])])
+        # A name may have what a terminal would obey.
+        return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in told)
 
     __repr__ = __str__
 

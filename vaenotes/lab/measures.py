@@ -2,8 +2,9 @@
 
 MEASURES maps a name to a unit, a meaning and a function of the runs (an xarray.Dataset as `run`
 returns it) that gives one value per replica: (replica,). Where a number belongs to dims of one
-kind, it is the median over the replica's dims of that kind; NaN says that the replica has none, or
-diverged. PAIRED are measures of a replica and its twin, which shares its seed.
+kind, it is the median over the replica's dims of that kind, NaN where the replica has none; of one
+that diverged it may be anything, and `values_of` makes it NaN. PAIRED are measures of a replica and
+its twin, which shares its seed.
 """
 
 from collections.abc import Callable, Sequence

@@ -164,7 +164,8 @@ def _note_use(*line: str) -> None:
 
 def load_data(config: Config) -> Dataset:
     """The data set that a replica is trained on, the same for all seeds, and what of it is held
-    out: a `Dataset` of your own to change, whose images are (image, height, width). Raises
+    out: a `Dataset` of your own to change, whose images are (image, height, width), of a large file
+    `Pictures`, which are made as they are asked for: images[:] is an array of all. Raises
     ParameterError if its file cannot be read."""
     return copy.deepcopy(shared_data(config, Files([config])))
 

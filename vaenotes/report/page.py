@@ -202,7 +202,7 @@ def read_parameters(text: str) -> dict[str, Any]:
         check(bool(name.isidentifier() and equals), rule, word)
         check(name not in parameters, f"parameters must have {name} once", word)
         try:
-            parameters[name] = literal_eval(value)
+            parameters[name] = value if "#" in value else literal_eval(value)
         except (SyntaxError, TypeError, ValueError):  # a word
             parameters[name] = value
     return parameters

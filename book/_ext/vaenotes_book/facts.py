@@ -122,12 +122,18 @@ def repository(environment: Mapping[str, str]) -> str:
     return address if re.fullmatch(r"https://[\w.:-]+/[\w.-]+/[\w.-]+", address, re.ASCII) else ""
 
 
+def _as_text(value: Any) -> str:
+    """For a substitution, which is read as Jinja, Markdown and HTML: no sign in it is of these."""
+    return re.sub(r"[^\w\s.,:-]", lambda sign: f"&#{ord(sign[0])};", str(value))
+
+
 def citation(file: Path, year: str, revision: str, address: str = "") -> tuple[str, str]:
     """How to cite the report that a CITATION.cff describes: as text, and as BibTeX."""
     facts = yaml.safe_load(file.read_text())
     title, release = facts["title"], facts["version"]
     authors = [author["name"] for author in facts["authors"]]
-    text = f"{', '.join(authors)} ({year}). *{title}*. Version {release}, commit {revision}."
+    by, name, number = map(_as_text, (", ".join(authors), title, release))
+    text = f"{by} ({year}). *{name}*. Version {number}, commit {revision}."
     names = " and ".join(f"{{{author}}}" for author in authors)
     url = f"\n  url = {{{address}}}," if address else ""
     bibtex = f"""\

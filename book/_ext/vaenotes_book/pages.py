@@ -57,6 +57,7 @@ def _tell(build: Build, app: Sphinx, config: Config) -> None:
     shown = {"extra_footer": foot, "announcement": top if used else ""}
     if address:
         shown |= {"repository_url": address, "use_repository_button": True}
+        shown["repository_provider"] = "github"  # or of GitHub's own servers alone it is known
     config.html_theme_options = config.html_theme_options | shown
 
 

@@ -39,9 +39,9 @@ def changed_at(path: Path) -> int | None:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """sha256 of every file in a folder but bytecode, by its name there."""
+    """sha256 of every file in a folder but what builds and Python write, by its name there."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    files = [path for path in files if "__pycache__" not in path.parts]
+    files = [path for path in files if not {*OF_BUILDS} & {*path.relative_to(folder).parts}]
     return {str(path.relative_to(folder)): sha256(path) for path in files}
 
 
