@@ -51,6 +51,22 @@ def test_a_stream_keeps_as_many_samples_as_it_compares_and_any_is_as_likely():
     assert len(pickle.dumps(large)) < 10**5  # no view of all samples either
 
 
+@pytest.mark.attack("wrong")
+def test_of_objects_that_compare_different_numbers_none_counts_for_more():
+    """Two clusters, far apart, one in each: as of log 2 and what lies within each."""
+    found = []
+    for seed in range(12):
+        mean = 0.1 * torch.randn(2, 1000, 1, generator=torch.Generator().manual_seed(seed))
+        many, few = vn.Diagnosis(seed=100 + seed), vn.Diagnosis(compared=200, seed=200 + seed)
+        many.update(posterior_mean=mean[0], posterior_std=0.1)
+        few.update(posterior_mean=mean[1] + 9, posterior_std=0.1)
+        many.merge(few)
+        found.append(many.compute().dims[["added_nats", "added_error"]].iloc[0])
+    added, error = np.array(found).T
+    exact = math.log(2) + 0.5 * math.log(2)
+    assert abs(added.mean() - exact) < 3 * math.hypot(*error) / 12
+
+
 def test_a_stream_can_start_anew_and_has_nothing_to_say_of_nothing():
     whole, batches = parts("a fixed prior")
     stream = vn.Diagnosis()

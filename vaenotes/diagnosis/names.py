@@ -22,12 +22,13 @@ class Own(NamedTuple):
     labels: pd.Index | None
 
 
-class Names(NamedTuple):
+class Names:
     """What is known of the axes of the codes (sample, ...): labels by axis, axes by name, each with
     the argument that said so first."""
 
-    labels: dict[int, tuple[str, pd.Index]]
-    axes: dict[Hashable, tuple[str, int]]
+    def __init__(self) -> None:
+        self.labels: dict[int, tuple[str, pd.Index]] = {}
+        self.axes: dict[Hashable, tuple[str, int]] = {}
 
     def note(self, argument: str, axis: int, own: Own, words: bool = False) -> None:
         """Raise ParameterError where an argument says otherwise; else what is new is known from now
@@ -46,36 +47,17 @@ class Names(NamedTuple):
 
     def _check_labels(self, argument: str, axis: int, own: pd.Index, words: bool) -> None:
         of, known = self.labels.get(axis, (argument, own))
-        if len(own) != len(known) or own.equals(known):
-            return
-        printed = [str(label) for label in own], [str(label) for label in known]
-        if printed[0] == printed[1]:
-            return
-        places = _places(own) or _places(known)
-        if axis <= 0:  # places of a frame may be numbers that other rows had before some were left
-            free = places and not (_numbers(own) and _numbers(known))
-        else:
-            one, two = _stems(own), _stems(known)
-            free = (places or words) and (one == two or sorted(one) != sorted(two))
-        if free and not set(printed[0]) & set(printed[1]):
-            return
-        which = slice(SHOWN)
-        if len(own) > SHOWN:
-            first = next(
-                at for at, pair in enumerate(zip(*printed, strict=True)) if len({*pair}) > 1
-            )
-            which = slice(first, first + 1)
-        got, before = (", ".join(names[which]) for names in printed)
-        at = f" at {which.start}" if which.start is not None else ", in their order"
-        what = WORDS.get(axis, f"names along axis {axis}")
-        rule = f"{argument} must have the {what} of {of}, {before}{at}"
-        raise ParameterError(f"{rule}, or none, as .to_numpy() gives it, got {got}")
+        if not _fit(own, known, words, of_dims=axis > 0):
+            what = WORDS.get(axis, f"names along axis {axis}")
+            got, before = _apart(own, known)
+            rule = f"{argument} must have the {what} of {of}, {before}"
+            raise ParameterError(f"{rule}, or none, as .to_numpy() gives it, got {got}")
 
     def joined(self, more: "Names") -> "Names":
         """With those of a further batch, of other samples."""
-        labels = {axis: ("those before", known) for axis, (_, known) in self.labels.items()}
-        axes = {name: ("those before", axis) for name, (_, axis) in self.axes.items()}
-        both = Names(labels, axes)
+        both = Names()
+        both.labels = {axis: ("those before", known) for axis, (_, known) in self.labels.items()}
+        both.axes = {name: ("those before", axis) for name, (_, axis) in self.axes.items()}
         for axis, (_, own) in more.labels.items():
             both.note("posterior_mean", axis, Own(None, own))
         for name, (argument, axis) in more.axes.items():
@@ -85,7 +67,7 @@ class Names(NamedTuple):
 
 def named(arguments: Mapping[str, Any], codes: tuple[int, ...]) -> Names:
     """Of all arguments of `diagnose`; labels of the latent's axes alone."""
-    names = Names({}, {})
+    names = Names()
     mixture = arguments["prior_weights"] is not None
     for argument, value in arguments.items():
         every = _own(value)
@@ -95,8 +77,8 @@ def named(arguments: Mapping[str, Any], codes: tuple[int, ...]) -> Names:
                 fits = own.labels is not None and len(own.labels) == codes[axis]
                 labels = own.labels if fits or axis == COMPONENT else None
                 names.note(argument, axis, Own(own.name, labels), words=True)
-    latent = {axis: known for axis, known in names.labels.items() if axis > 0}
-    return names._replace(labels=latent)
+    names.labels = {axis: known for axis, known in names.labels.items() if axis > 0}
+    return names
 
 
 def check_different(argument: str, names: Iterable[str]) -> None:
@@ -105,6 +87,29 @@ def check_different(argument: str, names: Iterable[str]) -> None:
     if len({name.replace(",", "_") for name in own}) < len(own):
         rule = f"{argument} must have different names of dims, where ',' is as '_'"
         raise ParameterError(f"{rule}, got {', '.join(own)}")
+
+
+def _fit(own: pd.Index, known: pd.Index, words: bool, of_dims: bool) -> bool:
+    """Whether labels of one axis may stand for the same things in their order."""
+    printed = [str(label) for label in own], [str(label) for label in known]
+    if len(own) != len(known) or own.equals(known) or printed[0] == printed[1]:
+        return True
+    places = _places(own) or _places(known)
+    if of_dims:
+        one, two = _stems(own), _stems(known)
+        free = (places or words) and (one == two or sorted(one) != sorted(two))
+    else:  # places of a frame may be numbers that other rows had before some were left
+        free = places and not (_numbers(own) and _numbers(known))
+    return free and not {*printed[0]} & {*printed[1]}
+
+
+def _apart(own: pd.Index, known: pd.Index) -> tuple[str, str]:
+    """How both read in a message: of many labels the first that differ."""
+    if len(own) <= SHOWN:
+        own, known = (", ".join(map(str, labels)) for labels in (own, known))
+        return own, f"{known}, in their order"
+    pairs = ((str(one), str(two)) for one, two in zip(own, known, strict=True))
+    return next((one, f"{two} at {at}") for at, (one, two) in enumerate(pairs) if one != two)
 
 
 def _places(labels: pd.Index) -> bool:

@@ -29,10 +29,13 @@ def _of_rows(weights: Tensor) -> Tensor:
 
 
 def lowest(keys: Tensor, most: int, left: float = math.inf) -> tuple[Tensor, float]:
-    """Which keys are the lowest, in their order, and the least of those left out, now or before."""
+    """Which keys are the lowest, in their order, and the least of those left out, now or before:
+    none above it is among them, as others there are unknown."""
     order = keys.argsort(stable=True)
     out = keys[order[most]].item() if len(keys) > most else math.inf
-    return order[:most], min(out, left)
+    left = min(out, left)
+    chosen = order[:most]
+    return chosen[keys[chosen] < left], left
 
 
 class Sampled(NamedTuple):

@@ -49,7 +49,8 @@ class Diagnosis:
     What is kept are sums, and `compared` samples drawn at random: memory does not grow with the
     samples. Objects of several processes merge: give each a `seed` of its own.
 
-    compared: of how many samples information is estimated; its time grows with their square.
+    compared: of how many samples information is estimated; its time grows with their square. Of
+        objects that merge it should be the same: of what one compares few, all compare few.
     decode: as in `diagnose`; what it is given comes as the posterior means did. Whole codes of the
         samples compared are kept for it. One that takes `rows` counts the samples of this object
         alone, which merges with no other then.
@@ -186,7 +187,8 @@ class Diagnosis:
             if before != now:
                 rule = f"posterior_mean must be {before}, as in the earlier report"
                 raise ParameterError(f"{rule} (since), got {now}")
-            names = Names({1: ("the earlier report (since)", since.dims.index)}, {})
+            names = Names()
+            names.note("the earlier report (since)", 1, Own(None, since.dims.index))
             names.note("posterior_mean", 1, Own(None, pd.Index(self._first.labels)))
         p, span = self._first.prior, self._moments.prior
         one = None if span is None else span.one
