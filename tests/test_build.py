@@ -243,16 +243,7 @@ def test_a_library_that_changes_while_pages_are_executed_fails_the_build(small_b
 @pytest.mark.attack("wrong")
 def test_what_changes_while_pages_are_written_fails_the_build(small_book):
     page = small_book.root / "book" / "page.md"
-    edits = [
-        EDIT.format(path=str(path), more=" + '#'")
-        for path in (page, small_book.root / "vaenotes" / "answers.py")
-    ]
-    body = "".join(edits).replace("\n", "\n    ")
-    editor = f"def edit(*_):\n    {body}\ndef setup(app):\n    app.connect('env-updated', edit)\n"
-    (small_book.root / "book" / "_ext" / "editor.py").write_text(editor)
-    small_book.edit(
-        "book/_config.yml", "      - vaenotes_book", "      - vaenotes_book\n      - editor"
-    )
+    small_book.edit_on("env-updated", page, small_book.root / "vaenotes" / "answers.py")
     exit_code, output = small_book.build()
     assert exit_code != 0
     assert output.splitlines()[-1].startswith(f"{page}, the library, a package or the data file ")
@@ -273,14 +264,7 @@ def test_a_file_beside_the_pages_that_changes_meanwhile_fails_the_build(small_bo
 @pytest.mark.attack("wrong")
 def test_a_page_that_changes_before_it_is_read_fails_the_build(small_book):
     page = small_book.root / "book" / "page.md"
-    body = EDIT.format(path=str(page), more=" + 'more'").replace("\n", "\n    ")
-    editor = (
-        f"def edit(*_):\n    {body}\ndef setup(app):\n    app.connect('builder-inited', edit)\n"
-    )
-    (small_book.root / "book" / "_ext" / "editor.py").write_text(editor)
-    small_book.edit(
-        "book/_config.yml", "      - vaenotes_book", "      - vaenotes_book\n      - editor"
-    )
+    small_book.edit_on("builder-inited", page)
     exit_code, output = small_book.build()
     assert exit_code != 0
     assert output.splitlines()[-1].startswith(f"{page} changed while the book was being built")
@@ -294,7 +278,7 @@ def test_no_page_is_executed_with_what_a_user_has_ipython_do_first(small_book):
         path.write_text("import builtins; builtins.abs = lambda number: 7")
     small_book.add("page", 'from myst_nb import glue\nglue("answer", abs(-41), display=False)')
     exit_code, output = small_book.build(
-        IPYTHONDIR=str(small_book.root / "ipython"), PYTHONSTARTUP=str(startup / "00.py")
+        IPYTHONDIR=str(small_book.root / "ipython"), PYTHONSTARTUP=str(small_book.root / "first.py")
     )
     assert exit_code == 0, output
     assert small_book.soup("index").select_one(".pasted-text").text == "41"

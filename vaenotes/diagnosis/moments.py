@@ -16,8 +16,8 @@ from vaenotes.kl import Diagonal, Full, Gaussian, kl_nats, log_density, marginal
 LARGEST_JOINT = 1024
 """Of more dims than these no covariance is kept."""
 BLOCK = 2**17  # numbers of a block of samples
-# By how much priors of several samples may differ and be one: by a network's rounding in float32,
-# is of its numbers' size; but means by no more than FINE times that of the prior's std, 0.1% of it.
+# By how much the priors of samples may differ and still be one: by rounding in float32, which is of
+# the size of their numbers, but means by no more than FINE times that of the prior's std, 0.1%.
 ROUNDING = 1e-5
 FINE = 100
 

@@ -15,7 +15,6 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import asdict
 from datetime import datetime
@@ -34,7 +33,7 @@ from vaenotes.report.page import CELL, check_parameters, read_parameters, with_p
 from vaenotes_book import facts
 from vaenotes_book.execute import PageError, Pages, side_by_side, warnings_in
 from vaenotes_book.progress import relay
-from vaenotes_book.seen import HOME, beside, changed_at, digests, state
+from vaenotes_book.seen import BESIDE, HOME, SPHINX, changed_at, digests, lying, state
 from vaenotes_book.toolchain import Cache, cell_timeout, keep_outputs_in, read_notebook
 
 logger = logging.getLogger(__name__)
@@ -71,16 +70,6 @@ def files_in(app: Sphinx) -> list[str]:
     return sorted(str(path.relative_to(out)) for path in files if not notes & {*path.parents})
 
 
-def _lying(folder: Path) -> list[tuple[str, int, int]]:
-    """The files of a folder, but of a build's own, each with its size and time."""
-    found = []
-    for path in sorted(folder.rglob("*")):
-        if not path.is_dir() and "_build" not in path.relative_to(folder).parts:
-            one = path.stat(follow_symlinks=path.exists())  # an editor's lock leads nowhere
-            found.append((str(path), one.st_size, one.st_mtime_ns))
-    return found
-
-
 def _own_folder(place: Path) -> Path:
     """Where a build keeps what is its own, beside the folder of pages, which may be anywhere."""
     folder = place / ".vaenotes"
@@ -104,12 +93,11 @@ class Build:
         root = self.book.parent
         check_place(root, Path(app.outdir))
         name_absolutely()
-        self.read = _lying(self.book)
-        self.beside = beside(self.book)
+        self.lies = lying(self.book)
         self.state = state(self.settings.data)
-        self.commit = facts.commit(root, self.beside)
+        self.commit = facts.commit(root, [p for p, seen in self.lies.items() if seen.by == BESIDE])
         self.sources: dict[Path, str] = {}
-        """Of every page: what is shown is what was executed."""
+        """Of every page."""
         self.notebooks: dict[str, NotebookNode] = {}
         """The executed pages, with their outputs."""
 
@@ -163,20 +151,15 @@ class Build:
         if not re.fullmatch("[0-9a-f]+", self.commit):
             return ""
         asked = (self.settings, sys.argv[1:], facts.repository(os.environ))
-        made = (self.state[0], self.commit, asked, self.read, _lying(Path(app.outdir)))
+        read = [(str(path), seen.digest) for path, seen in self.lies.items()]
+        wrote = [(name, changed_at(Path(app.outdir, name))) for name in files_in(app)]
+        made = (self.state[0], self.commit, asked, read, wrote)
         return hashlib.sha256(repr(made).encode()).hexdigest()
 
-    def check_unchanged(self, pages: Iterable[Path] = ()) -> None:
+    def check_unchanged(self) -> None:
         """Stop the build if what it began with has changed: kernels may have run either."""
-        lie = {name: rest for name, *rest in _lying(self.book)}
-        began = {name: rest for name, *rest in self.read}
-        changed = [
-            str(page)
-            for page in pages
-            if lie.get(str(page)) != began.get(str(page))
-            or page.read_text("utf-8") != self.sources[page]
-        ]
-        changed += [str(p) for p, seen in self.beside.items() if changed_at(p) != seen.changed]
+        read = {path: seen for path, seen in self.lies.items() if seen.by != SPHINX}
+        changed = [str(path) for path, seen in read.items() if changed_at(path) != seen.changed]
         if state(self.settings.data) != self.state:
             changed.append("the library, a package or the data file")
         if changed:
@@ -186,8 +169,8 @@ class Build:
     def _choose_cache(self, app: Sphinx, config: Config) -> None:
         """The notebook cache of this state; those of others are of no more use."""
         caches = self.folder / "cache"
-        lies = [(str(path), seen.digest) for path, seen in self.beside.items()]
-        digest = hashlib.sha256(repr((self.state[0], lies)).encode()).hexdigest()[:16]
+        beside = [(str(p), seen.digest) for p, seen in self.lies.items() if seen.by == BESIDE]
+        digest = hashlib.sha256(repr((self.state[0], beside)).encode()).hexdigest()[:16]
         (caches / digest).mkdir(parents=True, exist_ok=True)
         for other in caches.iterdir():
             if other.name != digest:
@@ -302,5 +285,5 @@ class Build:
 
     def _check_end(self, app: Sphinx, error: Exception | None) -> None:
         if error is None:
-            self.check_unchanged(pages=self.sources)
+            self.check_unchanged()
             self.finished.write_text(self._digest(app))

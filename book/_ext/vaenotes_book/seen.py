@@ -17,13 +17,16 @@ HOME = Path(vaenotes.__file__).parent
 OF_SPHINX = ("_config.yml", "_ext", "_toc.yml", "assets", "conf.py", "references.bib")
 """What no page reads, in the book's folder itself; of `assets`, styles and scripts."""
 OF_BUILDS = ("_build", "__pycache__")
+PAGE, BESIDE, SPHINX = "a page", "beside the pages", "Sphinx"
 
 
 class Seen(NamedTuple):
-    """What a file held, and when it was last changed: one that was changed back shows too."""
+    """What a file held, and when it was last changed: one that was changed back shows too. By whom
+    it is read: it is a page, or pages may import or read it, or Sphinx alone does."""
 
     digest: str
     changed: int | None
+    by: str
 
 
 def sha256(path: Path) -> str:
@@ -59,10 +62,9 @@ def state(data: str) -> tuple[str, list[int | None]]:
     return digest[:16], [changed_at(path) for path in found]
 
 
-def beside(book: Path) -> dict[Path, Seen]:
-    """What pages may import or read from the book's folder: all there but the pages themselves,
-    hidden files, and what Sphinx alone reads or a build writes. Of what lies in folders that links
-    lead to, which may be large, size and time of change stand for contents."""
+def lying(book: Path) -> dict[Path, Seen]:
+    """The files in the book's folder, but hidden ones and what a build writes. Of what lies in
+    folders that links lead to, which may be large, size and time of change stand for contents."""
     pages = {*_pages(book / "_toc.yml")}
     found, visited, root = {}, set[str](), os.path.realpath(book)
     for folder, folders, files in os.walk(book, followlinks=True):
@@ -71,20 +73,21 @@ def beside(book: Path) -> dict[Path, Seen]:
             folders.clear()
             continue
         visited.add(real)
-        others = {name for name in folders if name[0] == "." or name in OF_BUILDS}
-        folders[:] = sorted({*folders} - others - ({"_ext"} if folder == str(book) else set()))
+        folders[:] = sorted(name for name in folders if name[0] != "." and name not in OF_BUILDS)
         linked = real != os.path.normpath(os.path.join(root, os.path.relpath(folder, book)))
         for path in map(Path(folder).joinpath, sorted(files)):
-            inside = path.relative_to(book)
-            own = path.suffix in (".md", ".ipynb") and str(inside.with_suffix("")) in pages
-            style = inside.parts[0] != "assets" or path.suffix in (".css", ".js")
-            if own or path.name[0] == "." or (inside.parts[0] in OF_SPHINX and style):
-                continue
-            if path.is_file():
+            if path.name[0] != "." and path.is_file():
                 changed = changed_at(path)
                 digest = f"{path.stat().st_size} {changed}" if linked else sha256(path)
-                found[path] = Seen(digest, changed)
+                found[path] = Seen(digest, changed, _read_by(path.relative_to(book), pages))
     return found
+
+
+def _read_by(inside: Path, pages: set[str]) -> str:
+    if inside.suffix in (".md", ".ipynb") and str(inside.with_suffix("")) in pages:
+        return PAGE
+    style = inside.parts[0] != "assets" or inside.suffix in (".css", ".js")
+    return SPHINX if inside.parts[0] in OF_SPHINX and style else BESIDE
 
 
 def _pages(toc: Path) -> list[str]:
