@@ -174,21 +174,31 @@ def test_parameters_are_refused_before_anything_is_done(parameters, message, mon
 
 @pytest.mark.attack("wrong")
 def test_a_build_that_imports_another_library_than_the_book_s_is_refused(tmp_path):
-    build.check_place(tmp_path, tmp_path)
+    build.check_place(tmp_path / "book", tmp_path)
     shutil.copytree(build.HOME, own := tmp_path / "vaenotes")
-    build.check_place(tmp_path, tmp_path)
+    build.check_place(tmp_path / "book", tmp_path)
     (own / "kl.py").write_text("")
     with pytest.raises(SystemExit, match=f"this book's library is {own}, but here {build.HOME} is"):
-        build.check_place(tmp_path, tmp_path)
+        build.check_place(tmp_path / "book", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["50%20", "a*", "a?", "[a]"])
 @pytest.mark.attack("line")
 def test_a_folder_that_sphinx_or_its_extensions_would_misread_is_one_line(name, tmp_path):
     odd = tmp_path / name
-    for places in ((odd, tmp_path), (tmp_path, odd)):
+    for places in ((odd / "book", tmp_path), (tmp_path / "book", odd)):
         with pytest.raises(SystemExit, match=rf"with [%*?[] in its name: {re.escape(str(odd))}$"):
             build.check_place(*places)
+
+
+@pytest.mark.attack("line")
+def test_pages_are_not_written_among_those_they_are_made_of(tmp_path):
+    book = tmp_path / "book"
+    for fine in ("book/_build/html", "book/a/_build/html", "books", "site"):
+        build.check_place(book, tmp_path / fine)
+    for out in (book, book / "site"):
+        with pytest.raises(SystemExit, match=f"made of: use {book}/_build or .*, not {out}$"):
+            build.check_place(book, out)
 
 
 @pytest.mark.attack("lost")

@@ -42,13 +42,17 @@ ANEW = re.compile("--(all|write-all|fresh-env)|-[ENPQTWanqv]*[aE][ENPQTWanqv]*")
 """How all is asked for anew, of either command."""
 
 
-def check_place(root: Path, out: Path) -> None:
-    """Refuse folders whose names others misread, and a book beside a library that is not the one
-    that is imported."""
+def check_place(book: Path, out: Path) -> None:
+    """Refuse folders whose names others misread, pages that would be written among those they are
+    made of, and a book beside a library that is not the one that is imported."""
+    root = book.parent
     for path in (root, out):
         if odd := set(str(path)) & set("%*?["):
             message = f"what builds the book cannot work in a folder with {min(odd)} in its name"
             raise SystemExit(f"{message}: {path}")
+    if out.is_relative_to(book) and "_build" not in out.relative_to(book).parts:
+        message = "pages cannot be written among those they are made of"
+        raise SystemExit(f"{message}: use {book / '_build'} or another folder, not {out}")
     own = root / "vaenotes"
     if own.is_dir() and not own.samefile(HOME) and digests(own) != digests(HOME):
         message = f"this book's library is {own}, but here {HOME} is imported"
@@ -90,12 +94,12 @@ class Build:
         except ParameterError as error:  # which Jupyter Book would bury under a traceback
             raise SystemExit(f"VAENOTES_PARAMETERS: {error}") from None
         self.book = Path(app.srcdir)
-        root = self.book.parent
-        check_place(root, Path(app.outdir))
+        check_place(self.book, Path(app.outdir))
         name_absolutely()
         self.lies = lying(self.book)
         self.state = state(self.settings.data)
-        self.commit = facts.commit(root, [p for p, seen in self.lies.items() if seen.by == BESIDE])
+        self.beside = {path: seen for path, seen in self.lies.items() if seen.by == BESIDE}
+        self.commit = facts.commit(self.book.parent, self.beside)
         self.sources: dict[Path, str] = {}
         """Of every page."""
         self.notebooks: dict[str, NotebookNode] = {}
@@ -169,7 +173,7 @@ class Build:
     def _choose_cache(self, app: Sphinx, config: Config) -> None:
         """The notebook cache of this state; those of others are of no more use."""
         caches = self.folder / "cache"
-        beside = [(str(p), seen.digest) for p, seen in self.lies.items() if seen.by == BESIDE]
+        beside = [(str(path), seen.digest) for path, seen in self.beside.items()]
         digest = hashlib.sha256(repr((self.state[0], beside)).encode()).hexdigest()[:16]
         (caches / digest).mkdir(parents=True, exist_ok=True)
         for other in caches.iterdir():
