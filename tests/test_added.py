@@ -305,6 +305,41 @@ def test_where_there_are_too_few_samples_to_tell_the_error_says_so():
             assert row["added_nats"] + DEVIATIONS * row["added_error"] > exact
 
 
+def seldom(share, dims, std, seed):
+    """Codes that this share of samples spreads over a cube of side 10, others at 0, and their
+    information: which it is, and where."""
+    generator = torch.Generator().manual_seed(seed)
+    on = torch.rand(1000, 1, generator=generator).double() < share
+    mean = torch.where(on, 5 + 10 * torch.rand(1000, dims, generator=generator).double(), 0.0)
+    where = dims * math.log(10 / (std * math.sqrt(2 * math.pi * math.e)))
+    return mean, stats.bernoulli(share).entropy() + share * where
+
+
+@pytest.mark.parametrize("share, dims, std", [(0.1, 1, 1e-3), (0.05, 1, 1e-4), (0.1, 2, 0.1)])
+@pytest.mark.attack("wrong")
+def test_what_draws_miss_that_lie_far_from_all_others_is_known(share, dims, std):
+    """Of few that are alone the jackknife knows no more than a nat each."""
+    told, missed = [], []
+    for seed in range(10):
+        mean, exact = seldom(share, dims, std, seed)
+        report = vn.diagnose(posterior_mean=mean, posterior_std=std, seed=seed)
+        assert report.totals["information_at_ceiling"] and "sample ≥ " in str(report)
+        assert (report.dims["at_ceiling"] == (dims == 1)).all() and report.alive.all()
+        noise = torch.randn(1000, 1, dims, generator=torch.Generator().manual_seed(99 + seed))
+        q = Diagonal(mean[:, None], torch.full((1000, 1, dims), 2 * math.log(std)).double())
+        found = information(q, noise.double()).code
+        told.append(float(found.mean - found.bias))
+        missed.append(exact - float(found.mean))
+    assert np.mean(missed) > 0.1 and abs(np.mean(told) - exact) < 0.1 * exact
+
+
+def test_a_dim_that_few_use_may_add_more_than_it_seems_and_is_unsure():
+    mean, exact = seldom(0.01, 1, 1e-9, seed=6)
+    row = one(mean, 1e-9)[1]
+    assert row["added_nats"] + DEVIATIONS * row["added_error"] < ALIVE_NATS < exact
+    assert row["at_ceiling"] and row["status"] == "unsure"
+
+
 def generated(samples, dims, seed=9):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(samples, dims, generator=generator, dtype=torch.float64)

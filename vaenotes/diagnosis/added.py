@@ -27,8 +27,10 @@ the aggregate of u, a^2 / 2 of it is for an offset, (v - 1 - log v) / 2 for a wi
 a shape that is no Gaussian's, or for means that follow a prior which moves for nothing.
 """
 
+import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,11 +39,13 @@ from vaenotes.kl import Diagonal, Full, Gaussian, log_density, marginal, sample
 BLOCK = 2**19  # numbers at a time: 4 MiB
 FEW_NATS = 0.1
 """By how much an estimate may come out too low before it is called no more than a lower bound."""
+ALONE = 0.5
+"""A draw of whose density its own sample's posterior makes more than this has no neighbours."""
 
 
 class Estimate(NamedTuple):
-    """Nats (...,), their standard error, which holds the bias too, and that bias: below 0 where so
-    few samples are compared that they hardly overlap."""
+    """Nats (...,), their standard error, and their bias: below 0 where so few samples are compared
+    that they hardly overlap. The error holds the jackknife's part of it (`_estimate`)."""
 
     mean: Tensor
     standard_error: Tensor
@@ -171,14 +175,30 @@ def _of_dims(own: Diagonal, z: Tensor, compared: Compared) -> Information:
         away *= torch.exp(-0.5 * logvar[some, None])
         logs = away.square_().add_(logvar[some, None]).mul_(-0.5)
         together += logs.sum(0)
-        found.append(_estimate(logs, parts[some], compared.sample))
+        codes = (part[some, ..., None] for part in (drawn, mean, logvar))
+        found.append(_estimate(logs, _Codes(*codes), parts[some], compared.sample))
     dims = Estimate(*(torch.cat(part).reshape(z.shape[1:]) for part in zip(*found, strict=True)))
-    return Information(dims, _estimate(together, of_samples(compared.weights), compared.sample))
+    return Information(dims, _whole(together, z, own, compared))
 
 
 def _of_code(q: Full, z: Tensor, compared: Compared) -> Estimate:
     every = [log_density(Full(q.mean[i], q.cholesky[i]), z) for i in range(len(z))]
-    return _estimate(torch.stack(every, 1), of_samples(compared.weights), compared.sample)
+    constant = 0.5 * math.log(2 * math.pi) * z[0].numel()
+    return _whole(torch.stack(every, 1) + constant, z, marginal(q), compared)
+
+
+def _whole(logs: Tensor, z: Tensor, own: Diagonal, compared: Compared) -> Estimate:
+    codes = _Codes(*(part.flatten(-2)[None] for part in (z, *own)))
+    found = _estimate(logs[None], codes, of_samples(compared.weights)[None], compared.sample)
+    return Estimate(*(part[0] for part in found))
+
+
+class _Codes(NamedTuple):
+    """Of groups of dims: draws, and their posteriors' means and log-variances, (group, row, n)."""
+
+    z: Tensor
+    mean: Tensor
+    logvar: Tensor
 
 
 def of_samples(weights: Tensor) -> Tensor:
@@ -186,15 +206,15 @@ def of_samples(weights: Tensor) -> Tensor:
     return shares(weights.amax(1))
 
 
-def _estimate(logs: Tensor, weights: Tensor, sample: Tensor | None) -> Estimate:
-    """From log densities (..., draw, component), which are overwritten, and weights (..., row)
-    that add up to 1: the information, and its error over other samples, which would be other draws
-    and other components.
+def _estimate(logs: Tensor, codes: _Codes, weights: Tensor, sample: Tensor | None) -> Estimate:
+    """From log densities (group, draw, component) but for the constant of a Gaussian's, which are
+    overwritten, and weights (group, row) that add up to 1: the information (group,), and its error
+    over other samples, which would be other draws and other components.
 
     A row's part in that is its own draw's term less its component's share of all draws, but for
     a constant: the infinitesimal jackknife (Efron 1982), over samples with all their rows. The
     mixture has few components besides: that bias is the jackknife's to second order, and enters
-    the error in squares.
+    the error in squares. It takes a draw that is alone to miss 1 nat: what it may miss is added.
     """
     own = logs.diagonal(dim1=-2, dim2=-1).clone()
     logs += weights.log()[..., None, :]
@@ -210,12 +230,41 @@ def _estimate(logs: Tensor, weights: Tensor, sample: Tensor | None) -> Estimate:
     itself = share.gather(-1, rows.expand(values.shape)[..., None]).squeeze(-1)
     others = share.square_().sum(-1) - itself.square()
     bias = (weights * (0.5 * others - itself)).sum(-1) + 0.5 * worth
+    alone = (itself > ALONE) & (weights > 0) & (bias > -FEW_NATS)[:, None]  # else it is known
+    missed = (_missed(alone, mixture, codes, weights, rows) - itself).clamp_min(0)
     nothing = worth == 0  # no sample counts: nothing is known
     return Estimate(
         mean.where(~nothing, torch.zeros_like(mean)),
         torch.hypot(error, bias).where(~nothing, torch.full_like(mean, torch.inf)),
-        bias,
+        bias - (weights * missed).sum(-1),
     )
+
+
+def _missed(
+    alone: Tensor, mixture: Tensor, codes: _Codes, weights: Tensor, sample: Tensor
+) -> Tensor:
+    """Nats by which draws that are alone (group, draw) may say more than they seem to, elsewhere 0:
+    the log of the mixture over the density that the nearest other sample shows, which lies on a
+    cube around the draw (Kozachenko & Leonenko 1987), in units of the draw's own std and nowhere
+    wider than a Gaussian of all codes."""
+    missed = torch.zeros_like(mixture)
+    count, n = codes.z.shape[-2:]
+    counts = weights[..., None]
+    center = (counts * codes.z).sum(1, keepdim=True)
+    all_std = (counts * (codes.z - center).square()).sum(1).sqrt()  # (group, n)
+    widest = math.sqrt(2 * math.pi * math.e) * all_std
+    for some in alone.nonzero().split(max(1, BLOCK // (count * n))):
+        group, draw = some.unbind(1)
+        std = (0.5 * codes.logvar[group, draw]).exp()  # (pair, n)
+        away = codes.z[group, draw, None] - codes.mean[group]  # (pair, component, n)
+        away = away.div_(std[:, None]).abs_().amax(-1)
+        own = (sample[draw, None] == sample) | (weights[group] == 0)
+        radius, nearest = away.masked_fill_(own, torch.inf).min(-1)
+        side = torch.minimum(2 * radius[:, None] * std, widest[group])
+        log_q = weights[group, nearest].log() - side.log().sum(-1) - np.euler_gamma
+        log_mixture = mixture[group, draw] - 0.5 * math.log(2 * math.pi) * n
+        missed[group, draw] = log_mixture - log_q
+    return missed
 
 
 def _smaller(one: Estimate, other: Estimate) -> Estimate:

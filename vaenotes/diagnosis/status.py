@@ -17,8 +17,8 @@ SHRUNK_SHARE = 0.5
 STATUSES = {
     "alive": f"adds more than {ALIVE_NATS} nats about the sample, and its 95% interval says so;"
     " beside a prior that sees the sample, it may",
-    "unsure": f"its 95% interval has {ALIVE_NATS} nats in it: give more samples; or of places that"
-    " are pooled one may add more: see the report without groups",
+    "unsure": f"its 95% interval has {ALIVE_NATS} nats in it, or it may add much more (≥): give"
+    " more samples; or of places that are pooled one may add more: see the report without groups",
     "wasting": f"adds less, and more than {ALIVE_NATS} nats of KL buy nothing: see offset, width;"
     " a rest is a prior that moves for nothing",
     "known to the prior": "adds less: what it says of the sample the prior knew",
@@ -34,9 +34,11 @@ def classify(dims: pd.DataFrame, start: float | pd.Series) -> np.ndarray:
     """The status of each row of `Report.dims`; start: the prior variances shrinking is measured
     from."""
     added, error = dims["added_nats"], DEVIATIONS * dims["added_error"]
+    may = dims["at_ceiling"] & (dims["bound_nats"] > ALIVE_NATS)
+    may |= dims.get("place_nats", pd.Series(0.0, dims.index)) > ALIVE_NATS
     conditions = {
         "alive": added - error > ALIVE_NATS,
-        "unsure": (added + error > ALIVE_NATS) | (dims.get("place_nats", 0.0) > ALIVE_NATS),
+        "unsure": may | (added + error > ALIVE_NATS),
         "wasting": dims["wasted_nats"] > ALIVE_NATS,
         "known to the prior": dims["information_nats"] > ALIVE_NATS,
         "free-riding": dims["prior_variance"] < SHRUNK_SHARE * start,
