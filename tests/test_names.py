@@ -177,6 +177,30 @@ def test_reports_of_other_names_are_refused():
         recorder.record(1, recorder.reports[0])
 
 
+def channels(names, std, **rest):
+    """Two nodes of these dims; what each is in the order of "uv"."""
+    std = xr.DataArray([[*std]] * 2, dims=("node", "dim"), coords={"dim": list(names)})
+    mean = xr.DataArray(np.zeros((30, 2, 2)), dims=("x", *std.dims), coords=std.coords)
+    return arguments(mean, 0 * mean + std, prior_mean=np.zeros((2, 2)), prior_std=std, **rest)
+
+
+@pytest.mark.attack("wrong")
+def test_an_earlier_report_of_other_dims_is_refused():
+    old = vn.diagnose(**channels("uv", [1, 0.1]))
+    status = vn.diagnose(**channels("uv", [0.1, 0.1]), since=old).dims["status"]
+    assert list(status) == ["free-riding", "dead"] * 2
+    with pytest.raises(ParameterError, match=r"names along axis 2 of the earlier report \(since\)"):
+        vn.diagnose(**channels("vu", [0.1, 0.1]), since=old)
+    for first, then in (((1, 2), (2, 1)), (1, 2), (2, 1)):
+        old = vn.diagnose(**arguments(torch.zeros(30, 2, 2), 1.0), groups=first)
+        with pytest.raises(ParameterError, match=r"groups must be \(.*\), as in the earlier repo"):
+            vn.diagnose(**arguments(torch.zeros(30, 2, 2), 1.0), groups=then, since=old)
+    pooled = vn.diagnose(**channels("uv", [1, 0.1]), groups=2)
+    assert list(pooled.dims.index) == ["u", "v"]
+    with pytest.raises(ParameterError, match="names along axis 2 of the earlier report"):
+        vn.diagnose(**channels("vu", [0.1, 0.1]), groups=2, since=pooled)
+
+
 @pytest.mark.attack("wrong")
 @pytest.mark.parametrize("names", [["a", "a", "b"], ["a,b", "a_b", "c"], [1, "1", "b"]])
 def test_dims_that_would_have_one_name_are_refused(names):

@@ -53,11 +53,18 @@ class Names:
             rule = f"{argument} must have the {what} of {of}, {before}"
             raise ParameterError(f"{rule}, or none, as .to_numpy() gives it, got {got}")
 
-    def joined(self, more: "Names") -> "Names":
-        """With those of a further batch, of other samples."""
+    def along(self, axes: tuple[int, ...]) -> "Names":
+        """Those of some axes alone."""
+        some = Names()
+        some.labels = {axis: known for axis, known in self.labels.items() if axis in axes}
+        some.axes = {name: known for name, known in self.axes.items() if known[1] in axes}
+        return some
+
+    def joined(self, more: "Names", of: str = "those before") -> "Names":
+        """With those of a further batch, of other samples; of: what an error calls these."""
         both = Names()
-        both.labels = {axis: ("those before", known) for axis, (_, known) in self.labels.items()}
-        both.axes = {name: ("those before", axis) for name, (_, axis) in self.axes.items()}
+        both.labels = {axis: (of, known) for axis, (_, known) in self.labels.items()}
+        both.axes = {name: (of, axis) for name, (_, axis) in self.axes.items()}
         for axis, (_, own) in more.labels.items():
             both.note("posterior_mean", axis, Own(None, own))
         for name, (argument, axis) in more.axes.items():

@@ -1,6 +1,6 @@
 """What `diagnose` found."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from io import StringIO
 from pathlib import Path
@@ -12,6 +12,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from vaenotes.diagnosis import figures, printed
+from vaenotes.diagnosis.inputs import Axes
+from vaenotes.diagnosis.names import Names, Own
 from vaenotes.diagnosis.status import STATUSES
 from vaenotes.errors import ParameterError, check
 
@@ -72,6 +74,8 @@ class Report:
     hints: what looks like a mistake in what was given, a line each.
     directions: nats of each direction of the code, most first (`directions.directions`); or None.
     sees: whether the prior differs from sample to sample: then added_nats is an upper bound.
+    groups, names: which axes of posterior_mean are dims, and what was known of these; both have to
+        be those of a later report that measures shrinking from this one.
 
     With a full covariance kl_nats and its parts are terms of the chain rule (`kl.kl_nats`): their
     sum does not depend on the order of dims, each does; all else is of a dim's own distribution.
@@ -85,6 +89,21 @@ class Report:
     hints: tuple[str, ...] = ()
     directions: np.ndarray | None = None
     sees: bool = False
+    groups: tuple[int, ...] = (1,)
+    names: Names = field(default_factory=Names)
+
+    def check_same_dims(self, axes: Axes, names: Names) -> None:
+        """Raise ParameterError where codes with these axes, and names along those that are dims,
+        have other dims than this earlier report."""
+        earlier = "the earlier report (since)"
+        before, now = (f"(sample, {', '.join(map(str, n))})" for n in (self.alive.shape, axes.dims))
+        if before != now:
+            raise ParameterError(f"posterior_mean must be {before}, as in {earlier}, got {now}")
+        check(axes.kept == self.groups, f"groups must be {self.groups}, as in {earlier}", axes.kept)
+        self.names.joined(names, earlier)
+        printed = Names()  # a table may have been sorted since
+        printed.note(earlier, 1, Own(None, self.dims.index))
+        printed.note("posterior_mean", 1, Own(None, pd.Index(axes.labels(names))))
 
     @property
     def counts(self) -> dict[str, int]:

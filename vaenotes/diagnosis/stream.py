@@ -29,7 +29,6 @@ from vaenotes.diagnosis.directions import directions
 from vaenotes.diagnosis.hints import Noticed, hints
 from vaenotes.diagnosis.inputs import FULL, SPREADS, Batch, Given, Mixture, read
 from vaenotes.diagnosis.moments import Moments, moments
-from vaenotes.diagnosis.names import Names, Own
 from vaenotes.diagnosis.report import Report
 from vaenotes.diagnosis.sampled import Sampled
 from vaenotes.diagnosis.status import classify
@@ -180,16 +179,9 @@ class Diagnosis:
         empty = int((self._moments.dims.weight <= 0).sum())
         rule = "weights must be above 0 for a sample or more of each dim"
         check(empty == 0, rule, f"{empty} without")
+        names = self._first.names.along(self._first.axes.kept)
         if since is not None:
-            before, now = (
-                f"(sample, {', '.join(map(str, one))})" for one in (since.alive.shape, latent)
-            )
-            if before != now:
-                rule = f"posterior_mean must be {before}, as in the earlier report"
-                raise ParameterError(f"{rule} (since), got {now}")
-            names = Names()
-            names.note("the earlier report (since)", 1, Own(None, since.dims.index))
-            names.note("posterior_mean", 1, Own(None, pd.Index(self._first.labels)))
+            since.check_same_dims(self._first.axes, names)
         p, span = self._first.prior, self._moments.prior
         one = None if span is None else span.one
         if one is not None:  # passed with a row for each sample, all the same
@@ -218,7 +210,8 @@ class Diagnosis:
         along = min(bounds, key=lambda bound: bound.nats).along if bounds else None
         compared = self._sampled.compared
         said = hints(dims, self._moments, compared, self.compared, self._noticed)
-        return Report(dims, totals, alive.reshape(latent), tuple(said), along, sees)
+        kept = self._first.axes.kept
+        return Report(dims, totals, alive.reshape(latent), tuple(said), along, sees, kept, names)
 
 
 def _common(batch: Batch) -> Batch:
