@@ -41,7 +41,7 @@ def test_the_bound_of_a_gaussian_channel_is_its_information_at_any_number_of_sam
     assert row["bound_nats"] == pytest.approx(exact)
     assert report.totals["bound_nats"] == pytest.approx(exact)
     assert row["at_ceiling"] and row["added_nats"] == pytest.approx(math.log(SEEN), abs=0.01)
-    said = f"≥ {report.totals['information_nats']:.2f} nats, and at most 12.00."
+    said = f"≥ {report.totals['information_nats']:.2f} nats, and at most 12.00 ± 0.02."
     assert f"Information about the sample {said}" in str(report)
 
 
@@ -251,7 +251,18 @@ def test_of_few_samples_a_dim_the_bound_is_given_with_its_slack_and_no_direction
     bound = report.totals["bound_nats"]
     assert bound < 100 <= bound + report.totals["bound_slack_nats"] < 110
     assert "directions" not in report.totals and "directions" not in str(report)
-    assert f"at most {bound + report.totals['bound_slack_nats']:.2f}" in str(report)
+    assert f"at most {bound + report.totals['bound_slack_nats']:.2f} ± " in str(report)
+
+
+@pytest.mark.parametrize("samples, dims", [(60, 20), (100, 50), (1000, 3)])
+def test_nineteen_of_twenty_intervals_of_the_bound_hold_the_truth(samples, dims):
+    inside, std = [], 0.1
+    for seed in range(60):
+        mean = (1 - std**2) ** 0.5 * randoms(samples, dims, seed)
+        totals = vn.diagnose(posterior_mean=mean, posterior_std=std, compared=16).totals
+        apart = totals["bound_nats"] + totals["bound_slack_nats"] - dims * math.log(1 / std)
+        inside.append(abs(apart) < 1.96 * totals["bound_error"])
+    assert 0.85 <= np.mean(inside) <= 0.995
 
 
 def test_a_direction_that_no_dim_shows_is_told():

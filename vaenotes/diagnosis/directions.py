@@ -1,5 +1,6 @@
 """What the directions of a code add, whatever dims they lie along; and bounds without sampling."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -12,12 +13,14 @@ from vaenotes.diagnosis.moments import Joint
 
 
 class Bound(NamedTuple):
-    """What a code can add at most: nats of each direction (n,), most first, of all together, and
-    by how much the few samples that the moments are of may make that too small."""
+    """What a code can add at most: nats of each direction (n,), most first, of all together, by how
+    much the few samples that the moments are of make that too small in the mean, and its standard
+    error, if the codes are Gaussian."""
 
     along: np.ndarray
     nats: float
     slack: float
+    error: float
 
 
 def directions(joint: Joint, samples: float) -> Bound:
@@ -54,7 +57,8 @@ def directions(joint: Joint, samples: float) -> Bound:
     if full:
         volume = 2 * np.log(np.diag(np.linalg.cholesky(noise))).sum() + float(log_noise.sum())
         nats += 0.5 * (volume - float((joint.log_noise / joint.weight).sum()))
-    return Bound(along, nats, few(shares, samples))
+    error = math.sqrt(float(np.square(signal / (1 + signal)).sum()) / (2 * samples))
+    return Bound(along, nats, few(shares, samples), error)
 
 
 def few(shares: np.ndarray, samples: float) -> float:

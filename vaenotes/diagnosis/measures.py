@@ -109,14 +109,15 @@ def totals(
         numbers |= {f"{name}_nats": float(of.mean), f"{name}_error": float(of.standard_error)}
         numbers[f"{name}_at_ceiling"] = float(of.at_ceiling)
     every = [] if "posterior" in full else [_together(seen)]
-    known = [bound.nats + bound.slack for bound in (*bounds, *every)]
+    known = [(bound.nats + bound.slack, bound.error) for bound in (*bounds, *every)]
+    most, error = min(known, default=(torch.inf, torch.nan))
     if bounds:
         least = min(bounds, key=lambda bound: bound.nats)
         numbers["bound_nats"] = min(bound.nats for bound in (*bounds, *every))
-        numbers["bound_slack_nats"] = min(known) - numbers["bound_nats"]
+        numbers |= {"bound_slack_nats": most - numbers["bound_nats"], "bound_error": error}
         if seen.samples >= SAMPLES_A_DIM * len(least.along):
             numbers["directions"] = float((least.along > ALIVE_NATS).sum())
-    wasted = numbers["kl_nats"] - min(known, default=torch.inf)
+    wasted = numbers["kl_nats"] - most
     if mixture:  # the KL is an estimate, and no part of it is known
         return numbers | {"wasted_nats": max(wasted - DEVIATIONS * numbers["kl_error"], 0.0)}
     wasted = numbers["wasted_nats"] = max(wasted, 0.0)
@@ -138,7 +139,8 @@ def _together(seen: Moments) -> Bound:
         parts = torch.where(better, part, parts)
     spread = share * parts * (0.5 + 0.5 * parts.square()).sqrt() / worth  # of offset and width
     slack = (share * slack).sum() + DEVIATIONS * spread.square().sum().sqrt()
-    return Bound(nats.numpy(), float((share * nats).sum()), float(slack))
+    error = ((share * parts).square() / (2 * worth)).sum().sqrt()
+    return Bound(nats.numpy(), float((share * nats).sum()), float(slack), float(error))
 
 
 def _ways(

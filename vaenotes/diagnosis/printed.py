@@ -20,12 +20,13 @@ def sentence(dims: pd.DataFrame, totals: dict[str, float], sees: bool) -> str:
         places = f" per place ({totals['places']:,.1f} of them)".replace(".0 of", " of")
     said = _of_all(totals, "information")
     bound = totals.get("bound_nats", math.inf) + totals.get("bound_slack_nats", 0)
+    most = f"{max(bound, totals['added_nats']):.2f} ± {totals.get('bound_error', math.nan):.2f}"
     ceiling = totals["information_at_ceiling"]
     if ceiling:
         said = f"≥ {totals['information_nats']:.2f}"
     rest = []
     if ceiling and not sees and math.isfinite(bound):
-        said += f" nats, and at most {max(bound, totals['information_nats']):.2f}"
+        said += f" nats, and at most {most}"
     elif not sees:
         said += " nats"
     else:
@@ -33,7 +34,7 @@ def sentence(dims: pd.DataFrame, totals: dict[str, float], sees: bool) -> str:
         if not totals["added_at_ceiling"]:
             said += f"at most {_of_all(totals, 'added')} are added to what the prior knew"
         elif math.isfinite(bound):
-            said += f"at most {bound:.2f} are added to what the prior knew"
+            said += f"at most {most} are added to what the prior knew"
         else:
             said += "so few samples cannot show what is added to what the prior knew"
     together = totals["added_nats"] - totals.get("dims_nats", totals["added_nats"])

@@ -65,11 +65,11 @@ class Report:
         wasted_width_nats. dims_nats is the sum of what dims add, each by itself; not_alive_nats,
         where posteriors are diagonal and the prior is one for all samples, what those that are not
         alive carry together, or more; bound_nats the bound of all together, as the moments of these
-        samples have it, and bound_slack_nats what so few samples may hide of it; directions how
-        many directions are alive (`directions`), of ten samples a dim or more. These are left out
-        beyond 1,024 dims, and, as dims_nats is, where weights differ from dim to dim. places: how
-        many of each sample were pooled, in the mean over samples if some do not count; then all
-        nats are per place.
+        samples have it, bound_slack_nats what so few samples hide of it in the mean, bound_error
+        its standard error, if the codes are Gaussian; directions how many directions are alive
+        (`directions`), of ten samples a dim or more. These are left out beyond 1,024 dims, and, as
+        dims_nats is, where weights differ from dim to dim. places: how many of each sample were
+        pooled, in the mean over samples if some do not count; then all nats are per place.
     alive: bool, of the latent's shape, to pick dims with: z[:, report.alive].
     hints: what looks like a mistake in what was given, a line each.
     directions: nats of each direction of the code, most first (`directions.directions`); or None.
