@@ -209,7 +209,7 @@ EXTREME = {
     "hidden": st.integers(1, 4),
     "dims": st.integers(1, 3),
     "epochs": st.integers(0, 2),
-    "seed": st.sampled_from([0, 2**63 - 1]),
+    "seed": st.sampled_from([0, 2**32 - 1]),
     "units": st.sampled_from([(), (), (1e-37, 1e37), (2.0,)]),
     "regauge": st.sampled_from([(), (), (1e-18, 1e18), (0.5,)]),
 }

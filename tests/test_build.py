@@ -276,9 +276,16 @@ def test_no_page_is_executed_with_what_a_user_has_ipython_do_first(small_book):
     startup.mkdir(parents=True)
     for path in (startup / "00.py", small_book.root / "first.py"):
         path.write_text("import builtins; builtins.abs = lambda number: 7")
-    small_book.add("page", 'from myst_nb import glue\nglue("answer", abs(-41), display=False)')
+    (small_book.root / "matplotlibrc").write_text("lines.linewidth: 29")
+    small_book.add(
+        "page",
+        "import matplotlib.pyplot as plt\nfrom myst_nb import glue\n"
+        'width = plt.rcParams["lines.linewidth"]\nglue("answer", abs(-41) + int(width > 9))',
+    )
     exit_code, output = small_book.build(
-        IPYTHONDIR=str(small_book.root / "ipython"), PYTHONSTARTUP=str(small_book.root / "first.py")
+        IPYTHONDIR=str(small_book.root / "ipython"),
+        PYTHONSTARTUP=str(small_book.root / "first.py"),
+        MATPLOTLIBRC=str(small_book.root / "matplotlibrc"),
     )
     assert exit_code == 0, output
     assert small_book.soup("index").select_one(".pasted-text").text == "41"

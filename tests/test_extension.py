@@ -437,6 +437,19 @@ def test_a_citation_is_text(tmp_path):
     assert html.unescape(text).count("*<b>{{ 7 * 7 }}</b> *a**") == 1
 
 
+@pytest.mark.attack("line")
+def test_a_citation_may_have_persons_and_leave_out_what_may_be_left_out(tmp_path):
+    orcid = "https://orcid.org/0000-0001-2345-6789"
+    person = {"family-names": "Doe", "given-names": "Jane", "orcid": orcid}
+    known = {"cff-version": "1.2.0", "message": "Cite.", "title": "T", "authors": [person]}
+    (file := tmp_path / "CITATION.cff").write_text(yaml.safe_dump(known))
+    text, bibtex = citation(file, "2026", "abc1234")
+    assert text == "Jane Doe (2026). *T*. Commit abc1234." and "version" not in bibtex
+    told = json.loads(codemeta(file, "A book", "abc1234", {}))
+    assert told["author"] == [{"@type": "Person", "name": "Jane Doe", "@id": orcid}]
+    assert not {"license", "version", "keywords", "description", "datePublished"} & told.keys()
+
+
 def test_the_report_is_described_for_programs_with_versions_commit_parameters_and_licences():
     told = json.loads(codemeta(CITATION, "A book", "abc1234", {"profile": "quick"}))
     facts = yaml.safe_load(CITATION.read_text())

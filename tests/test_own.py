@@ -108,7 +108,7 @@ def test_what_has_no_version_is_trained_in_every_call_and_not_stored(
     monkeypatch.setenv("VAENOTES_PROGRESS", str(tmp_path / "progress"))
     (tmp_path / "progress").touch()
     store, config = Store(tmp_path), register((version, ""))
-    first = runs.run([config, config], store)
+    first = runs.run_arms({"one": [config], "other": [config]}, store)["one"]
     edit = ("] = WHITE", "] = 128")  # as in a cell that is run again
     other = runs.run([register((version, ""), edit)], store)
     assert not np.array_equal(first.kl_nats[0], other.kl_nats[0])

@@ -63,7 +63,7 @@ def test_nothing_is_trained_twice(store, monkeypatch):
     xr.testing.assert_identical(
         first.drop_vars("seconds"), again.isel(replica=slice(3)).drop_vars("seconds")
     )
-    run([configs[0], configs[0]], store)
+    runs_module.run_arms({"one": configs[:1], "other": configs[:1]}, store)
     assert len(trained) == 4
 
 
@@ -376,6 +376,19 @@ def test_bad_requests_are_one_clear_line(store):
     for configs in ([], [Config(**SMALL), Config(**SMALL | {"epochs": 3})]):
         with pytest.raises(ParameterError, match="configs must be one or more that agree in data"):
             run(configs, store)
+
+
+@pytest.mark.attack("wrong")
+def test_no_replica_counts_twice(store):
+    """Of a seed, the generator of torch's CPU takes 32 bits."""
+    both = [Config(**SMALL), Config(**SMALL | {"seed": 1})] * 2
+    with pytest.raises(ParameterError, match=r"a replica counts once, got \['seed 0', 'seed 1'\]"):
+        run(both, store)
+    with pytest.raises(ParameterError, match=r"seed must be an integer in 0..4294967295"):
+        Config(seed=2**32)
+    generators = [torch.Generator().manual_seed(seed) for seed in (0, 2**32 - 1, 2**32)]
+    drawn = [torch.randn(3, generator=generator) for generator in generators]
+    assert not drawn[0].equal(drawn[1]) and drawn[0].equal(drawn[2])
 
 
 def test_equal_configurations_have_one_key():

@@ -132,6 +132,15 @@ def test_a_folder_that_cannot_be_used_is_one_line(tmp_path, monkeypatch):
         pass
 
 
+@pytest.mark.attack("lost")
+def test_a_lock_that_is_a_link_makes_no_file_elsewhere(tmp_path):
+    store = Store(tmp_path / "store")
+    (store.folder / "training.lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="symbolic links"), store.locked():
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
 @pytest.mark.parametrize("folder", ["", "~nobody-of-this-name/store"])
 @pytest.mark.attack("line")
 def test_without_a_home_it_is_said_what_may_be_named(folder, monkeypatch):

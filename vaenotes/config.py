@@ -7,7 +7,6 @@ from vaenotes.data.dataset import MOST
 from vaenotes.data.load import DATASETS, MOST_IMAGES
 from vaenotes.data.vectors import LONGEST, VECTORS
 from vaenotes.errors import (
-    LARGEST,
     ParameterError,
     check,
     check_choice,
@@ -41,7 +40,7 @@ BOUNDS = {
     "repeats": (1, 100_000),
     "epoch_steps": (1, 1_000_000),
     "kl_warmup": (0, 100_000),
-    "seed": (0, LARGEST),
+    "seed": (0, 2**32 - 1),  # of more the generator of torch's CPU takes no notice
 }
 LARGEST_SIDE = 128  # pixels of a picture's side
 # Factors by which a dim may be rescaled, and their inverses; training squares those of regauge.

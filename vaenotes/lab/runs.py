@@ -9,6 +9,7 @@ import json
 import math
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import partial
@@ -73,6 +74,8 @@ def run_arms(
             raise ParameterError(
                 f"configs must be one or more that agree in {', '.join(ALIKE)}, got {len(configs)}"
             )
+        again = [f"seed {one.seed}" for one, count in Counter(configs).items() if count > 1]
+        check(not again, "configs must all differ, as a replica counts once", again)
     every = [config for configs in arms.values() for config in configs]
     entries = _fetch(every, files := Files(every), store)
     found = {}

@@ -85,7 +85,8 @@ class Store:
         where another process holds it. It ends with its holder, however that ends."""
         lock = FileLock(self.folder / "training.lock")
         with storage_errors(self.folder):
-            Path(lock.lock_file).touch()  # where it cannot be made, whoever waits for it never ends
+            # Where it cannot be made, whoever waits for it never ends; a link may lead anywhere.
+            os.close(os.open(lock.lock_file, os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644))
             try:
                 lock.acquire(timeout=1)
             except Timeout:

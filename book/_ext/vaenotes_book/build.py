@@ -116,8 +116,11 @@ class Build:
             who = builder.read_text() if builder.is_file() else ""
             message = f"another build{who} is writing into {self.folder.parent}: wait for it"
             raise SystemExit(f"{message}, or use --path-output") from None
-        os.environ["IPYTHONDIR"] = str(self.folder / "ipython")  # else kernels run what is in its
-        os.environ.pop("PYTHONSTARTUP", None)  # folder for startup, and the file named here
+        # Else kernels run what a user has for startup, and draw in the user's own style.
+        os.environ["IPYTHONDIR"] = str(self.folder / "ipython")
+        os.environ.pop("PYTHONSTARTUP", None)
+        (self.folder / "matplotlibrc").touch()
+        os.environ["MATPLOTLIBRC"] = str(self.folder / "matplotlibrc")
         own = os.getpid()
         builder.write_text(f", process {own}, begun {datetime.now():%H:%M} (kill {own} ends it),")
         # The trees of a book are millions of objects that stay to its end: looking through them for

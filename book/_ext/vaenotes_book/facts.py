@@ -130,21 +130,35 @@ def _as_text(value: Any) -> str:
 def citation(file: Path, year: str, revision: str, address: str = "") -> tuple[str, str]:
     """How to cite the report that a CITATION.cff describes: as text, and as BibTeX."""
     facts = yaml.safe_load(file.read_text())
-    title, release = facts["title"], facts["version"]
-    authors = [author["name"] for author in facts["authors"]]
+    title, release = facts["title"], facts.get("version")  # few of a CITATION.cff's facts must be
+    authors = [_name(author) for author in facts["authors"]]
     by, name, number = map(_as_text, (", ".join(authors), title, release))
-    text = f"{by} ({year}). *{name}*. Version {number}, commit {revision}."
+    which = f"Version {number}, commit" if release else "Commit"
+    text = f"{by} ({year}). *{name}*. {which} {revision}."
     names = " and ".join(f"{{{author}}}" for author in authors)
-    url = f"\n  url = {{{address}}}," if address else ""
+    more = f"\n  version = {{{release}}}," if release else ""
+    more += f"\n  url = {{{address}}}," if address else ""
     bibtex = f"""\
 @software{{vaenotes,
   author = {{{names}}},
   title = {{{{{title}}}}},
-  year = {{{year}}},
-  version = {{{release}}},{url}
+  year = {{{year}}},{more}
   note = {{Commit {revision}}},
 }}"""
     return f"{text} {address}".rstrip(), bibtex
+
+
+def _name(author: Mapping[str, Any]) -> str:
+    """Of a person or an organisation of a CITATION.cff."""
+    parts = ("name", "given-names", "name-particle", "family-names", "name-suffix")
+    return " ".join(str(author[part]) for part in parts if author.get(part))
+
+
+def _described(author: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for CodeMeta."""
+    kind = "Organization" if "name" in author else "Person"
+    found = {"@type": kind, "name": _name(author), "@id": author.get("orcid")}
+    return {name: value for name, value in found.items() if value}
 
 
 def codemeta(
@@ -153,6 +167,7 @@ def codemeta(
     """What a CITATION.cff, this environment and DATA say, as CodeMeta 3. title: the book's;
     parameters: of its pages."""
     facts = yaml.safe_load(file.read_text())
+    licence, released = facts.get("license"), facts.get("date-released")
     versions = installed_versions()
     python = versions.pop("python")
     executed = ", ".join(f"{name} = {value!r}" for name, value in parameters.items())
@@ -160,12 +175,12 @@ def codemeta(
         "@context": "https://w3id.org/codemeta/3.0",
         "@type": "SoftwareSourceCode",
         "name": facts["title"],
-        "description": " ".join(facts["abstract"].split()),
-        "author": [{"@type": "Organization", **author} for author in facts["authors"]],
-        "version": facts["version"],
-        "datePublished": str(facts["date-released"]),
-        "license": f"https://spdx.org/licenses/{facts['license']}",
-        "keywords": facts["keywords"],
+        "description": " ".join(facts.get("abstract", "").split()),
+        "author": [_described(author) for author in facts["authors"]],
+        "version": facts.get("version"),
+        "datePublished": released and str(released),
+        "license": f"https://spdx.org/licenses/{licence}" if isinstance(licence, str) else licence,
+        "keywords": facts.get("keywords"),
         "identifier": revision,
         "programmingLanguage": {"@type": "ComputerLanguage", "name": "Python", "version": python},
         "softwareRequirements": [
@@ -192,7 +207,8 @@ def codemeta(
     }
     if address:
         described["codeRepository"] = address
-    return json.dumps(described, indent=1, ensure_ascii=False) + "\n"
+    known = {name: value for name, value in described.items() if value}
+    return json.dumps(known, indent=1, ensure_ascii=False) + "\n"
 
 
 def licences() -> str:
