@@ -1,6 +1,7 @@
 """Bounds without sampling, and directions, against closed forms."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -235,12 +236,18 @@ def test_a_direction_is_alive_where_its_dim_is():
     assert far.counts["alive"] == 0 and "directions" not in str(far)
 
 
-def test_where_an_estimate_is_above_the_bound_the_table_says_so_of_both():
+@pytest.mark.attack("wrong")
+def test_no_estimate_that_is_above_the_bound_by_chance_is_told_as_one():
     report = vn.diagnose(posterior_mean=[[2.0], [-2.0]], posterior_std=1.5, seed=1)
     row = report.dims.iloc[0]
     assert row["added_nats"] > row["bound_nats"] and row["at_ceiling"]
     _, status, _, least, most, *_ = str(report).splitlines()[-1].split()
-    assert status == "unsure" and least == most == f"{row['added_nats']:.2f}"
+    assert status == "unsure" and least == most == f"{row['bound_nats']:.2f}"
+    bound = report.totals["bound_nats"] + report.totals["bound_slack_nats"]
+    above = replace(report, totals=report.totals | {"information_nats": bound + 0.01})
+    assert f"about the sample at most {bound:.2f} ± " in str(above)
+    many = vn.diagnose(posterior_mean=0.07 * randoms(2000, 1000, 101), posterior_std=1.0)
+    assert not many.totals["information_at_ceiling"] and "≥" not in str(many)
 
 
 def test_of_few_samples_a_dim_the_bound_is_given_with_its_slack_and_no_directions():

@@ -1,5 +1,7 @@
 """Arguments of other shapes and kinds."""
 
+import math
+
 import jax
 import numpy as np
 import pandas as pd
@@ -114,6 +116,32 @@ def test_a_log_variance_that_looks_like_something_else_is_hinted_at(logvar, hint
     report = vn.diagnose(posterior_mean=torch.zeros(50, 3), posterior_logvar=logvar)
     found = [line for line in report.hints if "posterior_logvar" in line]
     assert (hint is None and not found) or hint in found[0]
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.attack("wrong")
+def test_what_is_infinite_is_refused_in_any_precision_and_a_stream_goes_on(kind):
+    fine, wide = torch.randn(20, 2).to(kind), torch.zeros(3, 1100, dtype=kind)
+    for at, size in (((5, 0), math.inf), ((0, 1), -math.inf)):
+        bad = fine.clone()
+        bad[at] = size
+        wide[at[1], at[0]] = size
+        with pytest.raises(ParameterError, match=r"prior_mean must be finite.*, got -?inf at \("):
+            vn.diagnose(posterior_mean=fine, posterior_std=1.0, prior_mean=bad, prior_std=1.0)
+        stream = vn.Diagnosis()
+        stream.update(posterior_mean=fine, posterior_std=1.0)
+        with pytest.raises(ParameterError, match="posterior_mean must be finite"):
+            stream.update(posterior_mean=bad, posterior_std=1.0)
+        assert stream.compute().totals["kl_nats"] > 0
+    with pytest.raises(ParameterError, match=r"posterior_mean must be finite.* more such"):
+        vn.diagnose(posterior_mean=wide, posterior_std=1.0)
+
+
+def test_where_few_samples_are_compared_the_report_says_so():
+    mean = torch.randn(1000, 1)
+    for compared, said in ((49, True), (50, False)):
+        report = vn.diagnose(posterior_mean=mean, posterior_std=0.3, compared=compared)
+        assert ("Fewer than 50 samples are compared" in str(report)) == said
 
 
 def test_a_list_of_two_batches_looks_like_two_samples():

@@ -175,30 +175,21 @@ def _of_dims(own: Diagonal, z: Tensor, compared: Compared) -> Information:
         away *= torch.exp(-0.5 * logvar[some, None])
         logs = away.square_().add_(logvar[some, None]).mul_(-0.5)
         together += logs.sum(0)
-        codes = (part[some, ..., None] for part in (drawn, mean, logvar))
-        found.append(_estimate(logs, _Codes(*codes), parts[some], compared.sample))
+        alone = Diagonal(mean[some, :, None], logvar[some, :, None])
+        found.append(_estimate(logs, alone, parts[some], compared.sample))
     dims = Estimate(*(torch.cat(part).reshape(z.shape[1:]) for part in zip(*found, strict=True)))
-    return Information(dims, _whole(together, z, own, compared))
+    return Information(dims, _whole(together, own, compared))
 
 
 def _of_code(q: Full, z: Tensor, compared: Compared) -> Estimate:
     every = [log_density(Full(q.mean[i], q.cholesky[i]), z) for i in range(len(z))]
-    constant = 0.5 * math.log(2 * math.pi) * z[0].numel()
-    return _whole(torch.stack(every, 1) + constant, z, marginal(q), compared)
+    return _whole(torch.stack(every, 1), marginal(q), compared)
 
 
-def _whole(logs: Tensor, z: Tensor, own: Diagonal, compared: Compared) -> Estimate:
-    codes = _Codes(*(part.flatten(-2)[None] for part in (z, *own)))
-    found = _estimate(logs[None], codes, of_samples(compared.weights)[None], compared.sample)
+def _whole(logs: Tensor, own: Diagonal, compared: Compared) -> Estimate:
+    dims = Diagonal(*(part.flatten(-2)[None] for part in own))
+    found = _estimate(logs[None], dims, of_samples(compared.weights)[None], compared.sample)
     return Estimate(*(part[0] for part in found))
-
-
-class _Codes(NamedTuple):
-    """Of groups of dims: draws, and their posteriors' means and log-variances, (group, row, n)."""
-
-    z: Tensor
-    mean: Tensor
-    logvar: Tensor
 
 
 def of_samples(weights: Tensor) -> Tensor:
@@ -206,21 +197,22 @@ def of_samples(weights: Tensor) -> Tensor:
     return shares(weights.amax(1))
 
 
-def _estimate(logs: Tensor, codes: _Codes, weights: Tensor, sample: Tensor | None) -> Estimate:
-    """From log densities (group, draw, component) but for the constant of a Gaussian's, which are
-    overwritten, and weights (group, row) that add up to 1: the information (group,), and its error
-    over other samples, which would be other draws and other components.
+def _estimate(logs: Tensor, own: Diagonal, weights: Tensor, sample: Tensor | None) -> Estimate:
+    """From log densities (group, draw, component) but for a constant, which are overwritten, the
+    posteriors (group, row, n) of each group's dims, and weights (group, row) that add up to 1: the
+    information (group,), and its error over other samples, which would be other draws and other
+    components.
 
     A row's part in that is its own draw's term less its component's share of all draws, but for
     a constant: the infinitesimal jackknife (Efron 1982), over samples with all their rows. The
     mixture has few components besides: that bias is the jackknife's to second order, and enters
     the error in squares. It takes a draw that is alone to miss 1 nat: what it may miss is added.
     """
-    own = logs.diagonal(dim1=-2, dim2=-1).clone()
+    itself = logs.diagonal(dim1=-2, dim2=-1).clone()
     logs += weights.log()[..., None, :]
     mixture = logs.logsumexp(-1)
     share = logs.sub_(mixture[..., None]).exp_()
-    values = own - mixture
+    values = itself - mixture
     mean = (weights * values).sum(-1)
     drawn = (weights[..., None, :] @ share).squeeze(-2)
     parts = within(weights * (values + 1 - mean[..., None]) - drawn, sample)
@@ -231,7 +223,7 @@ def _estimate(logs: Tensor, codes: _Codes, weights: Tensor, sample: Tensor | Non
     others = share.square_().sum(-1) - itself.square()
     bias = (weights * (0.5 * others - itself)).sum(-1) + 0.5 * worth
     alone = (itself > ALONE) & (weights > 0) & (bias > -FEW_NATS)[:, None]  # else it is known
-    missed = (_missed(alone, mixture, codes, weights, rows) - itself).clamp_min(0)
+    missed = (_missed(alone, own, weights, rows) - itself).clamp_min(0)
     nothing = worth == 0  # no sample counts: nothing is known
     return Estimate(
         mean.where(~nothing, torch.zeros_like(mean)),
@@ -240,30 +232,29 @@ def _estimate(logs: Tensor, codes: _Codes, weights: Tensor, sample: Tensor | Non
     )
 
 
-def _missed(
-    alone: Tensor, mixture: Tensor, codes: _Codes, weights: Tensor, sample: Tensor
-) -> Tensor:
-    """Nats by which draws that are alone (group, draw) may say more than they seem to, elsewhere 0:
-    the log of the mixture over the density that the nearest other sample shows, which lies on a
-    cube around the draw (Kozachenko & Leonenko 1987), in units of the draw's own std and nowhere
-    wider than a Gaussian of all codes."""
-    missed = torch.zeros_like(mixture)
-    count, n = codes.z.shape[-2:]
-    counts = weights[..., None]
-    center = (counts * codes.z).sum(1, keepdim=True)
-    all_std = (counts * (codes.z - center).square()).sum(1).sqrt()  # (group, n)
-    widest = math.sqrt(2 * math.pi * math.e) * all_std
+def _missed(alone: Tensor, own: Diagonal, weights: Tensor, sample: Tensor) -> Tensor:
+    """Nats by which draws that are alone (group, draw) may say more than they seem to, elsewhere 0.
+
+    That is their posterior's density over the one that the nearest other sample shows, which is
+    alone on a cube around the draw (Kozachenko & Leonenko 1987): in units of the draw's own std,
+    and along no dim wider than a Gaussian of all codes.
+    """
+    missed = torch.zeros_like(weights)
+    count, n = own.mean.shape[-2:]
+    parts, own_std = weights[..., None], (0.5 * own.logvar).exp()
+    center = (parts * own.mean).sum(1, keepdim=True)
+    codes = (parts * ((own.mean - center).square() + own_std.square())).sum(1).sqrt()  # (group, n)
     for some in alone.nonzero().split(max(1, BLOCK // (count * n))):
         group, draw = some.unbind(1)
-        std = (0.5 * codes.logvar[group, draw]).exp()  # (pair, n)
-        away = codes.z[group, draw, None] - codes.mean[group]  # (pair, component, n)
+        std = own_std[group, draw]  # (pair, n)
+        away = own.mean[group, draw, None] - own.mean[group]  # (pair, component, n)
         away = away.div_(std[:, None]).abs_().amax(-1)
-        own = (sample[draw, None] == sample) | (weights[group] == 0)
-        radius, nearest = away.masked_fill_(own, torch.inf).min(-1)
-        side = torch.minimum(2 * radius[:, None] * std, widest[group])
-        log_q = weights[group, nearest].log() - side.log().sum(-1) - np.euler_gamma
-        log_mixture = mixture[group, draw] - 0.5 * math.log(2 * math.pi) * n
-        missed[group, draw] = log_mixture - log_q
+        others = (sample[draw, None] != sample) & (weights[group] > 0)
+        radius, nearest = away.masked_fill_(~others, torch.inf).min(-1)
+        cube = (2 * radius[:, None] / math.sqrt(2 * math.pi * math.e)).log()  # as a Gaussian's std
+        wider = torch.minimum(cube, (codes[group] / std).log()).sum(-1)
+        many = weights[group, draw].log() - weights[group, nearest].log()
+        missed[group, draw] = wider + many + np.euler_gamma
     return missed
 
 

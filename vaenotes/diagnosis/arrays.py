@@ -112,9 +112,9 @@ def cholesky(name: str, covariance: Tensor) -> Tensor:
 
 
 def sane(name: str, tensor: Tensor) -> Tensor:
-    low, high = tensor.aminmax()  # nan if any is
+    low, high = (float(end) for end in tensor.aminmax())  # nan if any is
     if not -LARGEST_NUMBER <= low <= high <= LARGEST_NUMBER:
-        sane = tensor.abs() <= LARGEST_NUMBER
+        sane = tensor.double().abs() <= LARGEST_NUMBER  # in float32 that is infinite
         check_each(f"{name} must be finite, at most {LARGEST_NUMBER:g} in size", sane, tensor)
     return tensor
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 
-from vaenotes.diagnosis.added import Compared, within
+from vaenotes.diagnosis.added import Compared, of_samples, within
 from vaenotes.diagnosis.inputs import Batch
 from vaenotes.diagnosis.moments import LARGEST_JOINT, Moments
 from vaenotes.diagnosis.status import ALIVE_NATS, DEVIATIONS
@@ -57,10 +57,14 @@ def hints(
     """dims: of the report; most: how many samples may be compared."""
     samples = round(float(seen.samples), 3)
     own = _own(compared)
+    parts = within(of_samples(compared.weights), compared.sample)
+    worth = round(1 / float(parts.square().sum()), 3)
     if samples < min(len(dims), most):
         yield "Fewer samples than dims: is the first axis that of samples?"
     if samples < FEW:
         yield f"Fewer than {FEW} samples: intervals may be too short."
+    elif worth < FEW:
+        yield f"Fewer than {FEW} samples are compared: intervals may be too short."
     elif own:
         yield (
             f"Of {own:,} dim{'' if own == 1 else 's'} fewer than {FEW_OF_A_DIM} samples count "

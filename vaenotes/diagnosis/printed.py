@@ -20,13 +20,14 @@ def sentence(dims: pd.DataFrame, totals: dict[str, float], sees: bool) -> str:
         places = f" per place ({totals['places']:,.1f} of them)".replace(".0 of", " of")
     said = _of_all(totals, "information")
     bound = totals.get("bound_nats", math.inf) + totals.get("bound_slack_nats", 0)
-    most = f"{max(bound, totals['added_nats']):.2f} ± {totals.get('bound_error', math.nan):.2f}"
+    most = f"at most {_rounded(bound)} ± {_rounded(totals.get('bound_error', math.nan))}"
     ceiling = totals["information_at_ceiling"]
     if ceiling:
         said = f"≥ {totals['information_nats']:.2f}"
     rest = []
-    if ceiling and not sees and math.isfinite(bound):
-        said += f" nats, and at most {most}"
+    if ceiling and not sees and math.isfinite(bound):  # an estimate may be above it by chance
+        least = f"{said} nats, and " if totals["information_nats"] < bound else ""
+        said = f"{least}{most}{'' if least else ' nats'}"
     elif not sees:
         said += " nats"
     else:
@@ -34,7 +35,7 @@ def sentence(dims: pd.DataFrame, totals: dict[str, float], sees: bool) -> str:
         if not totals["added_at_ceiling"]:
             said += f"at most {_of_all(totals, 'added')} are added to what the prior knew"
         elif math.isfinite(bound):
-            said += f"at most {most} are added to what the prior knew"
+            said += f"{most} are added to what the prior knew"
         else:
             said += "so few samples cannot show what is added to what the prior knew"
     together = totals["added_nats"] - totals.get("dims_nats", totals["added_nats"])
@@ -85,7 +86,9 @@ def table(dims: pd.DataFrame, sees: bool) -> pd.DataFrame:
     """
     dims = ranked(dims).iloc[:SHOWN]
     columns: dict[str, Any] = {"status": dims["status"]}
-    ceiling, bound = dims["at_ceiling"], dims[["bound_nats", "added_nats"]].max(axis=1)
+    ceiling, bound = dims["at_ceiling"], dims["bound_nats"]
+    least = dims["added_nats"].where(~ceiling | (dims["added_nats"] < bound), bound)
+    dims = dims.assign(added_nats=least)  # which may be above it by chance
     if sees:
         columns["adds ≤"] = _estimated(dims, "added").where(~ceiling, bound.map(_rounded))
         columns["information"] = _estimated(dims, "information", dims["information_at_ceiling"])
