@@ -434,6 +434,14 @@ def test_pages_are_executed_side_by_side_and_every_failure_is_said(small_book):
     assert not (small_book.html / "index.html").exists()
 
 
+@pytest.mark.attack("wrong")
+def test_a_page_that_would_not_be_executed_fails_the_build(small_book):
+    own = "mystnb: {execution_mode: 'off'}\nkernelspec:"
+    small_book.edit("book/page.md", "kernelspec:", own)
+    exit_code, output = small_book.build()
+    assert exit_code == 1 and "page.md: a page must have no execution_mode of its own" in output
+
+
 @in_proc
 @pytest.mark.attack("hang")
 def test_an_interrupted_build_ends_at_once_with_its_kernels_and_no_second_disturbs_it(small_book):

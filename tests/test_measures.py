@@ -19,6 +19,7 @@ from synthetic import (
     under_a_fixed_prior,
 )
 
+from vaenotes.errors import ParameterError
 from vaenotes.lab.measures import (
     MEASURES,
     PAIRED,
@@ -104,6 +105,16 @@ def test_what_the_ledgers_measures_say_of_other_kinds():
     assert median_of("tips", blur).value == 0
     for name in ("place_unused", "shrunk", "tips"):
         assert median_of(name, make_runs([NONE])).replicas == 0, name
+
+
+@pytest.mark.attack("wrong")
+def test_replicas_of_one_seed_are_not_compared_seed_by_seed():
+    runs = make_runs([FIRST] * 3)
+    assert difference("dims_used", runs, runs) == (0, 0, 0, 3)
+    twice = runs.isel(replica=[0, 0, 1])
+    for pair in ((twice, runs), (runs, twice)):
+        with pytest.raises(ParameterError, match=r"must have each once, got \[0\]"):
+            difference("dims_used", *pair)
 
 
 def test_groups_are_pooled_replica_by_replica():

@@ -66,6 +66,15 @@ def test_every_solution_reaches_the_likelihood_and_is_a_stationary_point(x, nois
             assert parameter.grad.abs().max() < 1e-8 * max(1, 1 / std.min()), name
 
 
+@pytest.mark.attack("wrong")
+def test_eigenvalues_may_be_in_any_order():
+    values = np.array([0.087, 3.85, 9.51, 0.268, 2.23, 0.976])
+    found, best = optimum(values, 3), optimum(np.sort(values)[::-1], 3)
+    assert found.log_likelihood == best.log_likelihood and (found.ratio == best.ratio).all()
+    assert best.noise == pytest.approx(np.sort(values)[:3].mean())
+    assert best.ratio == pytest.approx((best.noise / np.array([9.51, 3.85, 2.23])) ** 0.5)
+
+
 def test_best_noise_is_a_stationary_point_too(x):
     best = optimum(spectrum(x)[0], DIMS)
     model = linear_vae("standard", noise=best.noise, likelihood="gaussian_learned")

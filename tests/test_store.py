@@ -141,6 +141,14 @@ def test_a_lock_that_is_a_link_makes_no_file_elsewhere(tmp_path):
     assert not (tmp_path / "elsewhere").exists()
 
 
+@pytest.mark.attack("hang")
+def test_a_lock_that_is_a_pipe_is_one_line(tmp_path):
+    store = Store(tmp_path / "store")
+    os.mkfifo(store.folder / "training.lock")
+    with pytest.raises(StoreError, match=r"training\.lock is no file"), store.locked():
+        pass
+
+
 @pytest.mark.parametrize("folder", ["", "~nobody-of-this-name/store"])
 @pytest.mark.attack("line")
 def test_without_a_home_it_is_said_what_may_be_named(folder, monkeypatch):

@@ -4,12 +4,20 @@ import json
 from html import escape
 
 import pandas as pd
+import pytest
 from test_claims import AT_REST, MADE
 
 from vaenotes.lab.summary import Interval
 from vaenotes.report import cells, results, rules, system, tables
 from vaenotes.report.arms import ARMS
-from vaenotes.report.claims import Prediction, claims, first_verdict, measure_of, verdict
+from vaenotes.report.claims import (
+    Expected,
+    Prediction,
+    claims,
+    first_verdict,
+    measure_of,
+    verdict,
+)
 from vaenotes.report.experiments import EXPERIMENTS
 
 HALF = Interval(0.5, 0.25, 0.75, 8)
@@ -145,3 +153,16 @@ def test_identifiers_break_behind_dots_dashes_and_underscores_and_nowhere_else()
     assert cells.breakable(cell) == broken
     table = cells.styled(pd.DataFrame({"name": ["<code>a.b</code>"], "value": [0.5]})).to_html()
     assert "<code>a.<wbr>b</code>" in table and "0.5" in table
+
+
+@pytest.mark.attack("run")
+def test_names_of_arms_and_what_a_user_writes_of_them_are_text():
+    typed = "<img src=x onerror=alert(1)>"
+    name, one = f"{typed}.kl_total", Interval(1, 1, 1, 1)
+    for table in (
+        tables.findings_table({name: one}),
+        tables.numbers_table([name], {typed: {name: one}}),
+        tables.predictions_table([Prediction("e", name, 0, 1, False, typed)], {name: one}),
+        tables.expected_table([Expected(typed, "a", typed, typed)], {"a": {typed: typed}}),
+    ):
+        assert "<img" not in (shown := table.to_html()) and "&lt;img" in shown

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from vaenotes.errors import check
 from vaenotes.lab import quantities as q
 from vaenotes.lab.summary import (
     ALIVE_RATIO,
@@ -100,7 +101,12 @@ def _interval(unit: str, values: xr.DataArray) -> Interval:
 
 
 def _same_seeds(a: xr.Dataset, b: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """The places of the replicas whose seeds both have."""
+    """The places of the replicas whose seeds both have; raises ParameterError where one has a seed
+    twice, as of other settings."""
+    for runs in (a, b):
+        seeds, counts = np.unique(runs.seed.values, return_counts=True)
+        rule = "runs that are compared seed by seed must have each once"
+        check(bool((counts < 2).all()), rule, seeds[counts > 1].tolist())
     _, in_a, in_b = np.intersect1d(a.seed.values, b.seed.values, return_indices=True)
     return in_a, in_b
 

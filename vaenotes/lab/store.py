@@ -12,6 +12,7 @@ import io
 import json
 import os
 import re
+import stat
 import tempfile
 import warnings
 import zipfile
@@ -85,8 +86,14 @@ class Store:
         where another process holds it. It ends with its holder, however that ends."""
         lock = FileLock(self.folder / "training.lock")
         with storage_errors(self.folder):
-            # Where it cannot be made, whoever waits for it never ends; a link may lead anywhere.
-            os.close(os.open(lock.lock_file, os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644))
+            # Where it cannot be made, whoever waits for it never ends; a link may lead anywhere,
+            # and at a pipe all would wait.
+            safely = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+            handle = os.open(lock.lock_file, os.O_CREAT | safely, 0o644)
+            regular = stat.S_ISREG(os.fstat(handle).st_mode)
+            os.close(handle)
+            if not regular:
+                raise OSError(f"{lock.lock_file} is no file")
             try:
                 lock.acquire(timeout=1)
             except Timeout:

@@ -1,6 +1,7 @@
 """What stands in the cells of the book's tables, and the dress that all tables wear."""
 
 import re
+from html import escape
 
 import pandas as pd
 from pandas.io.formats.style import Styler
@@ -26,6 +27,15 @@ def narrow(interval: Interval | None) -> str:
 def stacked(*lines: str) -> str:
     """The first line, and the others below it in small print."""
     return "".join([lines[0], *(f"<br><small>{line}</small>" for line in lines[1:])])
+
+
+def code(name: str) -> str:
+    """The name of a finding, which has that of an arm: it is anybody's."""
+    return f"<code>{escape(name)}</code>"
+
+
+def reason(because: str) -> str:
+    return f"<i>{escape(because)}</i>"
 
 
 def breakable(cell: str) -> str:

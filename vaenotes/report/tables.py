@@ -6,6 +6,7 @@ All are Stylers of pandas' own class, so that a page's theme, light or dark, sty
 import operator
 import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from vaenotes.lab import summary
 from vaenotes.lab.measures import UNITS_OF_CODE, median_of
 from vaenotes.lab.summary import Interval, median_interval
 from vaenotes.report import laws, results
-from vaenotes.report.cells import narrow, stacked, styled, text
+from vaenotes.report.cells import code, narrow, reason, stacked, styled, text
 from vaenotes.report.claims import (
     WRONG,
     Expected,
@@ -135,7 +136,7 @@ def predictions_table(
         meaning = meanings[name] if name in meanings else measure_of(finding).meaning
         because = prediction.because + (" (seen in trials)" if prediction.seen else "")
         row = {
-            "number, and why": stacked(f"<code>{finding}</code>", meaning, f"<i>{because}</i>"),
+            "number, and why": stacked(code(finding), meaning, reason(because)),
             "predicted": f"{prediction.low:g} to {prediction.high:g}",
             "measured, 95% interval": text(here[finding]),
             "came out": _emphasised(judged(prediction, here[finding])),
@@ -164,7 +165,7 @@ def verdicts_table(runs: Mapping[str, Findings]) -> Styler:
 def numbers_table(names: Sequence[str], runs: Mapping[str, Findings]) -> Styler:
     """Some findings in several runs, by column title."""
     rows = [
-        {"number": stacked(f"<code>{name}</code>", measure_of(name).meaning)}
+        {"number": stacked(code(name), measure_of(name).meaning)}
         | {title: narrow(findings.get(name)) for title, findings in runs.items()}
         for name in names
     ]
@@ -175,7 +176,7 @@ def findings_table(findings: Findings) -> Styler:
     """All that was found, with units and meanings."""
     rows = [
         {
-            "number": stacked(f"<code>{name}</code>", measure_of(name).meaning),
+            "number": stacked(code(name), measure_of(name).meaning),
             "median or share, 95% interval": text(interval),
             "unit": measure_of(name).unit,
             "matter of units?": "yes" if measure_of(name).unit in UNITS_OF_CODE else "no",
@@ -189,10 +190,10 @@ def expected_table(chosen: Sequence[Expected], found: Mapping[str, Mapping[str, 
     """Expected verdicts beside those of `verdicts`."""
     rows = [
         {
-            "run": row.title,
-            "claim, and why": stacked(row.claim, f"<i>{row.because}</i>"),
-            "expected": row.verdict,
-            "came out": found[row.claim][row.title],
+            "run": escape(row.title),
+            "claim, and why": stacked(escape(row.claim), reason(row.because)),
+            "expected": escape(row.verdict),
+            "came out": escape(found[row.claim][row.title]),
         }
         for row in chosen
     ]
@@ -204,8 +205,7 @@ def full_size_predictions_table() -> Styler:
     rows = [
         {
             "number, and why": stacked(
-                f"<code>{row.finding}</code>" + (" (seen)" if row.seen else ""),
-                f"<i>{row.because}</i>",
+                code(row.finding) + (" (seen)" if row.seen else ""), reason(row.because)
             ),
             "epoch": row.experiment.removeprefix("epoch_"),
             "predicted": f"{row.low:g} to {row.high:g}",
@@ -241,7 +241,7 @@ def laws_table(rows: Sequence[laws.Row]) -> Styler:
     shown = [
         {
             "point, and why": stacked(
-                f"<code>{point}</code>", f"<i>{because}{' (seen before)' if seen else ''}</i>"
+                code(point), reason(because + (" (seen before)" if seen else ""))
             ),
             "predicted": f"{row.predicted:.3g} ({low:.3g} to {high:.3g})",
             "measured, 95% interval": text(row.measured),

@@ -34,14 +34,14 @@ def spectrum(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def optimum(
     eigenvalues: np.ndarray, dims: int, noise: float | None = None, kl_weight: float = 1.0
 ) -> Optimum:
-    """The optimum for a fixed noise variance, or where it is None, with the best one: the mean of
-    the eigenvalues that are left out (Tipping & Bishop 1999, equations 3.7, 3.8).
+    """The optimum, most used dims first, for a fixed noise variance, or where it is None, with the
+    best one: the mean of the eigenvalues left out (Tipping & Bishop 1999, equations 3.7, 3.8).
 
     A dim is used where its eigenvalue exceeds kl_weight * noise (Wang & Ziyin 2022, arXiv
     2205.04009, theorem 2). The log-likelihood is log N(x; 0, C) at kl_weight 1; at another weight
     that of a model whose pixels have kl_weight times the noise, which has to be given then.
     """
-    pixels = len(eigenvalues)
+    eigenvalues, pixels = np.sort(eigenvalues)[::-1], len(eigenvalues)
     if noise is None:
         noise = float(eigenvalues[dims:].mean())
     level = kl_weight * noise

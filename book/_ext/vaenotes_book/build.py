@@ -240,6 +240,9 @@ class Build:
                 rule = "a page with cells must be a .md file that begins as the others do"
                 failed[str(path)] = PageError(f"{rule}, with a format and a kernelspec")
                 continue
+            if "execution_mode" in notebook.metadata.get("mystnb", {}):
+                failed[str(path)] = PageError("a page must have no execution_mode of its own")
+                continue
             if (executed := cache.find(notebook)) is None:
                 waiting[name] = notebook, path
             else:
