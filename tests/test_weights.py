@@ -259,3 +259,23 @@ def test_weights_that_are_not_finite_are_named():
     weights = torch.tensor([1.0, math.inf, 1.0])
     with pytest.raises(ParameterError, match="weights must be finite, got inf at"):
         vn.diagnose(posterior_mean=torch.zeros(3, 1), posterior_std=1.0, weights=weights)
+
+
+@pytest.mark.attack("wrong")
+@pytest.mark.parametrize("tilt", [0.0, 0.3, 0.5])
+def test_the_error_of_the_kl_holds_for_weights_that_go_with_the_code(tilt):
+    """Weights exp(tilt x) of x ~ N(0, 1) are those of N(tilt, 1): in batches, as at once."""
+    exact, apart = 0.5 * (0.25 + tilt**2 - math.log(0.25)), []
+    for seed in range(100):
+        generator = torch.Generator().manual_seed(seed)
+        mean = torch.randn(1000, 1, generator=generator).double()
+        weights, stream = (tilt * mean[:, 0]).exp(), vn.Diagnosis(compared=8)
+        for some in torch.arange(1000).split(300):
+            stream.update(posterior_mean=mean[some], posterior_std=0.5, weights=weights[some])
+        totals = stream.compute().totals
+        apart.append((totals["kl_nats"] - exact) / totals["kl_error"])
+    share = weights / weights.sum()
+    kl = 0.5 * (0.25 + mean[:, 0].square() - 1 - math.log(0.25))
+    variance = (share * (kl - (share * kl).sum())).square().sum() / (1 - share.square().sum())
+    assert totals["kl_error"] == pytest.approx(float(variance.sqrt()))
+    assert np.mean(np.abs(apart) < 1.96) >= 0.88

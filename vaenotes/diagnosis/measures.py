@@ -65,7 +65,8 @@ def capped(new: Information, seen: Moments) -> Information:
     """What dims and the code add to a prior that sees the sample, at most: no more than their KL,
     of which no prior lets them add more."""
     mean, around, _, worth = _moments(seen)
-    error = (around["own_kl"] / (worth - 1)).sqrt()
+    inflation = seen.dims.inflation[QUANTITIES.index("own_kl")]
+    error = (around["own_kl"] / (worth - 1) * inflation).sqrt()
     code = _least(new.code, seen.code.mean[0], seen.code.error[0])
     return Information(_least(new.dims, mean["own_kl"], error), code)
 

@@ -1,6 +1,7 @@
 """Means over any number of samples, seen in blocks and added up: nothing is kept of a sample."""
 
 import math
+from collections.abc import Callable
 from functools import reduce
 from operator import add
 from typing import NamedTuple
@@ -23,21 +24,21 @@ FINE = 100
 
 
 class Sums(NamedTuple):
-    """Weighted moments of (..., n): total weight, sum of squared weights, mean, and the weighted
-    sum of squares around the mean. They merge as in Chan, Golub & LeVeque 1979."""
+    """Weighted moments of (..., n): total weight, sum of squared weights, mean, the weighted sum of
+    squares around the mean, and by squared weights the sums of distances from it and of their
+    squares. They merge as in Chan, Golub & LeVeque 1979."""
 
     weight: Tensor
     squares: Tensor
     mean: Tensor
     around: Tensor
+    leaning: Tensor
+    spread: Tensor
 
     @staticmethod
     def of(values: Tensor, weights: Tensor) -> "Sums":
         """Of values (..., sample, n), weighted by (sample, 1) or (sample, n)."""
-        weight = weights.sum(-2)
-        mean = (values * weights).sum(-2) / weight.clamp_min(1e-300)
-        around = ((values - mean[..., None, :]).square() * weights).sum(-2)
-        return Sums(weight, weights.square().sum(-2), mean, around)
+        return Sums._of(values, weights, lambda of: of.sum(-2), lambda of: of[..., None, :])
 
     @staticmethod
     def at(values: Tensor, weights: Tensor, place: Tensor, places: int) -> "Sums":
@@ -47,27 +48,56 @@ class Sums(NamedTuple):
             into = torch.zeros(*of.shape[:-2], places, of.shape[-1], dtype=of.dtype)
             return into.index_add_(-2, place, of)
 
-        weight = summed(weights)
+        return Sums._of(values, weights, summed, lambda of: of[..., place, :])
+
+    @staticmethod
+    def _of(
+        values: Tensor, weights: Tensor, summed: Callable[[Tensor], Tensor],
+        of_each: Callable[[Tensor], Tensor],
+    ) -> "Sums":  # fmt: skip
+        weight, squares = summed(weights), summed(weights.square())
         mean = summed(values * weights) / weight.clamp_min(1e-300)
-        around = summed((values - mean[..., place, :]).square() * weights)
-        return Sums(weight, summed(weights.square()), mean, around)
+        away = values - of_each(mean)
+        far = away.square() * weights
+        around = summed(far)
+        low, high = weights.aminmax()
+        if low == high:
+            return Sums(weight, squares, mean, around, torch.zeros_like(mean), around * low)
+        leaning = summed(away * weights.square())
+        return Sums(weight, squares, mean, around, leaning, summed(far * weights))
 
     def __add__(self, other: "Sums") -> "Sums":  # type: ignore[override]
         weight = self.weight + other.weight
         share = other.weight / weight.clamp_min(1e-300)
         apart = other.mean - self.mean
         around = self.around + other.around + apart.square() * self.weight * share
-        return Sums(weight, self.squares + other.squares, self.mean + apart * share, around)
+        mean = self.mean + apart * share
+        moved = [part._around(mean) for part in (self, other)]
+        leaning, spread = (one + two for one, two in zip(*moved, strict=True))
+        return Sums(weight, self.squares + other.squares, mean, around, leaning, spread)
+
+    def _around(self, mean: Tensor) -> tuple[Tensor, Tensor]:
+        """`leaning` and `spread` around another mean."""
+        moved = mean - self.mean
+        leaning = self.leaning - moved * self.squares
+        return leaning, self.spread - moved * (self.leaning + leaning)
 
     @property
     def variance(self) -> Tensor:
         return self.around / self.weight
 
     @property
+    def inflation(self) -> Tensor:
+        """By how much the mean's variance is larger than if weights had nothing to do with values,
+        as it is a ratio of sums: 1 for equal weights."""
+        alike = self.around * self.squares
+        return torch.where(alike > 0, self.spread * self.weight / alike, torch.ones_like(alike))
+
+    @property
     def error(self) -> Tensor:
-        """The standard error of the mean, over as many samples as the weights are worth."""
+        """The standard error of the mean, a ratio of sums (Cochran 1977, 6.4)."""
         worth = self.weight.square() / self.squares
-        return (self.variance / (worth - 1)).sqrt()
+        return (self.variance / (worth - 1) * self.inflation).sqrt()
 
 
 class Joint(NamedTuple):
