@@ -89,10 +89,14 @@ class Compared(NamedTuple):
         return Compared(torch.ones(rows, 1, dtype=torch.float64))
 
     @property
+    def of_code(self) -> Tensor:
+        """Which share each sample, with all its rows, has of the whole code: (sample,)."""
+        return within(of_samples(self.weights), self.sample)
+
+    @property
     def ceiling(self) -> float:
         """The most that information of the whole code can be: the entropy of the samples."""
-        parts = of_samples(self.weights)
-        return float(torch.special.entr(within(parts, self.sample)).sum())
+        return float(torch.special.entr(self.of_code).sum())
 
 
 def information(q: Gaussian, noise: Tensor, compared: Compared | None = None) -> Information:
@@ -208,11 +212,11 @@ def _estimate(logs: Tensor, own: Diagonal, weights: Tensor, sample: Tensor | Non
     mixture has few components besides: that bias is the jackknife's to second order, and enters
     the error in squares. It takes a draw that is alone to miss 1 nat: what it may miss is added.
     """
-    itself = logs.diagonal(dim1=-2, dim2=-1).clone()
+    conditional = logs.diagonal(dim1=-2, dim2=-1).clone()  # log q(z | x) of each draw
     logs += weights.log()[..., None, :]
     mixture = logs.logsumexp(-1)
     share = logs.sub_(mixture[..., None]).exp_()
-    values = itself - mixture
+    values = conditional - mixture
     mean = (weights * values).sum(-1)
     drawn = (weights[..., None, :] @ share).squeeze(-2)
     parts = within(weights * (values + 1 - mean[..., None]) - drawn, sample)

@@ -15,7 +15,7 @@ from vaenotes.diagnosis.moments import Joint
 class Bound(NamedTuple):
     """What a code can add at most: nats of each direction (n,), most first, of all together, by how
     much the few samples that the moments are of make that too small in the mean, and its standard
-    error, if the codes are Gaussian."""
+    error, if the codes are Gaussian and weights have nothing to do with them."""
 
     along: np.ndarray
     nats: float
@@ -63,7 +63,8 @@ def directions(joint: Joint, samples: float) -> Bound:
 
 def few(shares: np.ndarray, samples: float) -> float:
     """How much less log det V / 2 may be for the covariance of so few samples' means, that make
-    these shares (n,) of the variances: a Wishart's mean, of many dims, and two standard errors."""
+    these shares (n,) of the variances: a Wishart's mean, of many dims, and what the bound and the
+    KL that is compared with it do not share."""
     total, squares = float(shares.sum()), float(np.square(shares).sum())
     left = max(1 - total / samples, 0)
     mean = samples * float(xlogy(left, left)) + total

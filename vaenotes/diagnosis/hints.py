@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 
-from vaenotes.diagnosis.added import Compared, of_samples, within
+from vaenotes.diagnosis.added import Compared, within
 from vaenotes.diagnosis.inputs import Batch
 from vaenotes.diagnosis.moments import LARGEST_JOINT, Moments
 from vaenotes.diagnosis.status import ALIVE_NATS, DEVIATIONS
@@ -57,8 +57,7 @@ def hints(
     """dims: of the report; most: how many samples may be compared."""
     samples = round(float(seen.samples), 3)
     own = _own(compared)
-    parts = within(of_samples(compared.weights), compared.sample)
-    worth = round(1 / float(parts.square().sum()), 3)
+    worth = round(1 / float(compared.of_code.square().sum()), 3)
     if samples < min(len(dims), most):
         yield "Fewer samples than dims: is the first axis that of samples?"
     if samples < FEW:

@@ -66,10 +66,11 @@ class Report:
         where posteriors are diagonal and the prior is one for all samples, what those that are not
         alive carry together, or more; bound_nats the bound of all together, as the moments of these
         samples have it, bound_slack_nats what so few samples hide of it in the mean, bound_error
-        its standard error, if the codes are Gaussian; directions how many directions are alive
-        (`directions`), of ten samples a dim or more. These are left out beyond 1,024 dims, and, as
-        dims_nats is, where weights differ from dim to dim. places: how many of each sample were
-        pooled, in the mean over samples if some do not count; then all nats are per place.
+        its standard error, if the codes are Gaussian and weights have nothing to do with them;
+        directions how many directions are alive (`directions`), of ten samples a dim or more. These
+        are left out beyond 1,024 dims, and, as dims_nats is, where weights differ from dim to dim.
+        places: how many of each sample were pooled, in the mean over samples if some do not count;
+        then all nats are per place.
     alive: bool, of the latent's shape, to pick dims with: z[:, report.alive].
     hints: what looks like a mistake in what was given, a line each.
     directions: nats of each direction of the code, most first (`directions.directions`); or None.
@@ -101,9 +102,9 @@ class Report:
             raise ParameterError(f"posterior_mean must be {before}, as in {earlier}, got {now}")
         check(axes.kept == self.groups, f"groups must be {self.groups}, as in {earlier}", axes.kept)
         self.names.joined(names, earlier)
-        printed = Names()  # a table may have been sorted since
-        printed.note(earlier, 1, Own(None, self.dims.index))
-        printed.note("posterior_mean", 1, Own(None, pd.Index(axes.labels(names))))
+        labels = Names()  # a table may have been sorted since
+        labels.note(earlier, 1, Own(None, self.dims.index))
+        labels.note("posterior_mean", 1, Own(None, pd.Index(axes.labels(names))))
 
     @property
     def counts(self) -> dict[str, int]:

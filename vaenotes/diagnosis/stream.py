@@ -175,11 +175,11 @@ class Diagnosis:
         rule = "posterior_mean must have 2 samples or more, of weights above 0"
         check(seen > 1, rule, round(seen, 3))
         assert self._first is not None and self._moments is not None and self._sampled is not None
-        latent = self._first.axes.dims
+        latent, kept = self._first.axes.dims, self._first.axes.kept
         empty = int((self._moments.dims.weight <= 0).sum())
         rule = "weights must be above 0 for a sample or more of each dim"
         check(empty == 0, rule, f"{empty} without")
-        names = self._first.names.along(self._first.axes.kept)
+        names = self._first.names.along(kept)
         if since is not None:
             since.check_same_dims(self._first.axes, names)
         p, span = self._first.prior, self._moments.prior
@@ -210,7 +210,6 @@ class Diagnosis:
         along = min(bounds, key=lambda bound: bound.nats).along if bounds else None
         compared = self._sampled.compared
         said = hints(dims, self._moments, compared, self.compared, self._noticed)
-        kept = self._first.axes.kept
         return Report(dims, totals, alive.reshape(latent), tuple(said), along, sees, kept, names)
 
 

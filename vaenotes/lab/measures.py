@@ -88,7 +88,8 @@ def paired(name: str, runs: xr.Dataset, twins: xr.Dataset) -> Interval:
 
 
 def pooled(name: str, groups: Sequence[xr.Dataset]) -> Interval:
-    """`median_of` the replicas of several groups of runs together."""
+    """`median_of` the replicas of several groups of runs together, which share none: a replica in
+    two of them would count twice."""
     values = xr.concat([values_of(name, runs) for runs in groups], "replica")
     return _interval(MEASURES[name].unit, values)
 
