@@ -1,5 +1,7 @@
 """Runs made up so that every summary of them is known."""
 
+import json
+
 import numpy as np
 import xarray as xr
 
@@ -9,7 +11,7 @@ NODES = ["shape", "x"]
 IMAGES = 64
 
 
-def make_runs(used, epochs=20) -> xr.Dataset:
+def make_runs(used, epochs=20, first=0) -> xr.Dataset:
     """Runs in which used[replica][node][dim] says which dims are in use.
 
     Posterior variances halve at every epoch in all dims. A used dim has a prior variance of 1.44
@@ -70,7 +72,8 @@ def make_runs(used, epochs=20) -> xr.Dataset:
             "node": NODES,
             "dim": [1, 2],
             "quantile": list(trace.QUANTILES),
-            "seed": ("replica", np.arange(replicas)),
+            "seed": ("replica", (seeds := first + np.arange(replicas))),
+            "config": ("replica", [json.dumps({"seed": int(seed)}) for seed in seeds]),
             "kl_weight": ("replica", np.full(replicas, 0.5)),
             "factors": (("image", "node"), means[0, :, :, 0] + 1e-3 * np.arange(IMAGES)[:, None]),
             "pictures": (("image", "pixel"), 2 * means[0, :, :, 0]),

@@ -351,6 +351,26 @@ def test_a_full_gaussian_of_numpyro_with_one_covariance_for_all():
     assert np.allclose(report.dims["kl_nats"], expected.dims["kl_nats"], rtol=1e-5)
 
 
+def test_gaussians_of_numpyro_that_are_expanded():
+    kinds = importlib.import_module("numpyro.distributions")
+    mean, covariance = np.asarray(DATA[:, :3]), np.diag([1.0, 4.0, 0.25])
+    theirs = kinds.MultivariateNormal(np.ones(3), covariance).expand([len(mean)])
+    wide = {"prior_mean": 0.0, "prior_std": 2.0}
+    for kind in (
+        kinds.Normal(0.0, 2.0).expand([3]).to_event(1),
+        kinds.Normal(0.0, 2.0).expand([3]),
+    ):
+        found = vn.adapters.distributions(kinds.Normal(mean, 1.0), kind)
+        expected = vn.diagnose(posterior_mean=mean, posterior_std=1.0, **wide)
+        report = vn.diagnose(**found)
+        assert np.allclose(report.dims["kl_nats"], expected.dims["kl_nats"], rtol=1e-5)
+    found = vn.adapters.distributions(kinds.Normal(mean, 1.0).to_event(1), theirs)
+    assert found["prior_cholesky"].shape == (len(mean), 3, 3)
+    prior = {"prior_mean": np.ones(3), "prior_covariance": covariance}
+    expected = vn.diagnose(posterior_mean=mean, posterior_std=1.0, **prior)
+    assert vn.diagnose(**found).totals["kl_nats"] == pytest.approx(expected.totals["kl_nats"], 1e-5)
+
+
 @pytest.mark.parametrize("library", ["pyro", "numpyro"])
 def test_a_gaussian_of_low_rank(library):
     kinds = importlib.import_module(f"{library}.distributions")

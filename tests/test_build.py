@@ -440,6 +440,12 @@ def test_a_page_that_would_not_be_executed_fails_the_build(small_book):
     small_book.edit("book/page.md", "kernelspec:", own)
     exit_code, output = small_book.build()
     assert exit_code == 1 and "page.md: a page must have no execution_mode of its own" in output
+    for mode in ("off", "force"):  # what pages show is read from the cache
+        kept, other = "execute_notebooks: cache", f"execute_notebooks: '{mode}'"
+        small_book.edit("book/_config.yml", kept, other)
+        exit_code, output = small_book.build()
+        assert exit_code == 1 and output.strip().endswith(f"must be cache, got {mode!r}")
+        small_book.edit("book/_config.yml", other, kept)
 
 
 @in_proc

@@ -118,9 +118,19 @@ def test_replicas_of_one_seed_are_not_compared_seed_by_seed():
 
 
 def test_groups_are_pooled_replica_by_replica():
-    one, other = make_runs([FIRST] * 2), make_runs([BOTH] * 4, epochs=9)
+    one, other = make_runs([FIRST] * 2), make_runs([BOTH] * 4, epochs=9, first=2)
     assert pooled("dims_used", [one, other]) == (2, 1, 2, 6)
     assert pooled("one_per_node", [one, other])[::3] == (2 / 6, 6)
+
+
+@pytest.mark.attack("wrong")
+def test_a_replica_counts_once():
+    runs = make_runs([FIRST] * 4)
+    rule = r"runs must all differ, as a replica counts once, got \['seed 1'\]"
+    with pytest.raises(ParameterError, match=rule):
+        pooled("dims_used", [runs.isel(replica=[0, 1]), runs.isel(replica=[1, 2])])
+    with pytest.raises(ParameterError, match=rule):
+        median_of("dims_used", runs.isel(replica=[0, 1, 1]))
 
 
 def test_a_dim_is_halved_where_its_prior_first_is_below_half_of_its_widest():

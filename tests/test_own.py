@@ -2,7 +2,7 @@
 
 import functools
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -290,6 +290,10 @@ def test_what_is_no_prior_or_data_set_is_named(register, monkeypatch):
         (lambda images, size: None, "must return a Dataset, got None"),
         (lambda images, size: made(500, size), "must return the 1152 images that it is asked for"),
         (lambda images, size: made(images, 28), "must return images of the size .*, 16, got"),
+        (
+            lambda images, size: replace(made(images, size), held_out=7),
+            "must hold none out itself, .*, got 7",
+        ),
         (3, "must be a function, got 3"),
     ):
         monkeypatch.setitem(DATASETS, "squares", own)

@@ -65,13 +65,24 @@ def test_a_recorder_measures_shrinking_from_the_first_epoch():
     assert recorder.table.index.tolist() == [(e, d) for e in (0, 1, 2) for d in ("0", "1")]
     assert recorder.table.loc[(2, "1"), "prior_variance"] == pytest.approx((0.5 * narrow) ** 2)
     again = record(recorder, 1, 0.7)  # replaces
-    assert recorder.reports[1] is again and again.dims["status"]["1"] == "dead"
+    assert recorder.reports[1].dims.equals(again.dims) and again.dims["status"]["1"] == "dead"
     with pytest.raises(ParameterError, match=r"epoch must not be the first again, .* got 0"):
         record(recorder, 0, 0.7)  # from which the others are measured
-    assert recorder.reports[0] is found[0]
+    assert recorder.reports[0].dims.equals(found[0].dims)
     alone = vn.Recorder()
     for width in (narrow, 0.7):  # replaces, and is not measured from itself
         assert record(alone, 0, width).dims["status"]["1"] == "free-riding"
+
+
+@pytest.mark.attack("wrong")
+def test_what_is_done_to_a_report_changes_no_recorder():
+    recorder = vn.Recorder()
+    for epoch in range(2):  # else the second would have shrunk
+        found = record(recorder, epoch, 1.0)
+        assert found.dims["status"]["1"] == "dead"
+        before = recorder.table
+        found.dims["prior_variance"] *= 100
+        assert recorder.table.equals(before)
 
 
 def test_what_a_recorder_cannot_use_is_one_line():

@@ -107,6 +107,8 @@ def test_a_report_can_be_saved_as_one_page_and_taken_as_a_dataset(tmp_path):
     assert dict(dataset.sizes) == {"dim_0": 2, "dim_1": 3}
     assert np.array_equal(dataset["status"] == "alive", report.alive)
     assert dataset.attrs["kl_nats"] == report.totals["kl_nats"]
+    assert report.hints and dataset.attrs["hints"].split("\n") == list(report.hints)
+    dataset.to_netcdf(tmp_path / "report.nc", engine="scipy")  # which has no lists of texts
     assert json.loads(json.dumps(report.to_dict(dims=False)))
 
 

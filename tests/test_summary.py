@@ -89,6 +89,8 @@ def test_median_interval_lies_between_order_statistics(count, low, high):
     values = np.random.default_rng(0).permutation(count) + 1.0
     median = (count + 1) / 2
     assert summary.median_interval(values) == (median, low, high, count)
+    masked = np.ma.masked_greater(np.append(values, 100.0), 99)
+    assert summary.median_interval(masked) == (median, low, high, count)
 
 
 @pytest.mark.parametrize("count", range(1, 65))

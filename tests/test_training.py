@@ -9,6 +9,7 @@ from vaenotes import trace, training
 from vaenotes.config import Config
 from vaenotes.data.dataset import Pictures, pixels
 from vaenotes.data.load import load, load_split
+from vaenotes.errors import ParameterError
 from vaenotes.model import VAE
 from vaenotes.objective import Weights, terms, total
 from vaenotes.theory.surgery import surgery
@@ -491,3 +492,32 @@ def test_a_gpu_trains_the_same_replicas(dataset):
     (host,) = train([Config(**SMALL)], dataset)
     (gpu,) = train([Config(**SMALL)], dataset, device="cuda")
     np.testing.assert_allclose(gpu.trace["kl_nats"], host.trace["kl_nats"], rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.attack("wrong")
+def test_what_a_configuration_says_of_its_data_is_true(dataset):
+    """What has run is named by its configuration, in results and in the store."""
+    for changes, words in (
+        ({"images": 128}, "a data set must have images=128 to train on, got 256"),
+        ({"size": 32}, r"a data set must have images of size=32, got \(16, 16\)"),
+    ):
+        with pytest.raises(ParameterError, match=words):
+            train([Config(**SMALL | changes)], dataset)
+    light = dataset.images.astype(np.float32)
+    for images, got in ((light, r"0\.0, 255\.0"), (light / 127.5 - 1, r"-1\.0, 1\.0")):
+        other = replace(dataset, images=images)
+        rule = rf"must be in 0\.\.1 where likelihood is bernoulli, got \({got}\)"
+        with pytest.raises(ParameterError, match=rule):
+            train([Config(**SMALL)], other)
+        train([Config(**SMALL | {"epochs": 0}, likelihood="gaussian")], other)
+    train([Config(**SMALL | {"epochs": 0})], replace(dataset, images=light / 255))
+    with pytest.raises(ParameterError, match=r"datasets must be one for each config, .*, got 0"):
+        training.train([], [])
+
+
+@pytest.mark.attack("wrong")
+@pytest.mark.parametrize("name", ["images", "factors"])
+def test_a_mask_is_refused_as_training_would_not_see_it(dataset, name):
+    masked = np.ma.masked_less(getattr(dataset, name), 1)
+    with pytest.raises(ParameterError, match=f"{name} must have no mask"):
+        replace(dataset, **{name: masked})

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.func import jvp
 
+from vaenotes.config import Config
+from vaenotes.data.dataset import Dataset
 from vaenotes.errors import ParameterError
 from vaenotes.graph import GraphLayer
 from vaenotes.model import VAE
@@ -73,6 +75,15 @@ def regauge(
         for name, role in roles.items()
         if name in parameters  # the mean of some priors is never learned, and has no moments
     }
+
+
+def initial(config: Config, dataset: Dataset, generator: torch.Generator) -> VAE:
+    """One replica with its initial weights."""
+    model = VAE(config, dataset).initialise(generator)
+    if config.swapped or config.units:
+        order = range(config.dims)[:: -1 if config.swapped else 1]
+        change_units(model, order, torch.tensor(config.units or [1.0] * config.dims))
+    return model
 
 
 @torch.no_grad()

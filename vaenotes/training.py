@@ -20,7 +20,8 @@ from vaenotes import trace
 from vaenotes.adam import Adam, learning_rate
 from vaenotes.config import Config
 from vaenotes.data.dataset import Dataset, Pool, batches
-from vaenotes.gauge import change_units, regauge
+from vaenotes.errors import check
+from vaenotes.gauge import initial, regauge
 from vaenotes.model import VAE, Apply
 from vaenotes.nets import multiplied
 from vaenotes.objective import Weights, loss
@@ -97,7 +98,8 @@ def train(
 ) -> list[Result]:
     """Train replicas of one batch_key together, each on its data set, from the start or from where
     a checkpoint of them stands; `on_epoch` is called after every epoch. One result per
-    configuration, in order."""
+    configuration, in order. Raises ParameterError unless each
+    configuration tells what is in its data set."""
     start = time.perf_counter()
     ensemble = Ensemble(configs, datasets, device)
     if checkpoint is not None:
@@ -136,11 +138,18 @@ class Ensemble:
     """Replicas in training: stacked parameters, one optimiser, one generator per replica."""
 
     def __init__(self, configs: Sequence[Config], datasets: Sequence[Dataset], device: str = "cpu"):
-        if len({batch_key(*each) for each in zip(configs, datasets, strict=True)}) != 1:
-            raise ValueError(f"replicas trained together may differ only in {MAY_DIFFER}")
+        rule = "datasets must be one for each config, and one or more"
+        check(len(datasets) == len(configs) > 0, rule, len(datasets))
+        pairs = list(zip(configs, datasets, strict=True))
+        differ = len({batch_key(*each) for each in pairs}) - 1
+        check(not differ, f"replicas trained together may differ only in {MAY_DIFFER}", differ)
+        for dataset, images, size, likelihood in {
+            (dataset, config.images, config.size, config.likelihood) for config, dataset in pairs
+        }:
+            dataset.check_is(images, size, likelihood)
         self.configs, self.config, self.device = list(configs), configs[0], device
         self.generators = [torch.Generator().manual_seed(config.seed) for config in configs]
-        replicas = [initial(*each) for each in zip(configs, datasets, self.generators, strict=True)]
+        replicas = [initial(*p, g) for p, g in zip(pairs, self.generators, strict=True)]
         self.module = replicas[0]
         self.apply = Apply(self.module)
         stacked, self.buffers = stack_module_state([r.to(device) for r in replicas])
@@ -329,15 +338,6 @@ class Ensemble:
         }
         self.epochs_done, self.seconds = checkpoint.epoch, checkpoint.seconds
         self.diverged = list(checkpoint.diverged)
-
-
-def initial(config: Config, dataset: Dataset, generator: torch.Generator) -> VAE:
-    """One replica with its initial weights."""
-    model = VAE(config, dataset).initialise(generator)
-    if config.swapped or config.units:
-        order = range(config.dims)[:: -1 if config.swapped else 1]
-        change_units(model, order, torch.tensor(config.units or [1.0] * config.dims))
-    return model
 
 
 def array(tensor: Tensor) -> np.ndarray:

@@ -45,11 +45,12 @@ class Pictures:
 class Dataset:
     """Images and the factors behind them; raises ParameterError if the parts do not fit.
 
-    images: (image, height, width), pictures as uint8 in 0..255, other data as finite float32; an
-    array, or Pictures where that would be too large.
+    images: (image, height, width), pictures as uint8 in 0..255, other data as finite float32, in
+    0..1 for a Bernoulli likelihood; an array without a mask, or Pictures where it would be too
+    large.
     factors: float32 (image, node), raw values.
     edges: the default DAG, as (parent, child) names of factors.
-    held_out: the last so many images are kept back from training, and measured on.
+    held_out: the last so many images are kept back from training, and measured on; `lab` sets it.
     """
 
     name: str
@@ -61,6 +62,8 @@ class Dataset:
 
     def __post_init__(self) -> None:
         images, factors, names = self.images, self.factors, self.factor_names
+        for name, array in ("images", images), ("factors", factors):
+            check(not np.ma.isMaskedArray(array), f"{name} must have no mask", array)
         fits = isinstance(images, np.ndarray | Pictures) and images.dtype in (np.uint8, np.float32)
         fits = fits and images.ndim == 3 and math.prod(images.shape) > 0
         rule = "images must be uint8 or float32 (image, height, width), none of them 0"
@@ -78,6 +81,17 @@ class Dataset:
         check(math.isfinite(largest), "factors must be finite", largest)
         check_edges(self.edges, names)
         check_int("held_out", self.held_out, 0, len(images) - 1)
+
+    def check_is(self, images: int, size: int, likelihood: str) -> None:
+        """Raise ParameterError unless so many images of this size are trained on, and the
+        likelihood is one of such numbers."""
+        known, shape = len(self.places(self.trained_on)), self.images.shape[1:]
+        check(known == images, f"a data set must have images={images} to train on", known)
+        check(size in shape, f"a data set must have images of size={size}", shape)
+        if likelihood == "bernoulli" and self.images.dtype == np.float32:
+            least, most = float(self.images[:].min()), float(self.images[:].max())
+            rule = "a data set's images must be in 0..1 where likelihood is bernoulli"
+            check(least >= 0 and most <= 1, rule, (least, most))
 
     @property
     def trained_on(self) -> slice:

@@ -61,4 +61,6 @@ def load_split(name: str, images: int, **options: Any) -> Dataset:
     shape, size = tuple(whole.images.shape[1:]), options.get("size")
     rule = f"data set {name!r} must return images of the size that it is asked for, {size}"
     check(size is None or size in shape, rule, shape)
+    rule = f"data set {name!r} must hold none out itself, as the last of those asked for are"
+    check(whole.held_out == 0, rule, whole.held_out)
     return replace(whole, held_out=wanted - images)

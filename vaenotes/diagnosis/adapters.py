@@ -107,9 +107,9 @@ def module(
 
 def distributions(posterior: Any, prior: Any = None) -> dict[str, Any]:
     """Arguments of `diagnose` from objects of torch.distributions, of Pyro, NumPyro or TensorFlow
-    Probability: Normal, MultivariateNormal of any kind, or Independent of these. prior: one, for
-    all samples or for each; None for N(0, I). Raises ParameterError for others, subclasses of your
-    own too: these may be no Gaussians."""
+    Probability: Normal, MultivariateNormal of any kind, or these expanded or Independent. prior:
+    one, for all samples or for each; None for N(0, I). Raises ParameterError for others, subclasses
+    of your own too: these may be no Gaussians."""
     given = {"posterior": posterior} | ({} if prior is None else {"prior": prior})
     return {name: value for of, one in given.items() for name, value in _read(of, one).items()}
 
@@ -120,6 +120,12 @@ def _read(of: str, distribution: Any) -> dict[str, Any]:
     if theirs and name == "Independent":
         base = "base_dist" if hasattr(distribution, "base_dist") else "distribution"
         return _read(of, getattr(distribution, base))
+    if theirs and name == "ExpandedDistribution":
+        base, batch = distribution.base_dist, tuple(distribution.batch_shape)
+        skipped = len(base.batch_shape)
+        whole = {part: np.asarray(value) for part, value in _read(of, base).items()}
+        shapes = {part: (*batch, *value.shape[skipped:]) for part, value in whole.items()}
+        return {part: np.broadcast_to(value, shapes[part]) for part, value in whole.items()}
     if theirs and name == "MultivariateNormalDiag":
         return {f"{of}_mean": distribution.mean(), f"{of}_std": distribution.stddev()}
     if theirs and name in OF_TENSORFLOW:

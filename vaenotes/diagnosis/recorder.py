@@ -1,5 +1,6 @@
 """A report for each epoch."""
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -29,7 +30,8 @@ class Recorder:
 
     def record(self, epoch: float, diagnosis: Diagnosis | None = None, **arguments: Any) -> Report:
         """The report of this diagnosis, or `diagnose` with these arguments, kept under this epoch;
-        a second time, it replaces. Raises ParameterError for the first epoch once others are
+        a second time, it replaces. What is done to the returned one does not change the kept one.
+        Raises ParameterError for the first epoch once others are
         measured from it."""
         check_number("epoch", epoch)
         fits = isinstance(diagnosis, Diagnosis | None)
@@ -41,11 +43,10 @@ class Recorder:
         rule = "epoch must not be the first again, from which others are measured (a new Recorder)"
         check(epoch != first or len(self.reports) < 2, rule, epoch)
         since = None if epoch == first else self.reports[first]
-        if diagnosis is None:
-            self.reports[epoch] = diagnose(**{"since": since, **arguments})
-        else:
-            self.reports[epoch] = diagnosis.compute(**{"since": since, **arguments})
-        return self.reports[epoch]
+        compute = diagnose if diagnosis is None else diagnosis.compute
+        report = compute(**{"since": since, **arguments})
+        self.reports[epoch] = replace(report, dims=report.dims.copy())
+        return report
 
     @property
     def table(self) -> pd.DataFrame:

@@ -28,7 +28,7 @@ class Report:
     dims: a row per dim, by its place in the latent ("3", or "4,1" in a latent of two axes):
         status              one of STATUSES
         added_nats          what the dim adds about the sample to what its prior knew: beside a
-                            prior that sees the sample, at most (`added`), and never above the KL;
+                            prior that sees the sample, at most, and then no more than the KL;
         added_error         and its standard error, over other samples and draws
         information_nats    mutual information of sample and dim; the same, if the prior is one for
         information_error   all samples. At most log of how many were compared
@@ -124,7 +124,8 @@ class Report:
         return found
 
     def to_xarray(self) -> "xr.Dataset":
-        """`dims` over the latent's axes ("dim"; of several, "dim_0" and so on), totals as attrs."""
+        """`dims` over the latent's axes ("dim"; of several, "dim_0" and so on); as attrs, totals,
+        and hints as one text."""
         import xarray as xr
 
         shape = self.alive.shape
@@ -133,7 +134,7 @@ class Report:
         dims = self.dims if len(shape) == 1 else self.dims.loc[places]  # however they are sorted
         columns = {name: (axes, dims[name].to_numpy().reshape(shape)) for name in dims}
         coords = {"dim": list(self.dims.index)} if len(shape) == 1 else {}
-        return xr.Dataset(columns, coords, {**self.totals, "hints": list(self.hints)})
+        return xr.Dataset(columns, coords, {**self.totals, "hints": "\n".join(self.hints)})
 
     def save(self, path: str | Path) -> None:
         """The report with its figure, as one HTML file that needs no network."""

@@ -7,6 +7,8 @@ that diverged it may be anything, and `values_of` makes it NaN. PAIRED are measu
 its twin, which shares its seed.
 """
 
+import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -66,7 +68,9 @@ Values = Callable[[str, xr.Dataset], xr.DataArray]
 
 
 def median_of(name: str, runs: xr.Dataset, values: Values = values_of) -> Interval:
-    """A measure's median over replicas (a share, if it is true or false) with its 95% interval."""
+    """A measure's median over replicas (a share, if it is true or false) with its 95% interval.
+    Raises ParameterError where a replica is among them twice."""
+    _check_once(runs)
     return _interval(MEASURES[name].unit, values(name, runs))
 
 
@@ -88,8 +92,8 @@ def paired(name: str, runs: xr.Dataset, twins: xr.Dataset) -> Interval:
 
 
 def pooled(name: str, groups: Sequence[xr.Dataset]) -> Interval:
-    """`median_of` the replicas of several groups of runs together, which share none: a replica in
-    two of them would count twice."""
+    """`median_of` the replicas of several groups of runs together."""
+    _check_once(*groups)
     values = xr.concat([values_of(name, runs) for runs in groups], "replica")
     return _interval(MEASURES[name].unit, values)
 
@@ -99,6 +103,12 @@ def _interval(unit: str, values: xr.DataArray) -> Interval:
         return median_interval(values)
     known = values.values[~np.isnan(values.values)]
     return binomial_interval(int(known.sum()), known.size)
+
+
+def _check_once(*groups: xr.Dataset) -> None:
+    counted = Counter(config for runs in groups for config in runs.config.values)
+    twice = [f"seed {json.loads(config)['seed']}" for config, n in counted.items() if n > 1]
+    check(not twice, "runs must all differ, as a replica counts once", twice)
 
 
 def _same_seeds(a: xr.Dataset, b: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:

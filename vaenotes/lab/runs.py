@@ -43,10 +43,10 @@ def run(configs: Sequence[Config], store: Store | None = None) -> xr.Dataset:
     """The traces of these replicas, trained where the store does not hold them.
 
     Returns a Dataset with the quantities of trace.QUANTITIES over (replica, epoch, ...), those of
-    trace.FINAL_QUANTITIES over (replica, ...), and per replica its seed, its weight of the KL,
-    seconds of training, and the epoch and step in which it diverged (-1: it did not). Nodes have
-    their factors' names; dims count from 1; `factors` are those of the images kept, standardised,
-    and `pictures` their pixels.
+    trace.FINAL_QUANTITIES over (replica, ...), and per replica its configuration as JSON, its
+    seed, its weight of the KL, seconds of training, and the epoch and step in which it diverged
+    (-1: it did not). Nodes have their factors' names; dims count from 1; `factors` are those of the
+    images kept, standardised, and `pictures` their pixels.
 
     A prior or data set of your own is stored under its name and its `version`, an attribute of the
     class or function: raise it where you change the code. One that has none is not stored: its
@@ -281,6 +281,7 @@ def with_axes(entries: Sequence[Entry], nodes: Sequence[str]) -> xr.Dataset:
             "quantile": list(trace.QUANTILES),
             "node": list(nodes),
             "dim": np.arange(1, configs[0]["dims"] + 1),
+            "config": ("replica", [json.dumps(config, sort_keys=True) for config in configs]),
             "seed": ("replica", [config["seed"] for config in configs]),
             "kl_weight": ("replica", [config["kl_weight"] for config in configs]),
             "seconds": ("replica", [entry.meta["seconds"] for entry in entries]),

@@ -175,12 +175,12 @@ def epoch_below(quantity: xr.DataArray) -> xr.DataArray:
 def median_interval(values: xr.DataArray | np.ndarray) -> Interval:
     """Median of the replicas' values, between the narrowest pair of order statistics, equally far
     from both ends, that encloses the true median in 95% of cases or more, whatever the distribution
-    (David & Nagaraja 2003, 7.1). What is NaN or infinite is left out, and not counted among the
-    replicas.
+    (David & Nagaraja 2003, 7.1). What is NaN, infinite or masked is left out, and not counted
+    among the replicas.
 
     With fewer than LEAST_REPLICAS no pair does: it is their range, and does not decide.
     """
-    sample = np.asarray(values, dtype=float).ravel()
+    sample: np.ndarray = np.ma.array(values, dtype=float).filled(np.nan).ravel()
     sample = np.sort(sample[np.isfinite(sample)])
     count = len(sample)
     if count == 0:

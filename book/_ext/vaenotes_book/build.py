@@ -182,6 +182,9 @@ class Build:
         for other in caches.iterdir():
             if other.name != digest:
                 rmtree(other, ignore_errors=True)
+        if config.nb_execution_mode != "cache":  # no other reads what was executed
+            mode = config.nb_execution_mode
+            raise SystemExit(f"execute_notebooks (nb_execution_mode) must be cache, got {mode!r}")
         config.nb_execution_cache_path = str(caches / digest)
         config.exclude_patterns.append("**/_build")  # it may be asked to write inside the book
 
