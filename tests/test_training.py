@@ -360,11 +360,11 @@ def test_what_may_differ_within_an_ensemble_changes_no_bit_of_the_others():
 
 
 def test_replicas_of_another_batch_key_are_not_trained_together(dataset):
-    with pytest.raises(ValueError, match="may differ only in"):
+    with pytest.raises(ParameterError, match=r"must be of one kind, and differ only in .*, got 2"):
         Ensemble([Config(**SMALL), Config(**SMALL | {"hidden": 8})], dataset)
     data = [load(name, images=128, size=20) for name in ("manifold_2", "linear_3")]
     configs = [Config(data=d.name, **SMALL | {"images": 128, "size": 20}) for d in data]
-    with pytest.raises(ValueError, match="may differ only in"):
+    with pytest.raises(ParameterError, match=r"must be of one kind, and differ only in .*, got 2"):
         training.train(configs, data)
 
 

@@ -141,12 +141,12 @@ class Ensemble:
         rule = "datasets must be one for each config, and one or more"
         check(len(datasets) == len(configs) > 0, rule, len(datasets))
         pairs = list(zip(configs, datasets, strict=True))
-        differ = len({batch_key(*each) for each in pairs}) - 1
-        check(not differ, f"replicas trained together may differ only in {MAY_DIFFER}", differ)
+        rule = f"replicas trained together must be of one kind, and differ only in {MAY_DIFFER}"
+        check((kinds := len({batch_key(*each) for each in pairs})) == 1, rule, kinds)
         for dataset, images, size, likelihood in {
             (dataset, config.images, config.size, config.likelihood) for config, dataset in pairs
         }:
-            dataset.check_is(images, size, likelihood)
+            dataset.check_fits(images, size, likelihood)
         self.configs, self.config, self.device = list(configs), configs[0], device
         self.generators = [torch.Generator().manual_seed(config.seed) for config in configs]
         replicas = [initial(*p, g) for p, g in zip(pairs, self.generators, strict=True)]

@@ -82,7 +82,7 @@ class Dataset:
         check_edges(self.edges, names)
         check_int("held_out", self.held_out, 0, len(images) - 1)
 
-    def check_is(self, images: int, size: int, likelihood: str) -> None:
+    def check_fits(self, images: int, size: int, likelihood: str) -> None:
         """Raise ParameterError unless so many images of this size are trained on, and the
         likelihood is one of such numbers."""
         known, shape = len(self.places(self.trained_on)), self.images.shape[1:]
