@@ -7,7 +7,7 @@ from vaenotes.graph import parent_matrix
 from vaenotes.lab.measures import MEASURES, PAIRED, difference, median_of, paired
 from vaenotes.lab.nails import BEDS
 from vaenotes.lab.runs import load_data
-from vaenotes.report.arms import ARMS, arm
+from vaenotes.report.arms import ARMS, Arm, arm
 from vaenotes.report.experiments import EXPERIMENTS, Experiment, experiment
 from vaenotes.report.settings import PROFILES, Settings
 
@@ -29,6 +29,11 @@ def test_what_an_arm_or_an_experiment_cannot_heed_is_refused_before_anything_is_
 ):
     with pytest.raises(ParameterError, match=r"^seeds are Settings\(seeds=, first_seed=\), got "):
         arm(TINY, seed=7)
+    monkeypatch.setitem(ARMS, "seventh", Arm("seed 7", {"seed": 7}))
+    with pytest.raises(ParameterError, match=r"^seeds are Settings\(seeds=, first_seed=\), got "):
+        arm(TINY, "seventh")
+    with pytest.raises(ParameterError, match=r"^changes must be .*'kl_wieght'; did you mean 'kl_w"):
+        arm(TINY, kl_wieght=1.0)
     edges = (("shape", "scale"),)
     assert arm(TINY, "no_edges", edges=edges)[0].edges == edges
     for each, changes in ((["kl_totl"], {}), ([], {("notes", "costly"): ["kl_totl"]})):

@@ -8,6 +8,7 @@ import xarray as xr
 from scipy import stats
 from synthetic import BOTH, CROSSED, FIRST, MIXED, NONE, SECOND, make_runs
 
+from vaenotes.errors import ParameterError
 from vaenotes.lab import summary
 
 
@@ -89,6 +90,8 @@ def test_median_interval_lies_between_order_statistics(count, low, high):
     values = np.random.default_rng(0).permutation(count) + 1.0
     median = (count + 1) / 2
     assert summary.median_interval(values) == (median, low, high, count)
+    with pytest.raises(ParameterError, match=r"one of each replica, got \(1, "):
+        summary.median_interval(values[None])
     masked = np.ma.masked_greater(np.append(values, 100.0), 99)
     assert summary.median_interval(masked) == (median, low, high, count)
 

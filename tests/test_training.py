@@ -516,6 +516,19 @@ def test_what_a_configuration_says_of_its_data_is_true(dataset):
 
 
 @pytest.mark.attack("wrong")
+def test_pictures_of_0_and_1_are_not_taken_for_black_ones(dataset):
+    binary = dataset.images > 100
+    with pytest.raises(
+        ParameterError, match=r"in 0\.\.255 \(those in 0\.\.1 are float32\), got 'no more"
+    ):
+        replace(dataset, images=binary.astype(np.uint8))
+    turned = replace(dataset, images=255 * binary.astype(np.uint8)[:, ::-1, ::-1])  # a view
+    light = replace(dataset, images=binary[:, ::-1, ::-1].astype(np.float32))
+    (one,), (other,) = (train([Config(**SMALL)], data) for data in (turned, light))
+    assert not different(one, other)
+
+
+@pytest.mark.attack("wrong")
 @pytest.mark.parametrize("name", ["images", "factors"])
 def test_a_mask_is_refused_as_training_would_not_see_it(dataset, name):
     masked = np.ma.masked_less(getattr(dataset, name), 1)

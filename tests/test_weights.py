@@ -134,6 +134,40 @@ def test_of_the_whole_code_what_is_masked_is_as_its_prior_has_it():
     assert report.totals["kl_nats"] == pytest.approx(float((kl * there).sum(1).mean()), rel=1e-5)
 
 
+@pytest.mark.attack("wrong")
+@pytest.mark.parametrize("sees", [False, True])
+def test_that_a_step_counts_tells_nothing(sees):
+    """Steps that are independent, of codes narrower than their prior: padding that is as the prior
+    has it would tell the length of a sequence. What is known and what is wasted is the KL."""
+    samples, steps, apart = 1500, 6, []
+    exact = (steps + 1) / 2 * 0.5 * math.log(1 + (0.2 / 0.3) ** 2)
+    for seed in range(8):
+        generator = torch.Generator().manual_seed(seed)
+        lengths = torch.randint(1, steps + 1, (samples,), generator=generator)
+        there = torch.arange(steps) < lengths[:, None]
+        mean = 0.2 * torch.randn(samples, steps, generator=generator)
+        prior = 3 * torch.randn(samples, steps, generator=generator) if sees else torch.zeros(steps)
+        given = arguments(mean + prior, 0.3, prior_mean=prior, prior_std=1.0, weights=there)
+        report = vn.diagnose(**given)
+        totals = report.totals
+        apart.append((totals["added_nats"] - exact) / totals["added_error"])
+        told = totals["added_nats"] + totals["wasted_nats"]
+        assert told == pytest.approx(totals["kl_nats"], abs=0.1)
+        assert "are added" in str(report) if sees else "sample at most " in str(report)
+    assert np.abs(apart).max() < 3 and abs(np.mean(apart)) < 1
+
+
+@pytest.mark.attack("wrong")
+def test_a_step_that_counts_less_costs_as_much_where_it_counts():
+    mean, std = 0.1 * codes(400, 2)[0], 0.1
+    alike, less = (
+        vn.diagnose(**arguments(mean, std, weights=torch.tensor([1.0, weight]).expand(400, 2)))
+        for weight in (1.0, 0.01)
+    )
+    for name in ("kl_nats", "wasted_nats", "wasted_width_nats", "added_nats"):
+        assert less.totals[name] == pytest.approx(alike.totals[name], abs=0.01), name
+
+
 def test_a_dim_that_hardly_ever_counts_is_unsure_and_one_that_never_does_is_refused():
     mean, std = codes(100, 3)
     there = torch.ones(100, 3)

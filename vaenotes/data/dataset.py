@@ -68,9 +68,11 @@ class Dataset:
         fits = fits and images.ndim == 3 and math.prod(images.shape) > 0
         rule = "images must be uint8 or float32 (image, height, width), none of them 0"
         check(fits, rule, images)
-        if isinstance(images, np.ndarray) and images.dtype == np.float32:
-            largest = float(abs(images).max())  # nan if there is any
-            check(math.isfinite(largest), "images must be finite", largest)
+        if isinstance(images, np.ndarray):
+            largest = float(images.max() if images.dtype == np.uint8 else abs(images).max())
+            check(math.isfinite(largest), "images must be finite", largest)  # nan if any is
+            rule = "uint8 images must be in 0..255 (those in 0..1 are float32)"
+            check(images.dtype != np.uint8 or largest != 1, rule, "no more than 1")
         fits = isinstance(names, tuple) and all(isinstance(name, str) for name in names)
         rule = "factor_names must be a tuple of names, all different"
         check(fits and len(set(names)) == len(names) > 0, rule, names)
@@ -144,7 +146,8 @@ class Pool:
         factors = [torch.from_numpy(dataset.standard_factors) for dataset in different]
         self.factors = torch.cat(factors).to(device)  # (image, node)
         self.images: Tensor | None = None  # (image, pixel)
-        arrays = [torch.from_numpy(i) for d in different if isinstance(i := d.images, np.ndarray)]
+        held = [d.images for d in different if isinstance(d.images, np.ndarray)]
+        arrays = [torch.from_numpy(np.ascontiguousarray(images)) for images in held]
         if len(arrays) == len(different):
             images = arrays[0] if len(arrays) == 1 else torch.cat(arrays)  # one is not copied
             self.images = images.flatten(1).to(device)

@@ -103,8 +103,10 @@ def information(q: Gaussian, noise: Tensor, compared: Compared | None = None) ->
     """Mutual information of the sample, taken for one of these, and its code, from one draw of
     each posterior: E log q(z | x) - E log q(z), q(z) the mixture of all. At most log(samples).
 
-    Of the whole code, dims that do not count at all must have been given their prior's Gaussian.
-    Time grows with samples^2 x dims, memory with samples^2.
+    Where not all dims count, which do is taken as known, and what the code says beside is known
+    from above: by the sum of its dims (`_in_all`); and by the code of which dims that do not count
+    have their prior's Gaussian, which must have been given them. Time grows with samples^2 x dims,
+    memory with samples^2.
     """
     z = sample(q, noise)
     compared = compared or Compared.alike(len(z))
@@ -119,7 +121,6 @@ def added(
     `information`."""
     own, prior, z, best = marginal(q), marginal(p), sample(q, noise), alone
     compared = compared or Compared.alike(len(z))
-    every = compared.weights.shape[1] == 1  # else what does not count is as its prior has it
     chosen, drawn, kinds = own, z, torch.zeros_like(best.dims.mean)
     for kind, mean in enumerate((prior.mean, _nearest(own.mean, prior, shares(compared.weights)))):
         units = marginal(relative(own, Diagonal(mean, prior.logvar)))
@@ -135,9 +136,8 @@ def added(
             torch.where(better, *pair) for pair in zip((at, *units), (drawn, *chosen), strict=True)
         )
         chosen = Diagonal(*parts)
-        code = _smaller(found.code, best.code) if every or kind == 0 else best.code
-        best = Information(_smaller(found.dims, best.dims), code)
-    if every and isinstance(q, Diagonal) and len(kinds.unique()) > 1:  # each dim as is best for it
+        best = Information(*map(_smaller, found, best))
+    if isinstance(q, Diagonal) and len(kinds.unique()) > 1:  # each dim as is best for it
         best = best._replace(code=_smaller(_of_dims(chosen, drawn, compared).code, best.code))
     return best
 
@@ -170,19 +170,43 @@ def within(values: Tensor, sample: Tensor | None) -> Tensor:
 
 def _of_dims(own: Diagonal, z: Tensor, compared: Compared) -> Information:
     """Of each dim; and of the code, if its dims are independent given the sample."""
-    mean, logvar, drawn = (part.flatten(-2).T for part in (*own, z))  # (dim, sample)
-    parts = shares(compared.weights).T.expand(mean.shape)
+    mean, logvar, drawn = (part.flatten(-2).T for part in (*own, z))  # (dim, row)
+    weights = compared.weights.T.expand(mean.shape)
+    parts = shares(weights.T).T
     together = torch.zeros(len(z), len(z), dtype=z.dtype)
-    found = []
+    found: list[tuple[Tensor, ...]] = []
     for some in torch.arange(len(drawn)).split(max(1, BLOCK // len(z) ** 2)):
         away = drawn[some, :, None] - mean[some, None]  # (dim, draw, component)
         away *= torch.exp(-0.5 * logvar[some, None])
         logs = away.square_().add_(logvar[some, None]).mul_(-0.5)
         together += logs.sum(0)
         alone = Diagonal(mean[some, :, None], logvar[some, :, None])
-        found.append(_estimate(logs, alone, parts[some], compared.sample))
-    dims = Estimate(*(torch.cat(part).reshape(z.shape[1:]) for part in zip(*found, strict=True)))
-    return Information(dims, _whole(together, own, compared))
+        one, *about = _estimate(logs, alone, parts[some], compared.sample)
+        found.append((*one, *about))
+    *every, jackknife, moved = (torch.cat(part) for part in zip(*found, strict=True))
+    dims, code = Estimate(*every), _whole(together, own, compared)
+    if compared.weights.shape[1] > 1:
+        code = _smaller(_in_all(dims, jackknife, moved, compared), code)
+    return Information(Estimate(*(part.reshape(z.shape[1:]) for part in dims)), code)
+
+
+def _in_all(dims: Estimate, jackknife: Tensor, moved: Tensor, compared: Compared) -> Estimate:
+    """What dims (dim,) that are independent given the sample say together, given which of them
+    count, at most: the sum of what each says where it counts. jackknife, moved: of `_estimate`."""
+    parts = of_samples(compared.weights)
+    there = parts * (compared.weights.T > 0)  # (dim, row)
+    share = there.sum(1)
+    known = share > 0  # of others nothing is
+    share, mean, bias = share[known], dims.mean[known], dims.bias[known]
+    apart = within(there[known] - share[:, None] * parts, compared.sample)
+    error = _error((share @ moved[known]) + mean @ apart, compared.of_code.square().sum())
+    return Estimate(share @ mean, torch.hypot(error, share @ jackknife[known]), share @ bias)
+
+
+def _error(moved: Tensor, worth: Tensor) -> Tensor:
+    """Of a mean, by how much each sample (..., sample) moved it; worth: the sum of their squared
+    shares."""
+    return (moved.square().sum(-1) / (1 - worth).clamp_min(1e-12)).sqrt()
 
 
 def _of_code(q: Full, z: Tensor, compared: Compared) -> Estimate:
@@ -192,7 +216,7 @@ def _of_code(q: Full, z: Tensor, compared: Compared) -> Estimate:
 
 def _whole(logs: Tensor, own: Diagonal, compared: Compared) -> Estimate:
     dims = Diagonal(*(part.flatten(-2)[None] for part in own))
-    found = _estimate(logs[None], dims, of_samples(compared.weights)[None], compared.sample)
+    found, *_ = _estimate(logs[None], dims, of_samples(compared.weights)[None], compared.sample)
     return Estimate(*(part[0] for part in found))
 
 
@@ -201,7 +225,9 @@ def of_samples(weights: Tensor) -> Tensor:
     return shares(weights.amax(1))
 
 
-def _estimate(logs: Tensor, own: Diagonal, weights: Tensor, sample: Tensor | None) -> Estimate:
+def _estimate(
+    logs: Tensor, own: Diagonal, weights: Tensor, sample: Tensor | None
+) -> tuple[Estimate, Tensor, Tensor]:
     """From log densities (group, draw, component) but for a constant, which are overwritten, the
     posteriors (group, row, n) of each group's dims, and weights (group, row) that add up to 1: the
     information (group,), and its error over other samples, which would be other draws and other
@@ -211,6 +237,8 @@ def _estimate(logs: Tensor, own: Diagonal, weights: Tensor, sample: Tensor | Non
     a constant: the infinitesimal jackknife (Efron 1982), over samples with all their rows. The
     mixture has few components besides: that bias is the jackknife's to second order, and enters
     the error in squares. It takes a draw that is alone to miss 1 nat: what it may miss is added.
+    Returned beside are the jackknife's bias (group,), and by how much each sample moved the mean
+    (group, sample).
     """
     conditional = logs.diagonal(dim1=-2, dim2=-1).clone()  # log q(z | x) of each draw
     logs += weights.log()[..., None, :]
@@ -219,21 +247,22 @@ def _estimate(logs: Tensor, own: Diagonal, weights: Tensor, sample: Tensor | Non
     values = conditional - mixture
     mean = (weights * values).sum(-1)
     drawn = (weights[..., None, :] @ share).squeeze(-2)
-    parts = within(weights * (values + 1 - mean[..., None]) - drawn, sample)
+    moved = within(weights * (values + 1 - mean[..., None]) - drawn, sample)
     share, worth = within(share, sample), within(weights, sample).square().sum(-1)
-    error = (parts.square().sum(-1) / (1 - worth).clamp_min(1e-12)).sqrt()
     rows = torch.arange(values.shape[-1]) if sample is None else sample
     itself = share.gather(-1, rows.expand(values.shape)[..., None]).squeeze(-1)
     others = share.square_().sum(-1) - itself.square()
-    bias = (weights * (0.5 * others - itself)).sum(-1) + 0.5 * worth
-    alone = (itself > ALONE) & (weights > 0) & (bias > -FEW_NATS)[:, None]  # else it is known
+    jackknife = (weights * (0.5 * others - itself)).sum(-1) + 0.5 * worth
+    alone = (itself > ALONE) & (weights > 0) & (jackknife > -FEW_NATS)[:, None]  # else it is known
     missed = (_missed(alone, own, weights, rows) - itself).clamp_min(0)
     nothing = worth == 0  # no sample counts: nothing is known
-    return Estimate(
+    error = torch.hypot(_error(moved, worth), jackknife)
+    found = Estimate(
         mean.where(~nothing, torch.zeros_like(mean)),
-        torch.hypot(error, bias).where(~nothing, torch.full_like(mean, torch.inf)),
-        bias - (weights * missed).sum(-1),
+        error.where(~nothing, torch.full_like(mean, torch.inf)),
+        jackknife - (weights * missed).sum(-1),
     )
+    return found, jackknife, moved
 
 
 def _missed(alone: Tensor, own: Diagonal, weights: Tensor, sample: Tensor) -> Tensor:

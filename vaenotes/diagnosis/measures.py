@@ -165,7 +165,7 @@ def _moments(seen: Moments) -> tuple[dict[str, Tensor], dict[str, Tensor], Tenso
     and how many they are worth."""
     mean = dict(zip(QUANTITIES, seen.dims.mean, strict=True))
     around = dict(zip(QUANTITIES, seen.dims.variance, strict=True))
-    share = (seen.dims.weight / seen.code.weight).expand_as(mean["kl"])
+    share = (seen.there / seen.code.weight).expand_as(mean["kl"])
     return mean, around, share, seen.samples * share
 
 

@@ -182,6 +182,7 @@ class Moments(NamedTuple):
 
     dims: Sums  # (quantity, n)
     code: Sums  # (1,)
+    there: Tensor  # (n,) or (1,), the weight of the code in which a dim counts at all
     joints: tuple[Joint, ...]
     prior: Span | None
     rows: int  # places of samples that count at all
@@ -199,8 +200,9 @@ class Moments(NamedTuple):
         if self.places is not None and other.places is not None:
             places = self.places + other.places
         dims, code = self.dims + other.dims, self.code + other.code
+        there = self.there + other.there
         rows, samples = self.rows + other.rows, self.of_samples + other.of_samples
-        return Moments(dims, code, joints, span, rows, samples, places)
+        return Moments(dims, code, there, joints, span, rows, samples, places)
 
     @property
     def samples(self) -> Tensor:
@@ -253,7 +255,9 @@ def moments(batch: Batch, generator: torch.Generator) -> Moments:
     of_code = Sums.of(means[:, None], each[:, None])
     span = reduce(add, spans) if spans else None
     of_places = places[0] if places else None
-    return Moments(reduce(add, dims), of_code, tuple(together), span, rows, len(each), of_places)
+    there = (worth[:, None] * (counts > 0)).sum(0)
+    found, kept = reduce(add, dims), tuple(together)
+    return Moments(found, of_code, there, kept, span, rows, len(each), of_places)
 
 
 def _quantities(

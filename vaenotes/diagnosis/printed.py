@@ -18,12 +18,14 @@ def sentence(dims: pd.DataFrame, totals: dict[str, float], sees: bool) -> str:
     places = ""
     if "places" in totals:
         places = f" per place ({totals['places']:,.1f} of them)".replace(".0 of", " of")
-    said = _of_all(totals, "information")
+    masked = "dims_nats" not in totals  # weights differ from dim to dim: known from above
+    said = ("at most " if masked else "") + _of_all(totals, "information")
     bound = totals.get("bound_nats", math.inf) + totals.get("bound_slack_nats", 0)
     most = f"at most {_rounded(bound)} ± {_rounded(totals.get('bound_error', math.nan))}"
     ceiling = totals["information_at_ceiling"]
     if ceiling:
-        said = f"≥ {totals['information_nats']:.2f}"
+        said = "≥ " if not masked else "(cut off, by few samples) "
+        said += f"{totals['information_nats']:.2f}"
     rest = []
     if ceiling and not sees and math.isfinite(bound):  # an estimate may be above it by chance
         least = f"{said} nats, and " if totals["information_nats"] < bound else ""

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from vaenotes.diagnosis.status import ACTIVE_VARIANCE, ALIVE_NATS
+from vaenotes.errors import check
 
 ALIVE_RATIO = 0.5
 """A quick screen for dims in use, where the prior is blind to the image: in the end their ratios,
@@ -180,7 +181,8 @@ def median_interval(values: xr.DataArray | np.ndarray) -> Interval:
 
     With fewer than LEAST_REPLICAS no pair does: it is their range, and does not decide.
     """
-    sample: np.ndarray = np.ma.array(values, dtype=float).filled(np.nan).ravel()
+    check(np.ndim(values) == 1, "values must be one of each replica", np.shape(values))
+    sample: np.ndarray = np.ma.array(values, dtype=float).filled(np.nan)
     sample = np.sort(sample[np.isfinite(sample)])
     count = len(sample)
     if count == 0:

@@ -183,7 +183,6 @@ def arm(settings: Settings, name: str = "notes", **changes: Any) -> list[Config]
     then `changes`. Raises ParameterError for an unknown arm or a value that Config does not
     allow."""
     check_choice("arm", name, ARMS)
-    check("seed" not in changes, "seeds are Settings(seeds=, first_seed=)", changes)
     profile, chosen = PROFILES[settings.profile], ARMS[name]
     images = min(profile.images, MOST_IMAGES.get(settings.data, profile.images))
     epochs = profile.epochs * profile.images // images  # about as many steps of fewer images
@@ -199,7 +198,11 @@ def arm(settings: Settings, name: str = "notes", **changes: Any) -> list[Config]
         epochs=epochs if settings.epochs is None else settings.epochs,
     )
     own = chosen.changes(base) if callable(chosen.changes) else chosen.changes
-    base = replace(base, **{**own, **changes})
+    own = {**own, **changes}
+    check("seed" not in own, "seeds are Settings(seeds=, first_seed=)", own)
+    for name in own:
+        check_choice("changes", name, base.__dataclass_fields__)
+    base = replace(base, **own)
     seeds = settings.all_seeds(profile.many if chosen.many else profile.seeds)
     if chosen.edges is not None and "edges" not in changes:
         base = replace(base, edges=chosen.edges(runs.load_data(base)))
