@@ -98,8 +98,7 @@ def train(
 ) -> list[Result]:
     """Train replicas of one batch_key together, each on its data set, from the start or from where
     a checkpoint of them stands; `on_epoch` is called after every epoch. One result per
-    configuration, in order. Raises ParameterError unless each
-    configuration tells what is in its data set."""
+    configuration, in order. Raises ParameterError unless each tells what is in its data set."""
     start = time.perf_counter()
     ensemble = Ensemble(configs, datasets, device)
     if checkpoint is not None:

@@ -171,8 +171,7 @@ def within(values: Tensor, sample: Tensor | None) -> Tensor:
 def _of_dims(own: Diagonal, z: Tensor, compared: Compared) -> Information:
     """Of each dim; and of the code, if its dims are independent given the sample."""
     mean, logvar, drawn = (part.flatten(-2).T for part in (*own, z))  # (dim, row)
-    weights = compared.weights.T.expand(mean.shape)
-    parts = shares(weights.T).T
+    parts = shares(compared.weights).T.expand(mean.shape)
     together = torch.zeros(len(z), len(z), dtype=z.dtype)
     found: list[tuple[Tensor, ...]] = []
     for some in torch.arange(len(drawn)).split(max(1, BLOCK // len(z) ** 2)):

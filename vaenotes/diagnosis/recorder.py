@@ -31,8 +31,7 @@ class Recorder:
     def record(self, epoch: float, diagnosis: Diagnosis | None = None, **arguments: Any) -> Report:
         """The report of this diagnosis, or `diagnose` with these arguments, kept under this epoch;
         a second time, it replaces. What is done to the returned one does not change the kept one.
-        Raises ParameterError for the first epoch once others are
-        measured from it."""
+        Raises ParameterError for the first epoch once others are measured from it."""
         check_number("epoch", epoch)
         fits = isinstance(diagnosis, Diagnosis | None)
         check(fits, "diagnosis must be a Diagnosis or None", type(diagnosis).__name__)

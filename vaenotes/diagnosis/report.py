@@ -69,10 +69,9 @@ class Report:
         its standard error, if the codes are Gaussian and weights have nothing to do with them;
         directions how many directions are alive (`directions`), of ten samples a dim or more. These
         are left out beyond 1,024 dims, and, as dims_nats is, where weights differ from dim to dim:
-        there added_nats and information_nats are upper bounds, of what is said beside which dims
-        count, which tells nothing.
-        places: how many of each sample were pooled, in the mean over samples if some do not count;
-        then all nats are per place.
+        there added_nats and information_nats are upper bounds, and which dims count is taken as
+        known. places: how many of each sample were pooled, in the mean over samples if some do not
+        count; then all nats are per place.
     alive: bool, of the latent's shape, to pick dims with: z[:, report.alive].
     hints: what looks like a mistake in what was given, a line each.
     directions: nats of each direction of the code, most first (`directions.directions`); or None.
