@@ -175,6 +175,23 @@ def test_reports_of_other_names_are_refused():
         recorder.record(1, **arguments(MEAN[CBA], STD[CBA]))
     with pytest.raises(ParameterError, match="diagnosis must be a Diagnosis or None, got 'Report'"):
         recorder.record(1, recorder.reports[0])
+    with pytest.raises(ParameterError, match=r"\(since\) must have its dims as they were, \['a', "):
+        recorder.reports[0].dims.sort_index(ascending=False, inplace=True)
+        recorder.record(1, **arguments(MEAN, STD))
+
+
+@pytest.mark.parametrize("named", [0, 1])
+def test_names_need_not_be_given_at_every_epoch(named):
+    """The second dim's prior shrinks, in both; by place, as names are not known of both."""
+    recorder, mean, std = vn.Recorder(), 0 * MEAN, 0 * STD
+    for epoch, width in enumerate((1.0, 0.1)):
+        given = arguments(mean + 0, std + np.array([1.0, width, 0.1]), prior_mean=np.zeros(3))
+        given["prior_std"] = np.array([1.0, width, 0.1])
+        if epoch != named:
+            given = {name: np.asarray(value) for name, value in given.items()}
+        report = recorder.record(epoch, **given)
+    assert report.dims["status"].tolist() == ["dead", "free-riding", "dead"]
+    assert list(report.dims.index) == (ABC if named else list("012"))
 
 
 def channels(names, std, **rest):

@@ -166,6 +166,19 @@ def test_papermill_reads_a_page_as_a_notebook_and_any_other_file_as_it_is(tmp_pa
     assert papermill_io.read(str(tmp_path / "page.txt")) == ONE.read_text()
 
 
+@pytest.mark.filterwarnings("ignore:The specified file")
+@pytest.mark.attack("run")
+@pytest.mark.parametrize("name", ["seeds=1;open('ran', 'w')#", "seeds\nopen('ran', 'w')", 1])
+def test_a_parameters_name_is_not_run(name, tmp_path, monkeypatch):
+    from papermill import execute_notebook
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParameterError, match=r"^a parameter must have a name of letters, digits"):
+        execute_notebook(str(ONE), None, {"profile": "quick", name: 1}, prepare_only=True)
+    prepared = execute_notebook(str(ONE), None, {"seeds": 3}, prepare_only=True)
+    assert "# Parameters\nseeds = 3\n" in [cell.source for cell in prepared.cells]
+
+
 def test_starting_papermill_and_a_build_stays_light():
     code = (
         "import sys, vaenotes.report.page; print({'torch', 'papermill', 'xarray'} & {*sys.modules})"

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from vaenotes.diagnosis import figures, printed
 from vaenotes.diagnosis.inputs import Axes
-from vaenotes.diagnosis.names import Names, Own
+from vaenotes.diagnosis.names import Names
 from vaenotes.diagnosis.status import STATUSES
 from vaenotes.errors import ParameterError, check
 
@@ -103,9 +103,8 @@ class Report:
             raise ParameterError(f"posterior_mean must be {before}, as in {earlier}, got {now}")
         check(axes.kept == self.groups, f"groups must be {self.groups}, as in {earlier}", axes.kept)
         self.names.joined(names, earlier)
-        labels = Names()  # a table may have been sorted since
-        labels.note(earlier, 1, Own(None, self.dims.index))
-        labels.note("posterior_mean", 1, Own(None, pd.Index(axes.labels(names))))
+        own, rows = axes.labels(self.names), list(self.dims.index)  # which may have been sorted
+        check(rows == own, f"{earlier} must have its dims as they were, {own}", rows)
 
     @property
     def counts(self) -> dict[str, int]:

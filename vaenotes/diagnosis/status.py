@@ -30,9 +30,9 @@ STATUSES = {
 that sees the sample is known from above only (`added`): there all but "alive" are certain."""
 
 
-def classify(dims: pd.DataFrame, start: float | pd.Series) -> np.ndarray:
-    """The status of each row of `Report.dims`; start: the prior variances shrinking is measured
-    from."""
+def classify(dims: pd.DataFrame, start: float | np.ndarray) -> np.ndarray:
+    """The status of each row of `Report.dims`; start: the prior variances, in the order of these
+    rows, that shrinking is measured from."""
     added, error = dims["added_nats"], DEVIATIONS * dims["added_error"]
     may = dims["at_ceiling"] & (dims["bound_nats"] > ALIVE_NATS)
     may |= dims.get("place_nats", pd.Series(0.0, dims.index)) > ALIVE_NATS

@@ -192,7 +192,7 @@ class Diagnosis:
         columns = measures.columns(self._moments, found, new, mixture)
         numbers = {name: value.numpy() for name, value in columns.items()}
         dims = pd.DataFrame(numbers, self._first.labels)
-        start = 1.0 if since is None else since.dims["prior_variance"]
+        start = 1.0 if since is None else since.dims["prior_variance"].to_numpy()
         dims.insert(0, "status", classify(dims, start))
         alive = (dims["status"] == "alive").to_numpy(copy=True)
         joints = self._moments.joints if sees else self._moments.joints[:1]

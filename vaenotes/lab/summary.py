@@ -50,8 +50,8 @@ def spread(findings: Mapping[str, Interval], prefix: str = "") -> dict[str, floa
 
 def alive(runs: xr.Dataset) -> xr.DataArray:
     """Whether each dim is in use at the end: it says more than ALIVE_NATS of the image, as in a
-    report of `diagnose`, which takes off what a prior that sees the image knew. (replica, node,
-    dim) of bool; diverged: False."""
+    report of `diagnose`, which takes off what a prior that sees the image knew; by the estimate
+    itself, where a report may be unsure. (replica, node, dim) of bool; diverged: False."""
     return runs.information_nats > ALIVE_NATS
 
 

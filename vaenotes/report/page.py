@@ -228,9 +228,20 @@ def check_parameters(namespace: Mapping[str, Any]) -> Settings:
 
 
 def _make_papermill_handler() -> Any:
-    """papermill's handler of local files, taught to read MyST pages as notebooks."""
+    """papermill's handler of local files, taught to read MyST pages as notebooks; and papermill
+    itself to refuse what is no name, which it would run."""
     import jupytext
     from papermill.iorw import papermill_io
+    from papermill.translators import PythonTranslator, papermill_translators
+
+    class Named(PythonTranslator):  # type: ignore[misc]
+        @classmethod
+        def assign(cls, name: Any, str_val: str) -> str:
+            fits = isinstance(name, str) and name.isidentifier()
+            check(fits, "a parameter must have a name of letters, digits and _", name)
+            return super().assign(name, str_val)
+
+    papermill_translators.register("python", Named)
 
     # papermill looks a handler up now first come, now last come, so a second one called "local"
     # would be served only half the time: the built-in object itself is changed, and given back.

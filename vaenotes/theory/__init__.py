@@ -87,10 +87,9 @@ def supervised_std(
 
 
 def agree(found: ArrayLike, expected: ArrayLike, within: float) -> str:
-    """Raise AssertionError unless numbers or arrays, of which there are some, agree within a
-    distance; say which."""
-    apart = float(np.abs(_plain(found) - _plain(expected)).max(initial=-math.inf))
-    if not 0 <= apart <= within:
+    """Raise AssertionError unless numbers or arrays agree within a distance; say which."""
+    apart = float(np.abs(_plain(found) - _plain(expected)).max(initial=0))
+    if not apart <= within:
         raise AssertionError(f"differ by {apart:.1e}, allowed: {within:.1e}")
     return f"agree within {within:.1e}"
 
