@@ -83,6 +83,14 @@ def test_copies_go_on_by_themselves():
 
 
 @pytest.mark.attack("wrong")
+@pytest.mark.attack("lost")
+def test_what_a_state_dict_would_not_keep_is_not_promised():
+    metric = DiagnosisMetric()
+    metric.persistent(False)
+    with pytest.raises(ParameterError, match=r"must be False: pickle keeps a metric, .* got True"):
+        metric.persistent(True)
+
+
 def test_what_is_merged_after_a_report_is_in_the_next():
     metric, other = DiagnosisMetric(), DiagnosisMetric(seed=1)
     metric.update(**batches()[0])

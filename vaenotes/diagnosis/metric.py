@@ -63,6 +63,10 @@ class DiagnosisMetric(Metric):
         super().reset()
         self.diagnosis = self.new(seed=self.seed)
 
+    def persistent(self, mode: bool = False) -> None:
+        """Raise ParameterError unless mode is False: a state_dict has nothing of what was seen."""
+        check(not mode, "mode must be False: pickle keeps a metric, a state_dict does not", mode)
+
     def merge_state(self, incoming_state: Any) -> None:
         """Add what another DiagnosisMetric has seen."""
         fits = isinstance(incoming_state, DiagnosisMetric)
